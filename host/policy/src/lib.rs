@@ -1,16 +1,55 @@
-//! The WebAssembly policy runtime: sandboxed modules make decisions over policy files.
+//! WebAssembly policy runtime: sandboxed modules make decisions with policy files.
 //!
-//! All modules and policy files that were loaded together are one immutable [`Generation`]. A
-//! [`Policy`] holds the one in force. [`Policy::reload`] builds the next one in the background and puts
-//! it in force only if it has no fault. A handshake or a request takes the generation once and keeps it.
+//! # Model
 //!
-//! Each decision gets a fresh sandbox for one call, unless the instances of its module may be reused.
-//! The sandbox is bounded in time and memory. It has only the capabilities that the manifest of the
-//! module asks for and the settings grant. A decision that fails in any way is a refusal with a reason.
+//! - A [`Generation`] is an immutable set of modules and policy files that were loaded together.
+//! - A [`Policy`] has the generation in force. [`Policy::reload`] builds the next one in the background
+//!   and puts it in force only if it has no fault.
+//! - A handshake or a request takes [`Policy::current`] once, and uses that generation to its end.
+//! - [`watch`] reloads the policy after changes on disk.
+//!
+//! # Decisions
+//!
+//! A generation answers five questions, one for each [`Hook`] of the contract in `wit/`. Examples are
+//! [`Generation::lookup`] for the credential of a psk_identity and [`Generation::check_originator`] for
+//! a request. A question passes through the chain of modules that export the hook.
+//!
+//! Each call of a module runs in a fresh sandbox, unless the module may reuse instances. The sandbox is
+//! limited in time and memory ([`Limits`]). It has only the [`Capability`]s that the manifest requests
+//! and the [`Grants`] allow. A call that fails in any way is a refusal with a [`ModuleFault`].
+//!
+//! Decisions can be recorded ([`Recorder`]), replayed ([`Generation::replay`]) and compared with those
+//! of shadow modules ([`ShadowSummary`]).
+//!
+//! # Policy tables
+//!
+//! A policy table is a CSV file whose column names define its columns. Modules read single rows, and
+//! never a key. Faults have a position and a remedy:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use saegis_policy::Table;
+//!
+//! let file = Path::new("psk-lookup-table.csv");
+//! let text = "kpsa_id,kpsa,ae_id\n\
+//!             light@in.provider.com,1a2b3c4d5e6f7a8b9c0d1e2f3a4b5c6d,Clight\n";
+//! let table = Table::parse(file, text.as_bytes()).unwrap();
+//! let row = table.find("light@in.provider.com").unwrap();
+//! assert_eq!(table.text(row, "ae_id"), Some("Clight"));
+//! assert_eq!(table.text(row, "kpsa"), None, "keys are not readable as text");
+//!
+//! let text = "kpsa_id,kpsa,ae_id\nlight@in.provider.com,1a2b3x,Clight\n";
+//! let faults = Table::parse(file, text.as_bytes()).err().unwrap();
+//! assert_eq!(
+//!     faults[0].to_string(),
+//!     "psk-lookup-table.csv:2:23: kpsa has an invalid hexadecimal digit",
+//! );
+//! ```
 
-// From the bottom to the top: a folder imports nothing from those below it in this list.
+// From bottom to top: a folder does not import from those below it in this list.
 
-/// Values and policy files, which everything above works on.
+/// Values and policy files, the base of all other folders.
 mod data {
     pub mod background_thread;
     pub mod decision;
@@ -24,7 +63,7 @@ mod data {
     pub mod text;
 }
 
-/// The declarations of a module: manifest, hooks, capabilities, signature.
+/// Declarations of a module: manifest, hooks, capabilities, signature.
 mod module {
     pub mod artifact_source;
     pub mod capability;
@@ -37,7 +76,7 @@ mod module {
     pub mod signature;
 }
 
-/// The imports of modules, as the host implements them.
+/// Imports of modules, as implemented by the host.
 mod host {
     pub mod bindings;
     pub mod call;
@@ -55,7 +94,7 @@ mod host {
     pub mod wasi_imports;
 }
 
-/// Calls of modules, each bounded in time, memory and number.
+/// Calls of modules, limited in time, memory and number.
 mod sandbox {
     pub mod cpu_slot;
     pub mod engine;
@@ -73,7 +112,7 @@ mod sandbox {
     pub mod slots;
 }
 
-/// A decision: its question, the chain of modules, the answer, its record and its shadows.
+/// Decisions: question, chain of modules, answer, record and shadows.
 mod decision {
     pub mod answer;
     pub mod chain;
@@ -86,7 +125,7 @@ mod decision {
     pub mod shadows;
 }
 
-/// Generations: loading, checking and replacing all modules and policy files as a whole.
+/// Generations: loading, checking and replacing all modules and policy files together.
 mod generation {
     pub mod builder;
     pub mod certificate_file;

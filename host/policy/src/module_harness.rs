@@ -1,6 +1,6 @@
-//! A module by itself, over a policy that the caller gives: for the tests of its author.
+//! Runs a single module with a given policy, for the tests of its author.
 //!
-//! Its calls are those of a gateway, in the same sandbox, and are measured.
+//! Calls are made as in a gateway, in the same sandbox, and are measured.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,50 +33,50 @@ use crate::sandbox::limits::Limits;
 use crate::sandbox::meter::{Meter, Used};
 use crate::sandbox::module::Module;
 
-/// A module by itself.
+/// A single module for tests.
 pub struct ModuleHarness {
     sandbox: Sandbox,
     module: Arc<Module>,
     meter: Arc<Meter>,
     has_manifest: bool,
-    /// Instances that are kept for further calls, where somebody wants to know what that saves.
+    /// Instances that are reused, to measure the effect.
     instances: Option<Arc<InstanceCache>>,
 }
 
-/// The policy, the clock and the I/O that a module is tested with.
+/// Policy, clock and I/O of a test.
 #[derive(Clone)]
 pub struct TestContext {
     /// Policy tables, by name.
     pub tables: BTreeMap<String, Arc<Table>>,
-    /// Policy files, by name; the module sees those that its manifest lists.
+    /// Policy files, by name. The module can read those that its manifest lists.
     pub files: BTreeMap<String, Arc<[u8]>>,
     /// The service subscription.
     pub subscription: Option<Arc<Subscription>>,
     /// The keys of MAFs.
     pub maf_keys: Option<Arc<dyn MafKeys>>,
-    /// The CSE at whose door this is.
+    /// The CSE that the gateway protects.
     pub cse: CseId,
-    /// Its service provider's domain name.
+    /// The domain name of its service provider.
     pub service_provider: Option<String>,
-    /// The CSEs that it registers with.
+    /// Its registrar CSEs.
     pub registrars: Vec<CseId>,
     /// The values that the module reads with `config`, by name.
     pub config: BTreeMap<String, String>,
-    /// The responses to its HTTP requests. Other requests are refused, and none is sent.
+    /// The responses to its HTTP requests. Other requests fail, and no request is sent.
     pub http: Vec<CannedResponse>,
     /// The content of its store, which is in memory.
     pub key_value: BTreeMap<String, String>,
     /// The quota of its store, in bytes.
     pub quota: u64,
-    /// The time that it sees; `None` for the true time.
+    /// The time that it sees; `None` for the real time.
     pub now: Option<SystemTime>,
-    /// Bounds on each call. No memory above what the module was loaded with.
+    /// Limits of each call. The memory must not exceed that at loading.
     pub limits: Limits,
 }
 
 impl ModuleHarness {
-    /// Loads a module with the manifest beside it. Where there is none, it is granted what it
-    /// imports.
+    /// Loads a module with the manifest beside it. Without a manifest, every imported capability is
+    /// granted.
     ///
     /// # Errors
     /// The faults of the module or its manifest.
@@ -84,7 +84,7 @@ impl ModuleHarness {
         let fault = |what: String| Faults(vec![Fault::of(file, what)]);
         let meter = Arc::new(Meter::default());
         let sandbox = Sandbox::metered(limits, meter.clone())
-            .map_err(|e| fault(format!("the sandbox can't be set up: {e:#}")))?;
+            .map_err(|e| fault(format!("cannot create the sandbox: {e:#}")))?;
         let source = files::read(file, limits.module_size).map_err(|f| Faults(vec![f]))?;
         let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         let manifest = load_manifest(&file.with_extension("toml"), None).map_err(Faults)?;
@@ -95,35 +95,35 @@ impl ModuleHarness {
         let grants = Grants { module: all, ..Grants::default() };
         let module = Module::load(&sandbox, &grants, name, file, &source, manifest)
             .map_err(|f| Faults(vec![f]))?;
-        module.try_start(&sandbox).await.map_err(|e| fault(format!("can't be started: {e}")))?;
+        module.try_start(&sandbox).await.map_err(|e| fault(format!("cannot be started: {e}")))?;
         meter.take();
         Ok(Self { sandbox, module: Arc::new(module), meter, has_manifest, instances: None })
     }
 
-    /// The hooks that it exports.
+    /// Returns the exported hooks.
     #[must_use]
     pub fn hooks(&self) -> Vec<Hook> {
         self.module.hooks()
     }
 
-    /// The capabilities that it has.
+    /// Returns its capabilities.
     #[must_use]
     pub fn capabilities(&self) -> &[Capability] {
         &self.module.capabilities
     }
 
-    /// Whether there is a manifest beside it.
+    /// Returns whether there is a manifest beside it.
     #[must_use]
     pub fn has_manifest(&self) -> bool {
         self.has_manifest
     }
 
-    /// Has further calls made of instances that are kept, as with `reuse`; those before are gone.
+    /// Reuses instances for further calls, as with `reuse`. Earlier instances are dropped.
     pub fn reuse_instances(&mut self) {
         self.instances = Some(Arc::new(InstanceCache::new(u32::MAX)));
     }
 
-    /// A generation that has this module alone, and those surroundings.
+    /// Creates a generation with only this module in a context.
     #[must_use]
     pub fn among(&self, around: TestContext) -> Generation {
         let listed = |name: &String| {
@@ -172,7 +172,7 @@ impl ModuleHarness {
     }
 }
 
-/// The capabilities that a component imports, each once.
+/// Returns the capabilities that a component imports, without duplicates.
 fn imported(component: &[u8]) -> Vec<Capability> {
     let imports = Description::of(component).map(|found| found.imports).unwrap_or_default();
     let mut found = Vec::new();

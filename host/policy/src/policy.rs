@@ -1,4 +1,4 @@
-//! The policy: the generation in force, its reload, and the state of the folders on disk.
+//! The policy: the generation in force, reloads, and the state of the folders on disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -14,57 +14,57 @@ use crate::generation::oci_artifacts;
 use crate::generation::settings::Settings;
 use crate::sandbox::engine::Sandbox;
 
-/// The outcome of a reload.
+/// Result of a reload.
 pub enum Reload {
-    /// Nothing had changed.
+    /// The files have not changed.
     Unchanged {
-        /// Whether what was on disk before had been refused.
+        /// Whether the previous files on disk had been rejected.
         recovered: bool,
     },
-    /// The next generation is in force. Files may be missed, whose content it has taken over.
+    /// The next generation is in force. It may have the former content of missing files.
     InForce(Arc<Generation>),
-    /// The next generation was not good; the last one stays in force.
+    /// The next generation was rejected; the last one stays in force.
     Refused(Faults),
 }
 
-/// Why there is a reload.
+/// Reason of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadCause {
-    /// The regular look at the folders.
+    /// A periodic check of the folders.
     Routine,
-    /// Something has changed.
+    /// A file has changed.
     Change,
-    /// The operator asked for it.
+    /// A request of the operator.
     Operator,
-    /// The operator asked for it, and says that policy files that are gone are so on purpose.
+    /// A request of the operator, who also accepts that policy files were removed.
     AcceptedRemovals,
 }
 
-/// The policy: the generation in force, and how to get the next.
+/// The policy: the generation in force, and the means to load the next one.
 pub struct Policy {
     settings: Settings,
     sandbox: Arc<Sandbox>,
-    /// The queue of decisions for shadows.
+    /// Queue of decisions for shadows.
     queue: ShadowQueue,
     threads: DiskThreads,
     current: ArcSwap<Generation>,
     on_disk: Mutex<OnDisk>,
-    /// One build at a time, so that generations follow one another.
+    /// Serializes builds, so that generations follow one another.
     building: tokio::sync::Mutex<()>,
 }
 
-/// The known state of the files on disk.
+/// Known state of the files on disk.
 struct OnDisk {
     state: DiskState,
-    /// Since when the configuration is another than at the start.
+    /// The time since which the configuration differs from that at the start.
     configuration_changed: Option<SystemTime>,
 }
 
 impl Policy {
-    /// Loads the first generation. To be called within a Tokio runtime.
+    /// Loads the first generation. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// All that is wrong with modules and policy files.
+    /// Returns all faults of modules and policy files.
     pub async fn open(settings: Settings) -> Result<Self, Faults> {
         let modules = settings.modules.clone();
         let no_engine = |what: String| Faults(vec![Fault::of(&modules, what)]);
@@ -74,12 +74,12 @@ impl Policy {
             settings.code_cache.as_deref(),
             settings.observer.clone(),
         )
-        .map_err(|e| no_engine(format!("the sandbox can't be set up: {e:#}")))?;
+        .map_err(|e| no_engine(format!("cannot create the sandbox: {e:#}")))?;
         let sandbox = Arc::new(sandbox);
         let threads = DiskThreads::new(settings.limits.load_time);
         oci_artifacts::obtain(&settings, &threads, Urgency::Operator).await;
         let queue = ShadowQueue::start();
-        // There is no file that an earlier generation had.
+        // There is no earlier generation whose files could be missing.
         let mode = Mode { urgency: Urgency::Operator, accept_removals: true };
         let first = builder::build(&settings, &sandbox, &queue, &threads, None, mode).await;
         Ok(Self {
@@ -93,26 +93,26 @@ impl Policy {
         })
     }
 
-    /// The generation in force. Take it once for a handshake or a request, and keep to it.
+    /// Returns the generation in force. Use a single one for a whole handshake or request.
     #[must_use]
     pub fn current(&self) -> Arc<Generation> {
         self.current.load_full()
     }
 
-    /// The settings that it was opened with.
+    /// Returns the settings that it was opened with.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// How what is on disk stands to the generation in force.
+    /// Returns the state of the files on disk, compared with the generation in force.
     #[must_use]
     pub fn disk_state(&self) -> DiskState {
         self.on_disk().state.clone()
     }
 
-    /// Since when the configuration is known to be another than at the start; it counts from the
-    /// next one.
+    /// Returns since when the configuration is known to differ from that at the start. The change
+    /// applies from the next start.
     #[must_use]
     pub fn configuration_changed(&self) -> Option<SystemTime> {
         self.on_disk().configuration_changed
@@ -122,7 +122,8 @@ impl Policy {
         self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many threads read policy files, those among them that a file system holds up.
+    /// Returns the number of threads that read policy files, including those blocked by a file
+    /// system.
     #[must_use]
     pub fn busy_threads(&self) -> usize {
         self.threads.busy()
@@ -132,27 +133,27 @@ impl Policy {
         &self.threads
     }
 
-    /// Sees to it that what the next generation wants of registries is kept here, as far as it can
-    /// be had. That can take a while, and may be given up at any time.
+    /// Fetches the artifacts that the next generation needs from registries, as far as possible.
+    /// This may take long, and may be canceled at any time.
     pub async fn obtain(&self, cause: ReloadCause) {
         oci_artifacts::obtain(&self.settings, &self.threads, cause.urgency()).await;
     }
 
-    /// Has artifacts thrown away that nothing has needed for long. To be called now and then.
+    /// Removes artifacts that have been unused for long. Should be called periodically.
     pub async fn tidy(&self) {
         oci_artifacts::tidy(&self.settings, &self.threads, &self.current()).await;
     }
 
     /// Obtains the artifacts that the files on disk name, then loads the next generation.
     pub async fn reload(&self, cause: ReloadCause) -> Reload {
-        // Before the lock: a slow registry does not delay a reload that needs nothing from it.
+        // Before the lock: a slow registry must not delay a reload that does not need it.
         self.obtain(cause).await;
         self.load(cause).await
     }
 
-    /// Builds the next generation from the files on disk, and activates it if it is valid. Artifacts
-    /// are not fetched: [`Policy::obtain`] does that. Returns within bounded time even if the disk
-    /// does not answer.
+    /// Builds the next generation from the files on disk, and puts it in force if it is valid.
+    /// Artifacts are not fetched: [`Policy::obtain`] does that. Returns within a time limit even if
+    /// the disk does not respond.
     pub(crate) async fn load(&self, cause: ReloadCause) -> Reload {
         let _one_at_a_time = self.building.lock().await;
         let last = self.current();
@@ -166,7 +167,7 @@ impl Policy {
         let found = builder::build(settings, sandbox, queue, threads, Some(&last), mode).await;
         let reload = match found.generation {
             Err(faults) => Reload::Refused(faults),
-            // What is missed has been carried over, and nothing else has changed.
+            // The content of missing files was taken over, and nothing else has changed.
             Ok(next) if builder::same(&next, &last) && !next.missed.is_empty() => {
                 Reload::Refused(Faults(next.missed))
             }
@@ -175,7 +176,7 @@ impl Policy {
             }
             Ok(next) => {
                 let next = Arc::new(next);
-                // Their slots are the next generation's.
+                // Their slots belong to the next generation.
                 last.modules
                     .iter()
                     .filter_map(|i| i.instances.as_ref())

@@ -1,10 +1,10 @@
-//! The content of a generation, in words.
+//! Content of a generation, as text.
 
 use saegis_onem2m::timestamp;
 
 use crate::Generation;
 
-/// The content of a generation, a line for each item.
+/// Returns the content of a generation, one line per item.
 #[must_use]
 pub fn policy(generation: &Generation) -> Vec<String> {
     let mut lines = vec![format!("  generation  {}", generation.number)];
@@ -48,7 +48,7 @@ pub fn policy(generation: &Generation) -> Vec<String> {
     lines
 }
 
-/// The content of a generation, in one line.
+/// Returns the content of a generation in one line.
 #[must_use]
 pub fn contents(generation: &Generation) -> String {
     let modules = join(generation.modules().iter().map(|m| m.name.as_str()));
@@ -58,7 +58,7 @@ pub fn contents(generation: &Generation) -> String {
     format!("modules {modules}; tables {}", join(tables.iter().map(String::as_str)))
 }
 
-/// A number of rows, in words.
+/// Formats a number of rows.
 #[must_use]
 pub fn rows(count: usize) -> String {
     if count == 1 { "1 row".into() } else { format!("{count} rows") }

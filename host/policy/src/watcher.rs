@@ -1,4 +1,4 @@
-//! Hot reload: a change on disk leads to a reload, a short while after the last one.
+//! Hot reload: a change on disk triggers a reload after a short delay.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::data::disk::{DiskState, Urgency, under_way};
 use crate::policy::{Policy, Reload, ReloadCause};
 
-/// How long after the last change a reload starts: several files that are written together make
-/// one generation, and a file that is being written is not read half.
+/// Delay from the last change to a reload. Files that are written together become one generation,
+/// and a file is not read while it is being written.
 const SETTLE_TIME: Duration = Duration::from_millis(40);
-/// How long changes that go on can put a reload off.
+/// Maximum delay of a reload by continuing changes.
 const MAX_SETTLE_TIME: Duration = Duration::from_millis(400);
 
-/// How often the folders are looked at, whether the watch tells of a change or not: a watch can
-/// lose its folder, and what was refused for want of something may do now.
+/// Interval of a check of the folders, independent of the watch. A watch can lose its folder, and a
+/// rejected generation may be valid now.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Keeps the watch alive; dropping it ends the watch.
+/// Keeps the watch active until it is dropped.
 pub struct Watcher {
     task: tokio::task::JoinHandle<()>,
 }
@@ -34,9 +34,9 @@ impl Drop for Watcher {
     }
 }
 
-/// Watches the folders of `policy` and reloads it after changes. `report` is told of each reload
-/// that did something. Where the system has no watch to give, that is logged, and the folders are
-/// looked at all the same. To be called within a Tokio runtime.
+/// Watches the folders of `policy` and reloads it after changes. `report` receives each reload that
+/// had an effect. If the system cannot provide a watch, this is logged, and the folders are only
+/// polled. Must be called within a Tokio runtime.
 pub fn watch(policy: Arc<Policy>, report: impl Fn(Reload) + Send + 'static) -> Watcher {
     let (changed, changes) = mpsc::channel(1);
     let settings = policy.settings();
@@ -51,16 +51,16 @@ pub fn watch(policy: Arc<Policy>, report: impl Fn(Reload) + Send + 'static) -> W
     Watcher { task: tokio::spawn(reload_on(changes, folders, policy, report)) }
 }
 
-/// The folders that are watched. A watch is of the folder itself, not of its name: where another
-/// has taken its place, that one is to be watched.
+/// The watched folders. A watch belongs to the folder itself, not to its path: if another folder
+/// replaces it, that one must be watched.
 struct Folders {
     changed: mpsc::Sender<()>,
     notify: Option<RecommendedWatcher>,
-    /// Each with what it was when its watch began; nothing, where it is not watched.
+    /// Each folder, with its identity at the start of its watch; `None` if it is not watched.
     seen: [(PathBuf, Option<Identity>); 2],
-    /// When a watch that could not be had is asked for again.
+    /// Time of the next attempt after a failed watch.
     next_try: Instant,
-    /// Whether that was logged.
+    /// Whether the failure was logged.
     complained: bool,
 }
 
@@ -72,8 +72,7 @@ fn identity(folder: &Path) -> Option<Identity> {
 }
 
 impl Folders {
-    /// Watches what is not watched yet, also what has taken the place of a folder. What can't be
-    /// watched is tried again.
+    /// Starts watches of folders without one, including replaced ones. Failed watches are retried.
     fn follow(&mut self) {
         let seen: Vec<_> = self.seen.iter().map(|(folder, _)| identity(folder)).collect();
         if self.seen.iter().zip(&seen).all(|((_, seen), now)| seen == now) {
@@ -96,7 +95,7 @@ impl Folders {
                 let _ = notify.unwatch(folder);
                 let watched = notify.watch(folder, RecursiveMode::NonRecursive);
                 *seen = now.filter(|_| watched.is_ok());
-                // That a folder is not there is told by whoever loads it.
+                // A missing folder is reported by the code that loads it.
                 failed = failed.or(watched.err().filter(|_| now.is_some()));
             }
         }
@@ -113,11 +112,11 @@ impl Folders {
         }
         let remedy = match &error.kind {
             notify::ErrorKind::Io(e) if e.raw_os_error() == Some(EMFILE) => {
-                "; this user has as many inotify instances as it may: raise \
+                "; the limit of inotify instances of this user is reached: raise \
                  fs.inotify.max_user_instances"
             }
             notify::ErrorKind::MaxFilesWatch => {
-                "; this user has as many inotify watches as it may: raise \
+                "; the limit of inotify watches of this user is reached: raise \
                  fs.inotify.max_user_watches"
             }
             _ => "",
@@ -125,32 +124,32 @@ impl Folders {
         let seconds = POLL_INTERVAL.as_secs();
         tracing::warn!(
             event = "policy.watch-failed",
-            "changes of policy files are not told by the system ({error}), so the folders are looked \
-             at every {seconds} s{remedy}"
+            "cannot watch the policy folders: {error}; they are checked \
+             every {seconds} s{remedy}"
         );
     }
 }
 
-/// `EMFILE` of errno(3): of inotify_init(2), that the user has as many instances as it may.
+/// `EMFILE` of errno(3): of inotify_init(2), the limit of instances of the user is reached.
 const EMFILE: i32 = 24;
 
-/// How often a watch is asked for again that could not be had.
+/// Interval between attempts after a failed watch.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Tells `changed` of what the system tells.
+/// Returns a handler that notifies `changed` of events of the system.
 fn handler(changed: mpsc::Sender<()>) -> impl Fn(notify::Result<notify::Event>) {
     move |event| {
         let matters = match event {
-            // Reading is no change: our own reads would call for the next reload.
+            // Reading is not a change: otherwise each reload would cause the next one.
             Ok(event) => match event.kind {
                 EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
                 _ => true,
             },
-            // Events were lost: something has changed.
+            // Events were lost, so something has changed.
             Err(_) => true,
         };
         if matters {
-            // When there is one in the channel already, the reload is under way.
+            // If the channel is full, a reload is already pending.
             let _ = changed.try_send(());
         }
     }
@@ -162,11 +161,11 @@ async fn reload_on(
     policy: Arc<Policy>,
     report: impl Fn(Reload) + Send + 'static,
 ) {
-    // What changed between the first generation and the watch is not missed.
+    // Detects changes between the first generation and the watch.
     let mut seen = look(&policy, &folders).await;
     let mut changed = true;
-    // A file written after the artifacts were obtained can name one that is not here yet. Such a
-    // refusal is not reported, but at most once, so that steady changes cannot hide it.
+    // A file that was written after the artifacts were fetched may name a new artifact. Such a
+    // rejection is not reported, but only once, so that continuous changes cannot hide it.
     let mut outdated_before = false;
     loop {
         if !changed {
@@ -186,19 +185,19 @@ async fn reload_on(
             }
         }
         let now = look(&policy, &folders).await;
-        // A refused generation is tried again: what was missing may have been descriptors.
+        // A rejected generation is retried: it may have failed for lack of file descriptors.
         let refused = match policy.disk_state() {
             DiskState::Refused { faults, .. } => Some(faults),
             DiskState::InForce | DiskState::Loading { .. } => None,
         };
         let cause = if changed { ReloadCause::Change } else { ReloadCause::Routine };
-        // Where nothing can be seen, whoever loads it says why not.
+        // If the folders cannot be read, the load reports the reason.
         if !changed && refused.is_none() && now.is_some() && seen == now {
             continue;
         }
         seen = now;
-        // What changes while a registry is waited for is not to wait for it: it may be the very
-        // change that does without.
+        // A change during the wait for a registry must not wait for it: it may remove the need for
+        // the registry.
         changed = tokio::select! {
             () = policy.obtain(cause) => false,
             change = changes.recv() => change.is_some(),
@@ -226,17 +225,17 @@ async fn reload_on(
     }
 }
 
-/// What a look at the folders shows of their files, and of those that the settings name beside them,
-/// without reading them.
+/// State of the files in the folders, and of the files that the settings name elsewhere, without
+/// their content.
 #[derive(PartialEq, Eq)]
 struct Look(Vec<(PathBuf, Facts)>);
 
-/// Inode, length and time of change; none where there is no file behind the name.
+/// Inode, length and time of change; `None` if the file does not exist.
 type Facts = Option<(u64, u64, SystemTime)>;
 
-/// Looks at the folders by their paths, so that a folder that was replaced, or a link that was
-/// turned elsewhere, is seen, where the watch still has the old one. Nothing, where the disk does not
-/// answer.
+/// Reads the state of the folders by their paths. So a replaced folder or a changed link is
+/// detected, although the watch still has the old folder. Returns `None` if the disk does not
+/// respond.
 async fn look(policy: &Arc<Policy>, folders: &Arc<Mutex<Folders>>) -> Option<Look> {
     let (own, folders) = (policy.clone(), folders.clone());
     let facts = |path: &Path| {
@@ -244,7 +243,7 @@ async fn look(policy: &Arc<Policy>, folders: &Arc<Mutex<Folders>>) -> Option<Loo
         meta.and_then(|m| Some((m.ino(), m.len(), m.modified().ok()?)))
     };
     let now = move |_: &_| {
-        // A thread that hangs has it, and one is enough.
+        // A thread that hangs holds the lock, and one is enough.
         if let Ok(mut folders) = folders.try_lock() {
             folders.follow();
         }

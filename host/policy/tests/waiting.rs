@@ -1,4 +1,4 @@
-//! What look-ups cost that wait, at the same time.
+//! Measures the cost of concurrent lookups that wait.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-/// How long the server takes.
+/// Delay of the server.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A server that answers each request after a while.
+/// Starts a server that responds to each request after a delay.
 async fn server() -> u16 {
-    // All of them come at once, and whom the kernel has no room for comes again after a second.
+    // All requests come at once. Connections beyond the backlog would be retried after a second.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(4096).unwrap();
@@ -90,13 +90,13 @@ async fn policy(folder: &std::path::Path, port: u16) -> Policy {
     Policy::open(settings).await.unwrap()
 }
 
-/// So many look-ups at the same time, until the last is over.
+/// Returns the duration of concurrent lookups.
 async fn took(generation: &Arc<Generation>, port: u16, times: usize) -> Duration {
     let begin = Instant::now();
     let mut calls = JoinSet::new();
     for nth in 0..times {
         let generation = generation.clone();
-        // One address has a share of the slots, and not all of them.
+        // One address has only a share of the slots.
         let peer = std::net::Ipv4Addr::from_bits(0x7f00_0001 + u32::try_from(nth).unwrap()).into();
         calls.spawn(async move {
             let query = PskQuery {
@@ -117,7 +117,7 @@ async fn took(generation: &Arc<Generation>, port: u16, times: usize) -> Duration
     begin.elapsed()
 }
 
-/// What this process has computed so far, by all its threads.
+/// Returns the processor time of all threads of this process so far.
 fn processor_time() -> Duration {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let of = |path: PathBuf| -> Option<u64> {
@@ -138,7 +138,7 @@ async fn load_a_thousand_lookups_at_a_time() {
         let took = took(&generation, port, times).await;
         let used = processor_time().saturating_sub(before);
         println!(
-            "{times:>5} look-ups that wait {PAUSE:?}, at the same time: {took:.1?}; {used:.1?} of \
+            "{times:>5} concurrent lookups that wait {PAUSE:?} each: {took:.1?}; {used:.1?} of \
              processor time, the server's included"
         );
     }

@@ -1,13 +1,13 @@
-//! Work on large tables, on threads of low priority.
+//! Work on large tables, on low-priority threads.
 
 use std::thread;
 
-/// By how much its thread yields to others. It has about a tenth of a processor that one other keeps busy,
-/// and less beside more, so that a credential that was withdrawn goes even then. To yield every
-/// so often as well (`sched_yield`) would leave it a hundredth.
+/// Niceness of the threads. Beside one busy thread they get about a tenth of a processor, and less
+/// beside more. So a revoked credential is removed even under load. Yielding explicitly
+/// (`sched_yield`) would leave them only a hundredth.
 const NICENESS: i32 = 10;
 
-/// Has `work` done by a thread that gives way to those of the requests, and waits for it.
+/// Runs `work` on a low-priority thread, and waits for it.
 pub(crate) fn run_at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
     thread::scope(|scope| {
         let work = || {
@@ -20,17 +20,18 @@ pub(crate) fn run_at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> s
     })
 }
 
-/// Drops something that takes long to drop, on a thread that gives way to those of the requests.
+/// Drops a large value on a low-priority thread.
 pub(crate) fn drop_in_background<T: Send + 'static>(what: T) {
     let drop_it = move || {
         lower_priority();
         drop(what);
     };
-    // Where there is no thread to be had it was dropped here and now.
+    // If no thread can be started, the value was already dropped here.
     let _ = thread::Builder::new().name("policy-wipe".into()).spawn(drop_it);
 }
 
-/// Of the thread alone, as Linux has it. Where the system refuses, it is as fast as the others.
+/// On Linux this applies to the thread only. If the system refuses, the thread has the normal
+/// priority.
 fn lower_priority() {
     let _ = rustix::process::nice(NICENESS);
 }

@@ -1,4 +1,4 @@
-//! Queries to the policy, and their outcomes.
+//! Queries to the policy, and their results.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,105 +10,105 @@ use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
 use crate::data::service_subscription::Subscription;
 
-/// The look-up of a TLS-PSK handshake.
+/// Credential lookup of a TLS-PSK handshake.
 #[derive(Debug, Clone)]
 pub struct PskQuery {
     /// The psk_identity.
     pub psk_identity: String,
-    /// The server name indicated, in lower case.
+    /// The server name (SNI), in lower case.
     pub server_name: Option<String>,
     /// The peer.
     pub peer: IpAddr,
 }
 
-/// A certificate, or a raw public key, that is believed and names neither an AE nor a CSE.
+/// A trusted certificate or raw public key that names neither an AE nor a CSE.
 #[derive(Debug, Clone)]
 pub struct CertificateQuery {
     /// Its flavour: a device's, a node's, or a raw public key.
     pub flavour: Flavour,
     /// Its Credential-ID.
     pub credential_id: CredentialId,
-    /// The server name indicated, in lower case.
+    /// The server name (SNI), in lower case.
     pub server_name: Option<String>,
     /// The peer.
     pub peer: IpAddr,
-    /// The rules of the service subscription that count.
+    /// The rules of the service subscription.
     pub rules: Rules,
 }
 
-/// The outcome of mapping a certificate.
+/// Result of mapping a certificate.
 pub enum Mapping {
-    /// It stands for that entity.
+    /// It stands for this entity.
     As {
         /// The entity.
         entity: Entity,
-        /// From when on it no longer does, if that is sooner than the certificate's end.
+        /// Expiration time, if it is earlier than that of the certificate.
         expires: Option<SystemTime>,
     },
-    /// No module claimed it.
+    /// No module knows it.
     Unclaimed,
-    /// A module refused it. The reason is for the log.
+    /// A module rejected it. The reason is for the log.
     Refused(Refusal),
     /// A module failed.
     Failed {
         /// The module.
         module: String,
-        /// How.
+        /// The fault.
         fault: ModuleFault,
     },
 }
 
-/// The outcome of a look-up.
+/// Result of a lookup.
 pub enum Lookup {
     /// A module found the credential.
     Found(Credential),
-    /// No module claimed the identity.
+    /// No module knows the identity.
     Unclaimed,
-    /// A module refused it. The reason is for the log.
+    /// A module rejected it. The reason is for the log.
     Refused(Refusal),
     /// A module failed.
     Failed {
         /// The module.
         module: String,
-        /// How.
+        /// The fault.
         fault: ModuleFault,
     },
 }
 
-/// A module's refusal of an identity.
+/// Rejection of an identity by a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The module.
     pub module: String,
-    /// Its reason, fit for a log.
+    /// Its reason, printable in a log.
     pub reason: String,
 }
 
 /// The source of the rules of the service subscription.
 #[derive(Debug, Clone, Default)]
 pub enum Rules {
-    /// In the generation, from its policy file.
+    /// The policy file of the generation.
     #[default]
     OfGeneration,
-    /// Here; none, where there is no service subscription.
+    /// These rules; `None` without a service subscription.
     Given(Option<Arc<Subscription>>),
 }
 
-/// A create of an AE, for the registration check.
+/// A create request for an AE, for the registration check.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// The From as written.
+    /// The From as received.
     pub from: Option<String>,
     /// The App-ID.
     pub app_id: String,
-    /// The rules that count.
+    /// The rules of the service subscription.
     pub rules: Rules,
-    /// Where another CSE announces the AE: the AE's Credential-ID there, which is empty where it has
-    /// no security association.
+    /// The Credential-ID of the AE at the CSE that announces it. Empty if it has no security
+    /// association there.
     pub announced: Option<String>,
 }
 
-/// A registration of a key at a MAF, for the check of it.
+/// A registration of a key at a MAF, for its check.
 #[derive(Debug, Clone)]
 pub struct KeyRegistration {
     /// The security usage of the key.
@@ -117,20 +117,20 @@ pub struct KeyRegistration {
     pub targets: Vec<AbsoluteId>,
 }
 
-/// How far an allowance holds.
+/// Scope of an allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
-    /// For this request.
+    /// This request.
     ThisRequest,
-    /// For this originator, as long as association and generation last, but for creates of AEs
+    /// This originator, for the lifetime of association and generation, except for creates of AEs
     /// and requests whose content names an originator.
     Originator,
 }
 
-/// The outcome of a chain of checks.
+/// Result of a chain of checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every module allowed it; the allowance is the narrowest of theirs.
+    /// Every module allowed it, with the narrowest scope of all.
     Allow(Allowance),
     /// A module denied it.
     Deny {
@@ -138,44 +138,44 @@ pub enum Verdict {
         module: String,
         /// The Response Status Code, from 4000 to 5999.
         rsc: u16,
-        /// The reason, for the originator to read.
+        /// The reason, for the originator.
         reason: String,
     },
-    /// A module failed, and so the request is refused.
+    /// A module failed, so the request is refused.
     Failed {
         /// The module.
         module: String,
-        /// How.
+        /// The fault.
         fault: ModuleFault,
     },
 }
 
-/// How a call of a module failed. Each is a refusal of that one decision.
+/// Fault of a module call. It refuses only the current decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleFault {
-    /// It used more computing time than a call may.
-    #[error("took longer than a call may")]
+    /// It exceeded its computing time.
+    #[error("exceeded the time limit of a call")]
     Deadline,
-    /// It wanted more memory than a call may have.
-    #[error("wanted more memory than a call may have")]
+    /// It exceeded its memory.
+    #[error("exceeded the memory limit of a call")]
     Memory,
     /// It trapped.
     #[error("trapped: {0}")]
     Trap(String),
-    /// It answered something that the contract does not allow.
-    #[error("gave an answer that is against the contract: {0}")]
+    /// Its response violates the contract.
+    #[error("returned a response that violates the contract: {0}")]
     InvalidResponse(String),
-    /// As many calls as may be were under way, and stayed so.
-    #[error("was not asked: too many calls are under way")]
+    /// The maximum number of concurrent calls was reached for too long.
+    #[error("was not called: too many concurrent calls")]
     Busy,
-    /// No sandbox could be made.
+    /// The sandbox could not be created.
     #[error("could not be started: {0}")]
     NoSandbox(String),
 }
 
 impl ModuleFault {
-    /// A short name, for logs and counters.
+    /// Returns a short name, for logs and counters.
     #[must_use]
     pub fn cause(&self) -> &'static str {
         match self {

@@ -1,8 +1,7 @@
-//! Threads for file operations, which may block for ever, and the state of the folders on disk.
+//! Threads for file operations that may block forever, and the state of the folders on disk.
 //!
-//! A network file system that hangs blocks a thread, and nothing can end such a thread. So file
-//! operations have a bounded number of threads of their own, and a caller waits for the result for a
-//! bounded time.
+//! A network file system that hangs blocks a thread, which cannot be stopped. So file operations
+//! run on a bounded number of separate threads, and callers wait for results with a timeout.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,32 +13,32 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::data::fault::{Fault, Faults};
 
-/// How what is on disk stands to the generation in force.
+/// State of the files on disk, compared with the generation in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskState {
-    /// It is the generation in force, as far as is known.
+    /// The files are those of the generation in force, as far as known.
     InForce,
-    /// It is being loaded.
+    /// The files are being loaded.
     Loading {
-        /// Since when.
+        /// The start of the load.
         since: SystemTime,
     },
-    /// It was refused, whole or for files that are gone. The generation in force is an older one, or has
-    /// the content of those files from an older one.
+    /// The files were rejected, completely or because of missing files. The generation in force is
+    /// older, or has the older content of those files.
     Refused {
-        /// When it was refused for the first time since it was last good.
+        /// The time of the first rejection since the files were last valid.
         since: SystemTime,
-        /// Why it was refused the last time.
+        /// The faults of the last rejection.
         faults: Faults,
     },
 }
 
-/// How long a load may take before what is on disk counts as behind.
+/// Duration of a load after which the generation in force counts as outdated.
 const SLOW_LOAD_TIME: Duration = Duration::from_secs(2);
 
 impl DiskState {
-    /// Since when what is on disk is newer than what is in force, and how it stands to that; none,
-    /// where it is in force or about to be.
+    /// Returns since when the files on disk are newer than the generation in force, and their
+    /// state. Returns `None` if they are in force or about to be.
     #[must_use]
     pub fn behind(&self) -> Option<(SystemTime, &'static str)> {
         match self {
@@ -53,24 +52,24 @@ impl DiskState {
     }
 }
 
-/// Maximum number of threads that work on files, those that hang included.
+/// Maximum number of threads for files, including those that hang.
 const MAX_THREADS: usize = 16;
-/// Operations that have taken longer than this are named where time is up.
+/// Duration after which a running operation is named when a timeout expires.
 const SLOW_AFTER: Duration = Duration::from_millis(500);
 
-/// Who wants something of the disk. The less urgent leaves threads to the more urgent.
+/// Urgency of a file operation. Less urgent operations leave threads for more urgent ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// The regular look at the folders, or a retry.
+    /// A periodic check of the folders, or a retry.
     Routine,
-    /// Something has changed.
+    /// A file has changed.
     Change,
-    /// The operator asked for it.
+    /// A request of the operator.
     Operator,
 }
 
 impl Urgency {
-    /// How many threads may be busy at the most for one more to be started.
+    /// Returns the maximum number of busy threads at which another one may start.
     fn leaves(self) -> usize {
         match self {
             Self::Routine => MAX_THREADS - 4,
@@ -80,25 +79,21 @@ impl Urgency {
     }
 }
 
-/// Why there is no result.
+/// Reason why there is no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DiskError {
-    /// The time is up. The thread goes on by itself.
-    #[error(
-        "reading it takes longer than {0} s (policy.load-seconds); does its file system answer?"
-    )]
+    /// The timeout expired. The thread continues in the background.
+    #[error("reading it takes longer than {0} s (policy.load-seconds); check its file system")]
     Late(u64),
-    /// Too many threads are busy, for those before did not come to an end.
-    #[error(
-        "{0} threads still wait for files that were read before; does their file system answer?"
-    )]
+    /// Too many threads are busy with earlier operations.
+    #[error("{0} threads still wait for earlier reads; check the file system")]
     Full(usize),
-    /// There is no thread, or it failed.
+    /// The thread could not be started or panicked.
     #[error("loading failed: {0}")]
     Failed(String),
 }
 
-/// Threads that work on files.
+/// Threads for file operations.
 #[derive(Clone)]
 pub(crate) struct DiskThreads {
     limit: Duration,
@@ -106,19 +101,18 @@ pub(crate) struct DiskThreads {
 }
 
 impl DiskThreads {
-    /// Each call has so much time.
+    /// Creates the threads, with a timeout for each operation.
     pub fn new(limit: Duration) -> Self {
         Self { limit, permits: Arc::new(Semaphore::new(MAX_THREADS)) }
     }
 
-    /// How many threads are busy.
+    /// Returns the number of busy threads.
     pub fn busy(&self) -> usize {
         MAX_THREADS.saturating_sub(self.permits.available_permits())
     }
 
-    /// Has `work` done by a thread of its own: whoever keeps the runtime's blocking threads busy
-    /// can't put off the reload that would end that. The work is told when nobody waits for it
-    /// any longer.
+    /// Runs `work` on a separate thread: busy blocking threads of the runtime cannot delay a
+    /// reload. The work is informed when its caller no longer waits.
     pub async fn run<T: Send + 'static>(
         &self,
         urgency: Urgency,
@@ -134,9 +128,9 @@ impl DiskThreads {
         let abandoned_by_caller = abandoned.clone();
         let work = move || {
             let done = work(&abandoned_by_caller);
-            // Before the answer: whoever has it may want the next thread at once.
+            // Before the result: the caller may need the thread at once.
             drop(permit);
-            // Nobody waits any longer when the time is up or the gateway stops.
+            // The caller no longer waits after a timeout or when the gateway stops.
             let _ = answer.send(done);
         };
         std::thread::Builder::new()
@@ -154,7 +148,7 @@ impl DiskThreads {
     }
 }
 
-/// Tells work that nobody waits for it any longer.
+/// Flag that informs work that its caller no longer waits.
 #[derive(Clone)]
 pub(crate) struct Abandoned(Arc<AtomicBool>);
 
@@ -165,7 +159,7 @@ impl Abandoned {
 }
 
 impl DiskError {
-    /// The same as faults: of the files that are waited for, or else of the folder.
+    /// Converts it to faults of the slow files, or else of the folder.
     pub fn faults(&self, folder: &Path) -> Faults {
         let slow = match self {
             Self::Late(_) | Self::Full(_) => slow_paths(),
@@ -176,11 +170,11 @@ impl DiskError {
     }
 }
 
-/// The operations on files that are under way in this process.
+/// File operations that are running in this process.
 static UNDER_WAY: Mutex<BTreeMap<u64, (PathBuf, Instant)>> = Mutex::new(BTreeMap::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Does something with a file, which is noted for as long as that takes.
+/// Runs an operation on a file, and lists it while it is running.
 pub(crate) fn under_way<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     struct Noted(u64);
     impl Drop for Noted {
@@ -194,7 +188,7 @@ pub(crate) fn under_way<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The files on which something is under way for long, each once.
+/// Returns the files with slow operations, without duplicates.
 fn slow_paths() -> Vec<PathBuf> {
     let all = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
     let slow = all.values().filter(|(_, since)| since.elapsed() >= SLOW_AFTER);
@@ -223,7 +217,7 @@ mod tests {
         }
     }
 
-    /// Each reader hangs until its sender is gone, as on a file system that does not answer.
+    /// Each reader hangs until its sender is dropped, as on a file system that does not respond.
     #[tokio::test]
     async fn hanging_readers_are_limited() {
         let threads = threads();
@@ -245,7 +239,7 @@ mod tests {
             assert_eq!(threads.run(urgency, |_| ()).await, Err(DiskError::Full(most)));
         }
         assert_eq!(threads.busy(), MAX_THREADS);
-        // The file system answers again.
+        // The file system responds again.
         drop(senders);
         let deadline = Instant::now() + Duration::from_secs(20);
         while threads.busy() > 0 {

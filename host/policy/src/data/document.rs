@@ -1,7 +1,7 @@
-//! TOML files, read so that all faults of one are found at once.
+//! TOML documents, parsed so that all faults are found at once.
 //!
-//! A deserializer stops at the first fault. So the value with the fault is taken out of the document, and
-//! the document is read again, until it has no fault.
+//! A deserializer stops at the first fault. So the value with the fault is removed from the
+//! document, and the document is deserialized again, until it has no fault.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,24 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 use crate::data::fault::Fault;
 use crate::data::shown::Shown;
 
-/// Most faults of one document that are told.
+/// Maximum number of reported faults of a document.
 const MAX_FAULTS: usize = 50;
 
-/// A TOML document, with the places of what is in it.
+/// A TOML document, with the positions of its values.
 pub struct Document<'t> {
     file: PathBuf,
     text: &'t str,
     table: Spanned<DeTable<'t>>,
     faults: Vec<Fault>,
-    /// The entries that something is wrong with.
+    /// Entries with a fault.
     faulty: Vec<Names>,
 }
 
-/// An entry of a document: the names that lead to it.
+/// Entry of a document: the names that lead to it.
 type Names = Vec<String>;
 
 impl<'t> Document<'t> {
-    /// Parses a document. What is no TOML is passed over, and told with the rest.
+    /// Parses a document. Invalid TOML is skipped and reported with the other faults.
     #[must_use]
     pub fn parse(file: &Path, text: &'t str) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -38,7 +38,7 @@ impl<'t> Document<'t> {
             Self { file: file.into(), text, table, faults: Vec::new(), faulty: Vec::new() };
         for error in errors.iter().take(MAX_FAULTS) {
             let fault = document.fault_of(error);
-            // One mistake can be told in several ways; the first is the nearest to it.
+            // One mistake can cause several faults; the first is the most precise.
             if document.faults.iter().all(|f| f.line != fault.line) {
                 document.faults.push(fault);
             }
@@ -46,8 +46,8 @@ impl<'t> Document<'t> {
         document
     }
 
-    /// Reads the document. Gives what it says, but for what does not fit, as far as that is
-    /// enough; and all that is wrong.
+    /// Deserializes the document and finds all faults. Returns the value without the invalid
+    /// entries, if the rest suffices.
     pub fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
         while self.faults.len() < MAX_FAULTS {
             let error = match T::deserialize(Deserializer::from(self.table.clone())) {
@@ -55,28 +55,28 @@ impl<'t> Document<'t> {
                 Err(error) => error,
             };
             let entry = error.span().and_then(|span| entry_at(self.table.get_ref(), &span));
-            // What was taken out is not missing; what it is missing in goes after it.
+            // A removed entry is not missing. The table in which it is missing is removed too.
             let ours = |names: &Names| {
                 names.last().is_some_and(|n| error.message() == format!("missing field `{n}`"))
             };
             if !self.faulty.iter().any(ours) {
                 let fault = self.fault_of(&error);
-                // A line that is no TOML has been told of already.
+                // Invalid TOML in that line is already reported.
                 if self.faults.iter().all(|f| f.line.is_none() || f.line != fault.line) {
                     self.faults.push(fault);
                 }
             }
             match entry {
                 Some(names) if take_out(self.table.get_mut(), &names) => self.faulty.push(names),
-                // Something is missing: there is nothing to go on with.
+                // A required entry is missing, so there is no value.
                 _ => return None,
             }
         }
         None
     }
 
-    /// Adds a fault of an entry, such as `limits.connections`; its place is that of the value, if
-    /// the document has it.
+    /// Adds a fault of an entry, such as `limits.connections`. Its position is that of the value,
+    /// if the document has it.
     pub fn add_fault(&mut self, entry: &str, what: &str) {
         if self.faults.len() >= MAX_FAULTS {
             return;
@@ -90,8 +90,7 @@ impl<'t> Document<'t> {
         self.faulty.push(entry.split('.').map(Into::into).collect());
     }
 
-    /// Takes an entry out of the document, such as one that has another name now, and adds a fault if
-    /// it was there.
+    /// Removes an entry, such as one with a former name, and adds a fault if it was present.
     pub fn refuse(&mut self, entry: &str, what: &str) {
         if value_span(self.table.get_ref(), entry).is_some() {
             self.add_fault(entry, what);
@@ -100,9 +99,9 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Adds a fault of a text that was read with its place.
+    /// Adds a fault of a string with a known position.
     pub fn add_fault_of(&mut self, text: &Spanned<String>, what: &str) {
-        // To find a place is to walk through the text.
+        // Finding a position requires a walk through the text.
         if self.faults.len() >= MAX_FAULTS {
             return;
         }
@@ -110,7 +109,7 @@ impl<'t> Document<'t> {
         self.faults.push(fault);
     }
 
-    /// Adds a fault of a value that was read with its place.
+    /// Adds a fault of a value with a known position.
     pub fn add_fault_in<T>(&mut self, value: &Spanned<T>, what: &str) {
         if self.faults.len() < MAX_FAULTS {
             let fault = self.fault_at(value.span().start, what.into());
@@ -118,8 +117,8 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Adds what is wrong within a text that is a file of its own: in a text of several lines at the
-    /// very place, else at its start.
+    /// Adds the faults of a string that is itself a file. In a multi-line string they have their
+    /// exact position, else that of its start.
     pub fn add_faults_within(&mut self, text: &Spanned<String>, found: Vec<Fault>) {
         let start = text.span().start;
         let opening = self.text.get(start..).unwrap_or_default();
@@ -137,20 +136,20 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Whether something is wrong with a table of the document, such as `limits` or
-    /// `modules.config`, or with an entry in it.
+    /// Returns whether a table of the document, such as `limits` or `modules.config`, or an entry
+    /// in it has a fault.
     #[must_use]
     pub fn is_faulty(&self, table: &str) -> bool {
         self.faulty.iter().any(|names| table.split('.').zip(names).all(|(a, b)| a == b))
     }
 
-    /// Whether the document has a table of that name (not an array of them).
+    /// Returns whether the document has a table of that name (not an array of tables).
     #[must_use]
     pub fn has_table(&self, name: &str) -> bool {
         matches!(self.table.get_ref().get(name).map(Spanned::get_ref), Some(DeValue::Table(_)))
     }
 
-    /// All that was found to be wrong, in the order of the lines.
+    /// Returns all faults, sorted by line.
     #[must_use]
     pub fn into_faults(mut self) -> Vec<Fault> {
         self.faults.sort_by_key(|f| (f.line, f.column));
@@ -173,7 +172,7 @@ impl<'t> Document<'t> {
     }
 }
 
-/// The innermost entry whose name or value is at a place.
+/// Returns the innermost entry whose name or value is at a position.
 fn entry_at(table: &DeTable<'_>, place: &Range<usize>) -> Option<Names> {
     let covers = |span: Range<usize>| span.start <= place.start && place.end <= span.end;
     for (name, value) in table {
@@ -181,7 +180,7 @@ fn entry_at(table: &DeTable<'_>, place: &Range<usize>) -> Option<Names> {
         if covers(name.span()) {
             return Some(vec![own]);
         }
-        // The place of a table is its header: what is in it may be anywhere.
+        // The position of a table is its header: its entries may be anywhere.
         let mut inner = match value.get_ref() {
             DeValue::Table(inner) => entry_at(inner, place),
             DeValue::Array(elements) => elements.iter().enumerate().find_map(|(n, element)| {

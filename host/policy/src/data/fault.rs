@@ -1,11 +1,11 @@
-//! Faults of policy files and modules: the place, the fault, and the remedy.
+//! Faults of policy files and modules: position, description and remedy.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::data::shown::Shown;
 
-/// One thing that is wrong with a policy file or a module.
+/// A fault of a policy file or a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The file.
@@ -19,12 +19,12 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault of a file as a whole.
+    /// Creates a fault of a file as a whole.
     pub fn of(file: &Path, what: impl Into<String>) -> Self {
         Self { file: file.into(), line: None, column: None, what: what.into() }
     }
 
-    /// A fault at a place in a file.
+    /// Creates a fault at a position in a file.
     pub fn at(file: &Path, line: u64, column: u64, what: impl Into<String>) -> Self {
         Self { line: Some(line), column: Some(column), ..Self::of(file, what) }
     }
@@ -49,7 +49,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All that is wrong with a generation that was not put in force; never empty.
+/// All faults of a rejected generation; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Faults(pub Vec<Fault>);
 

@@ -1,7 +1,7 @@
-//! Reads policy files: bounded, once, and wiped afterwards.
+//! Reads policy files: bounded, once, and with buffers that are wiped.
 //!
-//! A file is opened without blocking and checked on its descriptor. A check of its name before the open
-//! would be of another file, if somebody exchanged the two in between.
+//! A file is opened without blocking, and its type is checked on the descriptor. A check of the
+//! path before the open could apply to another file, if the two were exchanged in between.
 
 use std::collections::BTreeMap;
 use std::fs::{File, FileType, OpenOptions};
@@ -21,29 +21,29 @@ use crate::data::text;
 /// SHA-256 of a file.
 pub(crate) type Digest = [u8; 32];
 
-/// A file's bytes, which may hold keys.
+/// Content of a file, which may include keys.
 pub(crate) struct Source {
     pub bytes: Zeroizing<Vec<u8>>,
     pub digest: Digest,
-    /// Whether every user of the machine may read it.
+    /// Whether every user of the machine can read it.
     pub exposed: bool,
 }
 
-/// Makes sure that no link leads out of the folder: what is put into it by copying is under the
-/// rights of the folder, and what a link leads to is not. A link within the folder will do, for
-/// that is how Kubernetes puts files in place.
+/// Checks that no link leads out of the folder. A copied file has the protection of the folder, the
+/// target of a link does not. Links within the folder are allowed: Kubernetes installs files this
+/// way.
 pub(crate) fn check_within(folder: &Path, path: &Path) -> Result<(), Fault> {
     let real = |path: &Path| match under_way(path, || path.canonicalize()) {
         Ok(real) => Ok(Some(real)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Fault::of(path, format!("can't be opened: {e}"))),
+        Err(e) => Err(Fault::of(path, format!("cannot be opened: {e}"))),
     };
     match (real(folder)?, real(path)?) {
         (Some(folder), Some(file)) if !file.starts_with(&folder) => {
-            let what = "is a link to a file outside of the folder; copy that file into the folder";
+            let what = "is a link to a file outside the folder; copy that file into the folder";
             Err(Fault::of(path, what))
         }
-        // Where there is nothing, whoever reads it says so.
+        // A missing file is reported by the code that reads it.
         _ => Ok(()),
     }
 }
@@ -51,7 +51,7 @@ pub(crate) fn check_within(folder: &Path, path: &Path) -> Result<(), Fault> {
 /// Reads a file of at most `limit` bytes.
 ///
 /// # Errors
-/// Why it can't be read.
+/// Fails if the file cannot be read.
 pub fn read_file(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Fault> {
     read(path, limit).map(|source| source.bytes)
 }
@@ -61,7 +61,7 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, Fault> {
     text_of(path, read(path, limit)?)
 }
 
-/// Reads a text of at most `limit` bytes; nothing, where there is none.
+/// Reads a text of at most `limit` bytes. Returns `None` if the file does not exist.
 pub(crate) fn read_text_if_there(path: &Path, limit: u64) -> Result<Option<String>, Fault> {
     read_if_there(path, limit)?.map(|source| text_of(path, source)).transpose()
 }
@@ -70,19 +70,19 @@ fn text_of(path: &Path, source: Source) -> Result<String, Fault> {
     text::decode(path, &source.bytes).map(Into::into)
 }
 
-/// Reads a file with a private key, which not every user of the machine may be able to read.
+/// Reads a private key, which must not be readable for every user of the machine.
 ///
 /// # Errors
-/// Why it can't be read, or that it is exposed.
+/// Fails if the file cannot be read or is exposed.
 pub fn read_private_key(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Fault> {
     read(path, limit)?.private().map(|source| source.bytes).map_err(|what| Fault::of(path, what))
 }
 
 impl Source {
-    /// The same, if it may hold a private key.
+    /// Checks that it may contain a private key.
     pub fn private(self) -> Result<Self, &'static str> {
         if self.exposed {
-            return Err("is a private key that every user of the machine may read; chmod 600");
+            return Err("is a private key that every user of the machine can read; chmod 600");
         }
         Ok(self)
     }
@@ -90,11 +90,11 @@ impl Source {
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Source, Fault> {
-    let missing = || Fault::of(path, "can't be opened: there is no such file");
+    let missing = || Fault::of(path, "cannot be opened: there is no such file");
     read_if_there(path, limit)?.ok_or_else(missing)
 }
 
-/// Reads a file of at most `limit` bytes; nothing, where there is none.
+/// Reads a file of at most `limit` bytes. Returns `None` if it does not exist.
 pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Source>, Fault> {
     under_way(path, || match open_regular(path) {
         Ok(file) => read_open(path, file, limit).map(Some),
@@ -103,23 +103,22 @@ pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Source>, F
     })
 }
 
-/// Opens a regular file for reading. Neither a pipe without a writer nor a file with a lease holds
-/// this up.
+/// Opens a regular file for reading. A pipe without a writer or a file with a lease does not block.
 ///
 /// # Errors
-/// When it can't be opened, or is another kind of file.
+/// Fails if it cannot be opened or is not a regular file.
 fn open_regular(path: &Path) -> io::Result<File> {
     let words = |e: io::Error, what: &str| io::Error::new(e.kind(), format!("{what}: {e}"));
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    // The bits are those of open(2), which fit.
+    // The flags of open(2), which fit.
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = open.map_err(|e| match std::fs::symlink_metadata(path) {
-        // It would be opened by connecting to it; the system's own words do not say so.
+        // A socket cannot be opened; the error of the system does not say so.
         Ok(meta) if meta.file_type().is_socket() => io::Error::other("is not a file but a socket"),
-        _ => words(e, "can't be opened"),
+        _ => words(e, "cannot be opened"),
     })?;
-    let meta = file.metadata().map_err(|e| words(e, "can't be read"))?;
+    let meta = file.metadata().map_err(|e| words(e, "cannot be read"))?;
     if !meta.is_file() {
         let kind = kind(meta.file_type());
         return Err(io::Error::other(format!("is not a file but a {kind}")));
@@ -139,26 +138,26 @@ fn kind(of: FileType) -> &'static str {
 
 fn read_open(path: &Path, file: File, limit: u64) -> Result<Source, Fault> {
     let fault = |what: String| Fault::of(path, what);
-    let meta = file.metadata().map_err(|e| fault(format!("can't be read: {e}")))?;
+    let meta = file.metadata().map_err(|e| fault(format!("cannot be read: {e}")))?;
     let too_large = || fault(format!("is larger than {limit} bytes"));
     if meta.len() > limit {
         return Err(too_large());
     }
-    // One allocation, so that growing leaves no copy of a key behind.
+    // A single allocation, because growing would leave copies of keys behind.
     let capacity = usize::try_from(meta.len()).map_err(|_| too_large())?.saturating_add(1);
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     let read = file.take(capacity as u64).read_to_end(&mut bytes);
-    read.map_err(|e| fault(format!("can't be read: {e}")))?;
+    read.map_err(|e| fault(format!("cannot be read: {e}")))?;
     if bytes.len() as u64 > meta.len() {
-        return Err(fault("grew while it was read; it will be read again".into()));
+        return Err(fault("grew while it was read; the next attempt follows".into()));
     }
     let digest = Sha256::digest(&*bytes).into();
     let exposed = meta.permissions().mode() & 0o004 != 0;
     Ok(Source { bytes, digest, exposed })
 }
 
-/// The files of a folder with that extension, by name without it. Hidden files are nobody's: they
-/// are what editors and file copies leave while they write.
+/// Lists the files of a folder with that extension, by their names without it. Hidden files are
+/// skipped: editors and file copies create them temporarily.
 pub(crate) fn list(
     folder: &Path,
     extension: &str,
@@ -168,7 +167,7 @@ pub(crate) fn list(
     let entries = match under_way(folder, || std::fs::read_dir(folder)) {
         Ok(entries) => entries,
         Err(e) => {
-            faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+            faults.push(Fault::of(folder, format!("the folder cannot be read: {e}")));
             return found;
         }
     };
@@ -176,7 +175,7 @@ pub(crate) fn list(
         let path = match entry {
             Ok(entry) => entry.path(),
             Err(e) => {
-                faults.push(Fault::of(folder, format!("the folder can't be read: {e}")));
+                faults.push(Fault::of(folder, format!("the folder cannot be read: {e}")));
                 continue;
             }
         };
@@ -185,8 +184,8 @@ pub(crate) fn list(
             if stem.is_empty() {
                 faults.push(Fault::of(&path, "the file's name is not UTF-8"));
             } else if stem.contains(needs_escape) {
-                // It is a name in logs, metrics and answers.
-                let what = "the file's name has a character that begins a line or needs_escape a terminal; \
+                // The name appears in logs, metrics and responses.
+                let what = "the file name has a control character, or one that changes the text direction; \
                             rename it";
                 faults.push(Fault::of(&path, what));
             } else {
@@ -215,7 +214,7 @@ mod tests {
         std::fs::write(at("file"), "text").unwrap();
         std::os::unix::fs::symlink("file", at("link")).unwrap();
         assert_eq!(read(&at("link"), 4).ok().unwrap().bytes.as_slice(), b"text");
-        assert!(refusal(&at("none")).starts_with("can't be opened: "));
+        assert!(refusal(&at("none")).starts_with("cannot be opened: "));
         assert!(read_if_there(&at("none"), 100).ok().unwrap().is_none());
         std::os::unix::fs::symlink("none", at("dangling")).unwrap();
         assert!(read_if_there(&at("dangling"), 100).ok().unwrap().is_none());
@@ -229,7 +228,7 @@ mod tests {
         assert_eq!(refusal(&at("socket")), "is not a file but a socket");
     }
 
-    /// A name that is a table at one moment and a pipe at the next, as often as can be.
+    /// A path that alternates quickly between a table and a pipe.
     #[test]
     fn swapped_in_pipe_does_not_block_reader() {
         use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,8 @@
 //! The service subscription: the AEs that may register with each credential (TS-0001 clauses 9.6.20
 //! and 9.6.29).
 //!
-//! It is read from the policy file `service-subscription.toml` and indexed, so that a look-up does not
-//! walk over all rules.
+//! It is parsed from the policy file `service-subscription.toml` and indexed, so that a lookup does
+//! not visit every rule.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -17,17 +17,19 @@ use toml::Spanned;
 use crate::data::document::Document;
 use crate::data::fault::Fault;
 
-/// The name of the policy file.
+/// Name of the policy file.
 pub const FILE: &str = "service-subscription.toml";
 
-/// Rules that a look-up gives at the most. Each of them allows what was asked, so one would do.
+/// Maximum number of rules that a lookup returns. Each of them allows the request, so one would
+/// suffice.
 const MAX_FOUND_RULES: usize = 8;
-/// Entries of a list of a rule, and the length of one, in bytes: what a module can hold.
+/// Maximum number of entries in a list of a rule, and maximum length of an entry in bytes. A module
+/// can hold them.
 const MAX_LIST_ENTRIES: usize = 64;
 const MAX_ENTRY: usize = 256;
 
-/// A rule: with these credentials, AEs with these AE-IDs may register under these App-IDs. An empty
-/// list allows nothing.
+/// A rule: AEs with these AE-IDs may register with these credentials and App-IDs. An empty list
+/// allows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -51,23 +53,24 @@ impl Rule {
     }
 }
 
-/// The service subscription has no node with our CSE-ID.
+/// The service subscription has no node with the CSE-ID of this CSE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoNode;
 
-/// The service subscription, as far as it concerns one CSE.
+/// The part of the service subscription that applies to one CSE.
 #[derive(Debug, Default)]
 pub struct Subscription {
-    /// The rules that are linked from the CSE's node; none, where there is no such node.
+    /// Rules that the node of the CSE links; `None` without a node.
     rules: Option<Vec<Rule>>,
     credentials: Index,
     app_ids: Index,
     aes: Index,
-    /// The same for each other CSE that has a node.
+    /// The same for each other CSE with a node.
     others: HashMap<CseId, Arc<Subscription>>,
 }
 
-/// Finds patterns that may fit a text: by the whole text, or by what is before their asterisk.
+/// Index of the patterns that may match a text: by the whole text, or by the part before their
+/// asterisk.
 #[derive(Debug, Default)]
 struct Index {
     exact: HashMap<Box<str>, Vec<u32>>,
@@ -152,10 +155,10 @@ impl RuleInFile {
 }
 
 impl Subscription {
-    /// Reads the policy file, as far as it concerns the CSE `own`.
+    /// Parses the part of the policy file that applies to the CSE `own`.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all faults.
     pub fn parse(file: &Path, text: &str, own: &CseId) -> Result<Self, Vec<Fault>> {
         let mut document = Document::parse(file, text);
         let Some(InFile { node, rule }) = document.read() else {
@@ -164,12 +167,13 @@ impl Subscription {
         let mut by_name = HashMap::new();
         for (n, rule) in rule.iter().enumerate() {
             if by_name.insert(rule.name.get_ref().clone(), n).is_some() {
-                document.add_fault_of(&rule.name, "is the name of another rule too");
+                document.add_fault_of(&rule.name, "is also the name of another rule");
             }
             for list in rule.lists() {
                 if let Some(entry) = list.get(MAX_LIST_ENTRIES) {
-                    let what =
-                        format!("is one entry more than a list may have ({MAX_LIST_ENTRIES})");
+                    let what = format!(
+                        "exceeds the maximum number of entries of a list ({MAX_LIST_ENTRIES})"
+                    );
                     document.add_fault_of(entry, &what);
                 }
                 for entry in list.iter().filter(|e| e.get_ref().len() > MAX_ENTRY) {
@@ -177,30 +181,35 @@ impl Subscription {
                 }
             }
             for entry in rule.allowed_app_ids.iter().filter(|e| !may_be_an_app_id(e.get_ref())) {
-                document.add_fault_of(entry, "is no App-ID: it starts with R, N or an asterisk");
+                document.add_fault_of(
+                    entry,
+                    "is not an App-ID: it must start with R, N or an asterisk",
+                );
             }
         }
         let mut linked = None;
         let mut others = Vec::new();
         let mut seen = Vec::new();
-        // Where a rule could not be read, a link to it is no second mistake.
+        // If a rule is invalid, a link to it is not a second fault.
         let rules_are_known = !document.is_faulty("rule");
         for NodeInFile { cse_id, rule_links, .. } in &node {
             let id = match CseId::parse(cse_id.get_ref()) {
                 Ok(id) => id,
                 Err(e) => {
-                    document.add_fault_of(cse_id, &format!("is no CSE-ID: {e}"));
+                    document.add_fault_of(cse_id, &format!("is not a CSE-ID: {e}"));
                     continue;
                 }
             };
             if seen.contains(&id) {
-                document.add_fault_of(cse_id, "is the CSE-ID of another node too");
+                document.add_fault_of(cse_id, "is also the CSE-ID of another node");
             }
             let mut numbers = Vec::new();
             for link in rule_links {
                 match by_name.get(link.get_ref()) {
                     Some(&n) => numbers.push(n),
-                    None if rules_are_known => document.add_fault_of(link, "is no rule's name"),
+                    None if rules_are_known => {
+                        document.add_fault_of(link, "is not the name of a rule")
+                    }
                     None => {}
                 }
             }
@@ -226,7 +235,7 @@ impl Subscription {
         Ok(Self { others, ..Self::of(rules) })
     }
 
-    /// The subscription with these rules linked from the CSE's node, or without a node.
+    /// Creates the subscription with these rules for the CSE, or without a node for it.
     #[must_use]
     pub fn of(rules: Option<Vec<Rule>>) -> Self {
         let mut own = Self { rules: None, ..Self::default() };
@@ -239,22 +248,22 @@ impl Subscription {
         Self { rules, ..own }
     }
 
-    /// The same for another CSE: without a node, where it has none.
+    /// Returns the part for another CSE. Without a node there, it has none.
     #[must_use]
     pub fn of_cse(&self, cse: &CseId) -> Arc<Self> {
         self.others.get(cse).cloned().unwrap_or_default()
     }
 
-    /// How many rules are linked for the CSE.
+    /// Returns the number of rules for the CSE.
     #[must_use]
     pub fn rules(&self) -> usize {
         self.rules.as_ref().map_or(0, Vec::len)
     }
 
-    /// Whether any rule is for that credential.
+    /// Returns whether there is a rule for that credential.
     ///
     /// # Errors
-    /// When the CSE has no node in it.
+    /// Fails if the CSE has no node.
     pub fn has_rule_for(&self, credential_id: &str) -> Result<bool, NoNode> {
         let rules = self.rules.as_ref().ok_or(NoNode)?;
         let fit = |n: &u32| {
@@ -264,10 +273,10 @@ impl Subscription {
         Ok(self.credentials.candidates(credential_id).into_iter().flatten().any(fit))
     }
 
-    /// Rules that allow a registration, some of them if there are many.
+    /// Returns rules that allow a registration; if there are many, only some of them.
     ///
     /// # Errors
-    /// When the CSE has no node in it.
+    /// Fails if the CSE has no node.
     pub fn find(
         &self,
         credential_id: &str,
@@ -278,7 +287,7 @@ impl Subscription {
         let by = [
             self.credentials.candidates(credential_id),
             self.app_ids.candidates(app_id),
-            // Entries for all are those whose prefix is empty or the letter.
+            // The prefix of patterns for all is empty or a single letter.
             self.aes.candidates(from.unwrap_or("C")),
         ];
         let size = |lists: &Vec<&[u32]>| lists.iter().map(|list| list.len()).sum::<usize>();

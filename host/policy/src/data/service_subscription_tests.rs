@@ -67,7 +67,7 @@ fn cse_without_node_has_no_rules() {
     let stranger = CseId::parse("stranger").unwrap();
     let subscription = Subscription::parse(Path::new("s.toml"), GOOD, &stranger).unwrap();
     assert_eq!(subscription.find("12-a@b.c", "Nx", None), Err(NoNode));
-    // One with a node but without links has none that allow.
+    // A CSE with a node but without links has no rule that allows.
     let other = CseId::parse("other-cse").unwrap();
     let subscription = Subscription::parse(Path::new("s.toml"), GOOD, &other).unwrap();
     assert_eq!(subscription.find("12-a@b.c", "Nx", None), Ok(Vec::new()));
@@ -82,10 +82,10 @@ fn subscription_faults_have_positions() {
     )
     .unwrap_err();
     let wanted = [
-        "s.toml:3:20: \"none\" is no rule's name",
-        "s.toml:5:10: \"mn-cse\" is the CSE-ID of another node too",
-        "s.toml:8:26: \"light\" is no App-ID: it starts with R, N or an asterisk",
-        "s.toml:10:8: \"a\" is the name of another rule too",
+        "s.toml:3:20: \"none\" is not the name of a rule",
+        "s.toml:5:10: \"mn-cse\" is also the CSE-ID of another node",
+        "s.toml:8:26: \"light\" is not an App-ID: it must start with R, N or an asterisk",
+        "s.toml:10:8: \"a\" is also the name of another rule",
     ];
     assert_eq!(faults, wanted);
     let faults = parse("[[rule]]\nname = 1\n[[rule]]\nnam = \"b\"\nname = \"c\"\n").unwrap_err();
@@ -96,7 +96,7 @@ fn subscription_faults_have_positions() {
     assert!(parse(&long).unwrap_err()[0].contains("is longer than 256 bytes"));
 }
 
-/// However the wildcards overlap, it is the same as looking at each rule.
+/// The index finds the same rules as a check of each rule, for all combinations of wildcards.
 #[test]
 fn index_matches_linear_search() {
     use proptest::prelude::*;

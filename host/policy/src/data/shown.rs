@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// A path as people and logs may see it: what could begin a line or steer a terminal is escaped, and
-/// so is what is not UTF-8.
+/// A path for messages and logs. Characters that could start a line or control a terminal are
+/// escaped, and so are bytes that are not UTF-8.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'p>(pub &'p Path);
 
@@ -27,7 +27,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Whether a character can begin a line, steer a terminal or turn the order of what is shown.
+/// Returns whether a character can start a line, control a terminal or change the text direction.
 #[must_use]
 pub fn needs_escape(c: char) -> bool {
     c.is_control()

@@ -1,8 +1,8 @@
-//! Policy tables: CSV files that are parsed once into one block of memory and an index.
+//! Policy tables: CSV files, each parsed once into one block of memory and an index.
 //!
-//! A module sees single rows through an import, and never a key; a table of a million rows exists once.
-//! All memory that held a key is overwritten when the table is dropped. The memory of the table is locked
-//! where the system allows it, so that no key is written to a swap.
+//! A module reads single rows through an import, and never a key. A table of a million rows exists
+//! only once. All memory that contained a key is overwritten when the table is dropped. The memory
+//! of the table is locked if the system allows it, so that no key is swapped out.
 
 mod arena;
 mod column;
@@ -24,21 +24,21 @@ use column::{Column, Kind};
 /// A policy table.
 pub struct Table {
     columns: Vec<Column>,
-    /// Which column is the index.
+    /// Number of the index column.
     index_column: usize,
-    /// The cells of all rows one behind the other; keys as bytes, all else as UTF-8.
+    /// Cells of all rows, one after the other; keys as bytes, other cells as UTF-8.
     cells: Arena,
-    /// The end of each cell in `cells`; a cell starts at the end of the one before it.
+    /// End of each cell in `cells`; a cell starts at the end of the previous one.
     ends: Vec<u32>,
     /// Row numbers by the text in the index column.
     index: HashTable<u32>,
-    /// A row number for each AE-ID-Stem that a row has, once somebody asked for one.
+    /// Row numbers by AE-ID-Stem, created at the first query.
     ae_ids: OnceLock<HashTable<u32>>,
-    /// The AE-ID-Stems that stand in lists of several, once somebody asked for one.
+    /// AE-ID-Stems in lists of several, created at the first query.
     listed: OnceLock<HashSet<Box<str>>>,
     hasher: DefaultHashBuilder,
-    /// Keys that are [`KeyStrength::Weak`](saegis_onem2m::credential::KeyStrength::Weak), and the line of
-    /// the first of them.
+    /// Number of keys that are [`KeyStrength::Weak`](saegis_onem2m::credential::KeyStrength::Weak),
+    /// and the line of the first of them.
     short_keys: usize,
     first_short_key: Option<u64>,
 }
@@ -48,31 +48,32 @@ pub struct Table {
 pub struct Row(u32);
 
 impl Table {
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.ends.len() / self.columns.len().max(1)
     }
 
-    /// Whether it has a column of keys.
+    /// Returns whether it has a column of keys.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.columns.iter().any(|c| c.kind == Kind::Key)
     }
 
-    /// How many keys are so short, or so regular, that they can be guessed from one recorded handshake.
+    /// Returns the number of keys that can be guessed from one recorded handshake because they are
+    /// short or regular.
     #[must_use]
     pub fn short_keys(&self) -> usize {
         self.short_keys
     }
 
-    /// The line of the first of them.
+    /// Returns the line of the first of them.
     #[must_use]
     pub fn first_short_key(&self) -> Option<u64> {
         self.first_short_key
     }
 
-    /// Bytes of memory that the table holds.
+    /// Returns the memory that the table uses, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.cells.capacity()
@@ -81,7 +82,7 @@ impl Table {
             + self.ae_ids.get().map_or(0, HashTable::allocation_size)
     }
 
-    /// When rows end, of those that do.
+    /// Returns the expiration times of the rows that have one.
     pub(crate) fn expiries(&self) -> impl Iterator<Item = SystemTime> {
         let column = self.columns.iter().position(|c| c.kind == Kind::Time);
         let seconds = |cell: &[u8]| std::str::from_utf8(cell).ok()?.parse().ok();
@@ -93,12 +94,12 @@ impl Table {
         of.into_iter().flatten()
     }
 
-    /// Every row, in the order of the file.
+    /// Returns all rows, in the order of the file.
     pub fn each_row(&self) -> impl Iterator<Item = Row> + use<> {
         (0..u32::try_from(self.rows()).unwrap_or(u32::MAX)).map(Row)
     }
 
-    /// The row whose index column holds `value`.
+    /// Returns the row whose index column has `value`.
     #[must_use]
     pub fn find(&self, value: &str) -> Option<Row> {
         let value = value.as_bytes();
@@ -107,8 +108,8 @@ impl Table {
         found.map(|&row| Row(row))
     }
 
-    /// The text in a column of a row: `None` when there is no such column, the cell is empty, or
-    /// the column holds keys.
+    /// Returns the text in a column of a row. Returns `None` if the column does not exist, the cell
+    /// is empty, or the column has keys.
     #[must_use]
     pub fn text(&self, row: Row, column: &str) -> Option<&str> {
         let at = self.columns.iter().position(|c| c.name == column)?;
@@ -119,8 +120,8 @@ impl Table {
         if cell.is_empty() { None } else { std::str::from_utf8(cell).ok() }
     }
 
-    /// Whether a row is for the AE of that AE-ID-Stem. The first time it is asked, every row is
-    /// looked at: at registrations, and not while the table is loaded.
+    /// Returns whether a row is for the AE with that AE-ID-Stem. The first query indexes all rows:
+    /// this is done at registrations and not while the table is loaded.
     #[must_use]
     pub fn names_ae(&self, stem: &str) -> bool {
         if self.lists_ae(stem) {
@@ -134,7 +135,7 @@ impl Table {
         ae_ids.find(hash, |&row| self.cell(Row(row), column) == stem.as_bytes()).is_some()
     }
 
-    /// Whether a row has that AE-ID-Stem in a list of several.
+    /// Returns whether a row has that AE-ID-Stem in a list of several.
     fn lists_ae(&self, stem: &str) -> bool {
         let Some(column) = self.columns.iter().position(|c| c.kind == Kind::AeIdStems) else {
             return false;
@@ -147,7 +148,7 @@ impl Table {
         listed.contains(stem)
     }
 
-    /// A row number for each text in a column, but for empty cells.
+    /// Indexes the texts in a column, except for empty cells.
     fn index_of(&self, column: usize) -> HashTable<u32> {
         let mut index = HashTable::new();
         for row in self.each_row().filter(|&row| !self.cell(row, column).is_empty()) {
@@ -162,13 +163,13 @@ impl Table {
         index
     }
 
-    /// The place of a column of keys.
+    /// Returns the number of a column of keys.
     #[must_use]
     pub fn key_column(&self, column: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == column && c.kind == Kind::Key)
     }
 
-    /// The key in a column of keys.
+    /// Returns the key in a column of keys.
     #[must_use]
     pub fn key(&self, row: Row, key_column: usize) -> Option<PresharedKey> {
         (self.columns.get(key_column)?.kind == Kind::Key)
@@ -180,8 +181,8 @@ impl Table {
     }
 }
 
-/// From how many bytes on a table takes so long to wipe that it would hold up whoever had it last, which may
-/// be a request.
+/// Size in bytes from which wiping a table would take too long for the last owner, which may be a
+/// request.
 const BACKGROUND_DROP_SIZE: usize = 1 << 20;
 
 impl Drop for Table {
@@ -199,7 +200,7 @@ impl Drop for Table {
     }
 }
 
-/// The `nth` of `cells`, which end at `ends` and start where the one before ends.
+/// Returns the `nth` of `cells`, which end at `ends`; a cell starts where the previous one ends.
 fn cell<'a>(cells: &'a [u8], ends: &[u32], nth: usize) -> &'a [u8] {
     let end = |nth: usize| ends.get(nth).map_or(0, |&end| end as usize);
     let start = if nth == 0 { 0 } else { end(nth - 1) };

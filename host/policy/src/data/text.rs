@@ -1,4 +1,4 @@
-//! Texts of files and of modules: checked when they are read, escaped when they are shown.
+//! Text of files and modules: validated when it is read, escaped when it is printed.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::data::shown::needs_escape;
 /// Maximum length of a line from a module, in bytes.
 const MAX_LINE: usize = 512;
 
-/// Makes sure that bytes are no text in another form than is read here: of a wide encoding, or with the
-/// line ends of old Macs, which would be one long line.
+/// Rejects text in another encoding: UTF-16, or with line ends of old Macs, which would be one long
+/// line.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
-    // UTF-16 without a mark has a NUL in each character of ASCII.
+    // UTF-16 without a byte order mark has a NUL in each ASCII character.
     let is_wide = bytes.starts_with(b"\xFF\xFE")
         || bytes.starts_with(b"\xFE\xFF")
         || matches!(bytes, [first, second, ..] if (*first == 0) != (*second == 0));
@@ -24,17 +24,17 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// The text in the bytes of a file.
+/// Decodes the content of a file.
 ///
 /// # Errors
-/// When they are no UTF-8, or have line ends that are none here.
+/// Fails if it is not UTF-8 or has unsupported line ends.
 pub fn decode<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, Fault> {
     check(bytes).map_err(|what| Fault::of(file, what))?;
     let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     std::str::from_utf8(text).map_err(|_| Fault::of(file, "is not UTF-8"))
 }
 
-/// A line as it may stand in a log: no control characters, bounded.
+/// Returns a line for a log: without control characters, and bounded.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Answers of the policy as they are recorded and compared: without the key of a credential.
+//! Answers of the policy, as recorded and compared: without the key of a credential.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,37 +10,37 @@ use crate::data::text::printable;
 use crate::decision::question::{Entity, Question, Saef};
 use crate::host::bindings::saegis::policy::types;
 
-/// The answer to a question.
+/// Answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Answer {
-    /// The credential, or the entity that a certificate stands for.
+    /// The credential, or the entity of a certificate, was found.
     Found {
-        /// The framework of the credential; nothing for a certificate.
+        /// The framework of the credential; `None` for a certificate.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         saef: Option<Saef>,
         /// The entity.
         entity: Entity,
-        /// The Credential-ID of the credential; nothing for a certificate, which has its own.
+        /// The Credential-ID of the credential; `None` for a certificate.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         credential_id: Option<String>,
-        /// The second since 1970 from which on it no longer holds.
+        /// Expiration time, in seconds since 1970.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires: Option<u64>,
     },
-    /// No module claimed it.
+    /// No module knows it.
     Unclaimed,
-    /// A module refused it.
+    /// A module rejected it.
     Refused {
         /// The module.
         module: String,
-        /// Its reason; nothing, where it may see keys.
+        /// Its reason; `None` if the module can see keys.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
     /// Every module allowed it.
     Allowed {
-        /// How far the allowance holds.
+        /// Scope of the allowance.
         scope: Scope,
     },
     /// A module denied it.
@@ -49,20 +49,20 @@ pub enum Answer {
         module: String,
         /// The Response Status Code.
         rsc: u16,
-        /// Its reason; nothing, where it may see keys.
+        /// Its reason; `None` if the module can see keys.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// A module failed, which refuses as well.
+    /// A module failed, which also refuses the request.
     Failed {
         /// The module.
         module: String,
-        /// How, by the short name.
+        /// The fault, by its short name.
         cause: String,
     },
 }
 
-/// How far an allowance holds.
+/// Scope of an allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
@@ -72,15 +72,14 @@ pub enum Scope {
     Originator,
 }
 
-/// How far two answers to one question differ.
+/// Difference between two answers to one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// Not at all.
+    /// No difference.
     None,
-    /// In what is told of it: who refused, and in which words; or how often it is asked, which an
-    /// allowance says by its scope.
+    /// Different details: the module, the reason, or the scope of an allowance.
     Wording,
-    /// In what comes of it.
+    /// A different effect.
     Effect,
 }
 
@@ -140,8 +139,7 @@ impl Answer {
         }
     }
 
-    /// Without the reason, if the module that gave it is one of those that may see keys: what it writes
-    /// it may have read.
+    /// Removes the reason if its module can see keys: the reason may contain them.
     pub(crate) fn without_reasons_of(mut self, sees_keys: impl Fn(&str) -> bool) -> Self {
         if let Self::Refused { module, reason } | Self::Denied { module, reason, .. } = &mut self
             && sees_keys(module)
@@ -151,7 +149,7 @@ impl Answer {
         self
     }
 
-    /// Whether it is one that a hook can have, so that a recording can be believed.
+    /// Returns whether the hook can have this answer, to validate a recording.
     #[must_use]
     pub fn fits(&self, question: &Question) -> bool {
         let finds = matches!(
@@ -165,7 +163,7 @@ impl Answer {
         }
     }
 
-    /// How far another answer to the same question differs from this one.
+    /// Returns the difference from another answer to the same question.
     #[must_use]
     pub fn differs(&self, other: &Self) -> Difference {
         let same_words = |one: &Option<String>, other: &Option<String>| {
@@ -187,7 +185,7 @@ impl Answer {
         }
     }
 
-    /// Returns the kind of the answer in few words.
+    /// Returns a short description of the answer.
     #[must_use]
     pub fn kind(&self) -> String {
         let text = match self {
@@ -203,7 +201,7 @@ impl Answer {
     }
 }
 
-/// In words, for logs and lists: on one line, and not endless.
+/// Formats it for logs and lists, on one line of bounded length.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.kind();

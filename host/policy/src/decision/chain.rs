@@ -1,4 +1,4 @@
-//! Chains of checks, and the verdict that their modules come to.
+//! Chains of checks, and the combined verdict of their modules.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::decision::evaluate::Trace;
 use crate::host::bindings::saegis::policy::types;
 use crate::sandbox::module::Module;
 
-/// A chain of checks: each must allow, and the narrowest allowance counts.
+/// Chain of checks: all must allow, and the narrowest scope is the result.
 pub(crate) struct Chain {
     allowance: Allowance,
     asked: bool,
@@ -22,7 +22,7 @@ impl Chain {
         Self { allowance: Allowance::Originator, asked: false, end: None, trace }
     }
 
-    /// Whether an answer is the last word.
+    /// Returns whether an answer ends the chain.
     pub fn ends(&mut self, of: &Arc<Module>, answer: Result<types::Verdict, ModuleFault>) -> bool {
         let module = of.name.clone();
         self.asked = true;
@@ -51,17 +51,17 @@ impl Chain {
         (self.end.unwrap_or(Verdict::Allow(self.allowance)), self.trace)
     }
 
-    /// For a chain that may not be empty: where nobody was asked, nothing is allowed.
+    /// Ends a chain that must not be empty: without a module, the request is refused.
     pub fn end_if_asked(self) -> (Verdict, Trace) {
         if self.asked {
             return self.end();
         }
-        let fault = ModuleFault::NoSandbox("there is no module for this check".into());
+        let fault = ModuleFault::NoSandbox("no module implements this check".into());
         (Verdict::Failed { module: String::new(), fault }, self.trace)
     }
 }
 
-/// A request, as modules are told of it.
+/// Converts a request to the record that modules receive.
 pub(crate) fn primitive_record(request: &RequestPrimitive) -> types::Primitive {
     let named = request.content.as_ref().map(|c| c.named_originators()).unwrap_or_default();
     types::Primitive {

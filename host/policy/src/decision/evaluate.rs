@@ -1,4 +1,4 @@
-//! Evaluates a chain of modules again, for a recorded decision or a shadow module. The answer has no effect.
+//! Evaluates a chain of modules for a recorded decision or a shadow module, without an effect.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use crate::sandbox::invocation::CallContext;
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
 
-/// The parts of a generation that a chain is evaluated with.
+/// Parts of a generation that are needed to evaluate a chain.
 #[derive(Clone)]
 pub(crate) struct ChainContext {
     pub sandbox: Arc<Sandbox>,
@@ -31,11 +31,11 @@ pub(crate) struct ChainContext {
     pub maf_keys: Option<Arc<dyn MafKeys>>,
 }
 
-/// The replies of the modules of a chain to a question.
+/// Replies of the modules of a chain to a question.
 #[derive(Default)]
 pub(crate) struct Trace {
-    /// Whether the decision is recorded, and whether a shadow is to be asked as well. Where neither is
-    /// wanted, nothing is kept.
+    /// Whether the decision is recorded, and whether shadows evaluate it. Otherwise no reply is
+    /// stored.
     pub recorded: bool,
     pub shadowed: bool,
     passed: Vec<(Arc<Module>, Allowance)>,
@@ -51,14 +51,14 @@ impl Trace {
         self.recorded || self.shadowed
     }
 
-    /// A module left it to the next one.
+    /// Records that a module passed the question on to the next one.
     pub fn passed(&mut self, module: &Arc<Module>, allowance: Allowance) {
         if self.shadowed {
             self.passed.push((module.clone(), allowance));
         }
     }
 
-    /// A module had the last word.
+    /// Records that a module ended the chain.
     pub fn ended(&mut self, module: &Arc<Module>) {
         if self.shadowed {
             self.ended = Some(module.clone());
@@ -75,17 +75,17 @@ impl Trace {
     }
 }
 
-/// The outcome of a chain.
+/// Result of a chain.
 pub(crate) enum ChainOutcome {
-    /// The module that had the last word before has it again.
+    /// The module that ended the chain before ends it again.
     Unchanged,
-    /// This, with the key of the credential that was found.
+    /// This answer, with the key of the found credential.
     To(Answer, Option<PresharedKey>),
-    /// Somebody outside would have to be asked: a MAF for a key, or whomever a module with I/O asks.
+    /// A MAF or a module with I/O would be needed.
     NeedsExternal,
 }
 
-/// Asks a chain. What its modules said before they are not asked again.
+/// Evaluates a chain. Modules whose replies are known are not called again.
 pub(crate) async fn evaluate(
     chain: impl Iterator<Item = &Installed>,
     context: &ChainContext,
@@ -140,7 +140,7 @@ pub(crate) async fn evaluate(
     }
     let answer = match hook {
         Hook::CredentialLookup | Hook::CertificateMapping => Answer::Unclaimed,
-        // Where nobody was asked, nothing is allowed.
+        // Without a module, the request is refused.
         Hook::ImpersonationCheck | Hook::KeyRegistrationCheck if !anybody => {
             let fault = ModuleFault::NoSandbox(String::new());
             Answer::Failed { module: String::new(), cause: fault.cause().into() }
@@ -152,7 +152,7 @@ pub(crate) async fn evaluate(
     ChainOutcome::To(answer, None)
 }
 
-/// The reply of one module.
+/// Reply of one module.
 enum ModuleReply {
     Passed(Allowance),
     Ended(Answer, Option<PresharedKey>),
@@ -209,10 +209,10 @@ fn module_reply(module: &Module, verdict: Result<types::Verdict, ModuleFault>) -
     }
 }
 
-/// The keys of MAFs that are at hand: no MAF is asked for more.
+/// Cached keys of MAFs. No further key is requested.
 struct CachedKeys {
     keys: Arc<dyn MafKeys>,
-    /// Whether one was wanted that is not at hand.
+    /// Whether a key was missing.
     missed: AtomicBool,
 }
 

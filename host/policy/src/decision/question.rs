@@ -1,4 +1,5 @@
-//! Questions to the policy as they are recorded, replayed and put to shadow modules. They hold no key.
+//! Questions to the policy, as recorded, replayed and passed to shadow modules. They contain no
+//! key.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,15 +15,15 @@ use crate::data::text::printable;
 use crate::host::bindings::saegis::policy::types;
 use crate::module::hook::Hook;
 
-/// A decision that was asked for, as it is written down.
+/// Question about a decision, as recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "hook", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
-    /// The look-up of a psk_identity.
+    /// The lookup of a psk_identity.
     CredentialLookup {
         /// The psk_identity.
         psk_identity: String,
-        /// The server name indicated.
+        /// The server name (SNI).
         server_name: Option<String>,
         /// The peer.
         peer: IpAddr,
@@ -33,15 +34,15 @@ pub enum Question {
         flavour: MappedFlavour,
         /// Its Credential-ID.
         credential_id: String,
-        /// The server name indicated.
+        /// The server name (SNI).
         server_name: Option<String>,
         /// The peer.
         peer: IpAddr,
-        /// The rules that counted.
+        /// The rules that applied.
         #[serde(default, skip_serializing_if = "KnownRules::are_of_policy")]
         rules: KnownRules,
     },
-    /// Whether a request may speak in the name of its From.
+    /// Whether a request may use its From.
     ImpersonationCheck {
         /// The association.
         association: Association,
@@ -52,11 +53,11 @@ pub enum Question {
     RegistrationCheck {
         /// The association.
         association: Association,
-        /// The From as written.
+        /// The From as received.
         from: Option<String>,
         /// The App-ID.
         app_id: String,
-        /// The rules that counted.
+        /// The rules that applied.
         #[serde(default, skip_serializing_if = "KnownRules::are_of_policy")]
         rules: KnownRules,
     },
@@ -71,7 +72,7 @@ pub enum Question {
     },
 }
 
-/// The flavours that policy is asked about.
+/// The flavors that policy maps to entities.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MappedFlavour {
@@ -83,7 +84,7 @@ pub enum MappedFlavour {
     NodeId,
 }
 
-/// A security association, as modules are told of it.
+/// A security association, as modules receive it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Association {
@@ -96,7 +97,7 @@ pub struct Association {
     registrar: bool,
 }
 
-/// A framework for establishing associations.
+/// A Security Association Establishment Framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Saef {
@@ -124,7 +125,7 @@ pub enum Entity {
     MafClient(String),
 }
 
-/// A request, as modules are told of it: without its content.
+/// A request without its content, as modules receive it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Primitive {
@@ -153,8 +154,8 @@ struct NamedOriginator {
     value: String,
 }
 
-/// The rules of the service subscription that counted. Those that are not of the policy file are
-/// written down as far as they bear on the question.
+/// The rules of the service subscription that applied. Rules from another source than the policy
+/// file are recorded as far as they concern the question.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KnownRules {
@@ -190,7 +191,7 @@ impl Asked {
         }
     }
 
-    /// The rules that it brings along.
+    /// Returns the rules of the question.
     pub fn rules(&self) -> &Rules {
         match self {
             Self::Mapping(query) => &query.rules,
@@ -214,7 +215,7 @@ impl From<&Asked> for Question {
                     flavour: match query.flavour {
                         Flavour::RawPublicKey => MappedFlavour::RawPublicKey,
                         Flavour::NodeId => MappedFlavour::NodeId,
-                        // The others bind an entity by themselves, and no module is asked.
+                        // Other flavors identify an entity themselves, without a module.
                         Flavour::Device | Flavour::AeId | Flavour::CseId | Flavour::Fqdn => {
                             MappedFlavour::Device
                         }
@@ -249,7 +250,7 @@ impl From<&Asked> for Question {
     }
 }
 
-/// A recorded question that nobody can have asked.
+/// A recorded question that a gateway cannot have asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NoQuestion(String);
@@ -280,7 +281,7 @@ impl TryFrom<&Question> for Asked {
                 Self::Originator(association.into(), primitive.into())
             }
             Question::RegistrationCheck { association, from, app_id, rules } => {
-                // What is announced has gone into the association already.
+                // The announcement is already part of the association.
                 let rules = rules.into();
                 let registration = Registration { from, app_id, rules, announced: None };
                 Self::Registration(association.into(), registration)
@@ -297,7 +298,7 @@ impl TryFrom<&Question> for Asked {
 }
 
 impl Question {
-    /// The hook that was asked.
+    /// Returns the hook.
     #[must_use]
     pub fn hook(&self) -> Hook {
         match self {
@@ -310,7 +311,7 @@ impl Question {
     }
 }
 
-/// In words, for logs and lists: on one line, and not endless.
+/// Formats it for logs and lists, on one line of bounded length.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |from: &Option<String>| from.clone().unwrap_or_else(|| "nobody".into());
@@ -358,14 +359,14 @@ impl KnownRules {
         }
     }
 
-    /// Those that allow a registration.
+    /// Returns the rules that allow a registration.
     fn for_registration(rules: &Rules, credential: &str, app: &str, from: Option<&str>) -> Self {
         Self::given(rules, |subscription| {
             Ok(subscription.find(credential, app, from)?.into_iter().cloned().collect())
         })
     }
 
-    /// That there is one for the credential, which is all that matters of it.
+    /// Returns whether there is a rule for the credential, which is all that matters.
     fn for_credential(rules: &Rules, credential: &str) -> Self {
         Self::given(rules, |subscription| {
             let rule = |has: bool| {
@@ -394,7 +395,7 @@ impl From<KnownRules> for Rules {
     }
 }
 
-/// Writes an enumeration of the contract as ours, and back, case by case.
+/// Converts an enumeration of the contract to the type of this module and back, case by case.
 macro_rules! same_cases {
     ($ours:ident, $theirs:path: $($case:ident $(($inner:ident))?),*) => {
         impl From<$theirs> for $ours {
@@ -416,7 +417,7 @@ same_cases!(Saef, types::Saef: ProvisionedSymmetricKey, Certificate, Maf);
 same_cases!(Operation, types::Operation: Create, Retrieve, Update, Delete, Notify);
 same_cases!(Entity, types::Entity: NotYetKnown, Ae(id), Aes(ids), Cse(id), MafClient(id));
 
-/// Writes a record of the contract as ours, and back, field by field.
+/// Converts a record of the contract to the type of this module and back, field by field.
 macro_rules! same_fields {
     ($ours:ident, $theirs:path: $($field:ident),*) => {
         impl From<$theirs> for $ours {

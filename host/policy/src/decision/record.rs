@@ -1,4 +1,4 @@
-//! Decisions as they are recorded and replayed.
+//! Recorded decisions.
 
 use std::time::SystemTime;
 
@@ -9,13 +9,13 @@ use crate::decision::answer::Answer;
 use crate::decision::question::{Asked, Question};
 use crate::module::contract::CONTRACT;
 
-/// A decision: what was asked, and what came of it.
+/// A decision: the question and the answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
     /// The version of the contract.
     pub contract: String,
-    /// When it was made, as oneM2M writes times.
+    /// The time of the decision, in the format of oneM2M.
     pub time: String,
     /// The generation that made it.
     pub generation: u64,
@@ -37,21 +37,20 @@ impl Decision {
     }
 }
 
-/// Takes decisions down. It is called on the way of the decision: it must be quick.
+/// Recorder of decisions. It is called during the decision and must return quickly.
 pub trait Recorder: Send + Sync {
-    /// Whether the next decision is to be taken down.
+    /// Returns whether the next decision must be recorded.
     fn is_due(&self) -> bool;
 
-    /// Takes a decision down.
+    /// Records a decision.
     fn record(&self, decision: &Decision);
 }
 
-/// The outcome of a replay.
+/// Result of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayOutcome {
     /// This answer.
     Answered(Answer),
-    /// Somebody outside would have to be asked, and is not: a MAF for a key, or whomever a module with
-    /// I/O asks.
+    /// A MAF or a module with I/O would be needed.
     NeedsExternal,
 }

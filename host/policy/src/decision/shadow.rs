@@ -1,8 +1,8 @@
-//! Shadow modules: evaluated beside the modules in force, so that their effect is known before they are.
+//! Shadow modules: evaluated beside the modules in force, to show their effect in advance.
 //!
-//! A shadow takes the place that it would have in force: that of the module that it replaces, or its own
-//! in the chain. The outcome of that chain is compared with that of the chain in force. Modules in force
-//! have answered already and are not called again, unless the decision ended before them.
+//! A shadow is evaluated at its future position in the chain: that of the module that it replaces,
+//! or that of its own order. The result of that chain is compared with the result of the chain in
+//! force. Modules in force are not called again, unless the decision ended before them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ pub(crate) struct Shadow {
     budget: LogRateLimit,
 }
 
-/// The counts of a shadow's comparisons.
+/// Counters of the comparisons of a shadow.
 #[derive(Default)]
 pub(crate) struct Counts {
     agreed: AtomicU64,
@@ -40,7 +40,7 @@ pub(crate) struct Counts {
     dropped: AtomicU64,
 }
 
-/// A shadow module that could not be loaded. It changes nothing, and so does that.
+/// A shadow module that could not be loaded. Since a shadow has no effect, neither has this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnloadedShadow {
     pub name: String,
@@ -54,7 +54,7 @@ pub struct ShadowSummary {
     pub name: String,
     /// Its faults; with any, it is not called.
     pub faults: Vec<Fault>,
-    /// The module that it would take the place of.
+    /// The module that it would replace.
     pub replaces: Option<String>,
     /// The hooks that it exports.
     pub hooks: Vec<Hook>,
@@ -62,13 +62,13 @@ pub struct ShadowSummary {
     pub capabilities: Vec<Capability>,
     /// SHA-256 of its file.
     pub digest: [u8; 32],
-    /// Decisions that would have been the same.
+    /// Number of equal decisions.
     pub agreed: u64,
-    /// Decisions that would have been others.
+    /// Number of different decisions.
     pub disagreed: u64,
-    /// Decisions that could not be made without asking a MAF, or a module with I/O.
+    /// Number of decisions that would have needed a MAF or a module with I/O.
     pub not_compared: u64,
-    /// Decisions that were not put to it, for too many waited.
+    /// Number of decisions that were dropped because the queue was full.
     pub dropped: u64,
 }
 
@@ -114,12 +114,12 @@ impl Shadow {
         });
     }
 
-    /// Whether it has something to say to a hook.
+    /// Returns whether it implements a hook.
     pub fn concerns(&self, hook: Hook) -> bool {
         self.module().has(hook)
     }
 
-    /// Compares a decision with what it would have been with this one in force.
+    /// Compares a decision with the one that would have been made with this module in force.
     pub async fn compare(&self, job: &ShadowJob) {
         let ShadowJob { context, asked, answer, key, at, trace } = job;
         let hook = asked.hook();
@@ -164,7 +164,7 @@ impl Shadow {
     }
 }
 
-/// A decision that is put to the shadows.
+/// A decision for the shadows.
 pub(crate) struct ShadowJob {
     pub context: ChainContext,
     pub asked: Asked,

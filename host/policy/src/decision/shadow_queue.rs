@@ -1,8 +1,8 @@
 //! The queue of decisions for the shadow modules, and the bound on their CPU time.
 //!
-//! Shadows have the lowest priority. One decision is compared at a time, and after each the queue sleeps
-//! for as long as that took, so shadows use half of one processor at most. The queue is bounded in number
-//! and in bytes; decisions beyond either bound are dropped.
+//! Shadows have the lowest priority. Decisions are compared one at a time, and after each the queue
+//! sleeps for as long as the comparison took. So shadows use at most half of one processor. The
+//! queue is bounded in number and in bytes; decisions beyond either limit are dropped.
 
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,23 +16,23 @@ use crate::decision::question::Asked;
 use crate::decision::shadow::{Shadow, ShadowJob};
 use crate::host::bindings::saegis::policy::types;
 
-/// Decisions that wait for the shadows.
+/// Maximum number of queued decisions.
 const MAX_QUEUED: usize = 1024;
 /// Maximum size of all queued decisions, in bytes: an identity can be tens of kilobytes long.
 const MAX_QUEUED_BYTES: usize = 4 << 20;
-/// What is owed is paid once it is as much as this: a clock of milliseconds can't count less, and most
-/// modules answer in a tenth of one.
+/// Minimum sleep; shorter ones are accumulated. A timer has a resolution of milliseconds, and most
+/// modules respond in a tenth of one.
 const MIN_REST: Duration = Duration::from_millis(5);
-/// How often it is told that decisions are dropped.
+/// Interval between warnings about dropped decisions.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The queue of decisions for the shadows.
+/// Queue of decisions for the shadows.
 #[derive(Clone)]
 pub(crate) struct ShadowQueue {
     sender: mpsc::Sender<QueuedJob>,
-    /// A permit for each byte that may wait.
+    /// A permit for each byte that may be queued.
     bytes_left: Arc<Semaphore>,
-    /// When it was told the last time that decisions are dropped.
+    /// Time of the last warning.
     warned_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -43,12 +43,12 @@ struct QueuedJob {
 }
 
 impl ShadowQueue {
-    /// One that takes nothing.
+    /// Creates a queue that accepts no decision.
     pub fn none() -> Self {
         Self::with(mpsc::channel(1).0)
     }
 
-    /// Starts what asks the shadows. It ends with the last generation.
+    /// Starts the task that calls the shadows. It ends with the last generation.
     pub fn start() -> Self {
         let (sender, waiting) = mpsc::channel(MAX_QUEUED);
         tokio::spawn(ask(waiting));
@@ -63,7 +63,7 @@ impl ShadowQueue {
         }
     }
 
-    /// Takes a decision, if there is room for it; it waits for nothing.
+    /// Adds a decision if there is room, without waiting.
     pub fn put(&self, shadows: Arc<[Shadow]>, job: ShadowJob) -> Result<(), QueueFull> {
         let bytes = u32::try_from(bytes(&job)).map_err(|_| QueueFull)?;
         let bytes_left =
@@ -71,7 +71,7 @@ impl ShadowQueue {
         self.sender.try_send(QueuedJob { shadows, job, _bytes: bytes_left }).map_err(|_| QueueFull)
     }
 
-    /// Whether it is to be told, once in a while, that decisions are dropped.
+    /// Returns whether a warning about dropped decisions is due.
     pub fn should_warn(&self) -> bool {
         let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
         let due = warned_at.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL);
@@ -82,20 +82,20 @@ impl ShadowQueue {
     }
 }
 
-/// As many decisions wait as may.
+/// The queue is full.
 pub(crate) struct QueueFull;
 
 async fn ask(mut waiting: mpsc::Receiver<QueuedJob>) {
     let mut owed = Duration::ZERO;
     while let Some(QueuedJob { shadows, job, _bytes }) = waiting.recv().await {
         let began = Instant::now();
-        // A task of its own: whatever became of it, the next one is compared.
+        // A separate task: if it panics, the queue continues.
         let compared = tokio::spawn(async move {
             for shadow in shadows.iter().filter(|shadow| shadow.concerns(job.asked.hook())) {
                 shadow.compare(&job).await;
             }
         });
-        // It can't be cancelled, and if it could, there would be nothing to do about it.
+        // The task is not canceled, and its result does not matter.
         let _ = compared.await;
         owed += began.elapsed();
         if owed >= MIN_REST {
@@ -105,7 +105,7 @@ async fn ask(mut waiting: mpsc::Receiver<QueuedJob>) {
     }
 }
 
-/// Returns the memory that a queued decision holds alone.
+/// Returns the memory that only the queued decision uses.
 fn bytes(job: &ShadowJob) -> usize {
     let asked = match &job.asked {
         Asked::Lookup(PskQuery { psk_identity, server_name, .. }) => {

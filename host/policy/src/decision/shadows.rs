@@ -1,4 +1,4 @@
-//! The shadow modules of a generation.
+//! Shadow modules of a generation.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::module::hook::Hook;
 use crate::sandbox::module::Module;
 use crate::sandbox::observer::Comparison;
 
-/// The shadow modules of a generation.
+/// Shadow modules of a generation.
 pub(crate) struct Shadows {
     pub loaded: Arc<[Shadow]>,
     pub unloaded: Vec<UnloadedShadow>,
@@ -20,12 +20,12 @@ impl Shadows {
         Self { loaded: Arc::from([]), unloaded: Vec::new(), queue: ShadowQueue::none() }
     }
 
-    /// Whether one of them has something to say to a hook.
+    /// Returns whether one of them implements a hook.
     pub fn concern(&self, hook: Hook) -> bool {
         self.loaded.iter().any(|shadow| shadow.concerns(hook))
     }
 
-    /// Puts a decision to them. It waits for nothing.
+    /// Queues a decision for them, without waiting.
     pub fn put(&self, job: ShadowJob) {
         let (sandbox, hook) = (job.context.sandbox.clone(), job.asked.hook());
         let Err(QueueFull) = self.queue.put(self.loaded.clone(), job) else { return };
@@ -37,13 +37,13 @@ impl Shadows {
             tracing::warn!(
                 event = "shadow.backlog",
                 modules = names,
-                "decisions come faster than the shadow modules are asked, and are dropped for them: \
+                "dropped decisions for the shadow modules, because they respond too slowly: \
                  {names}"
             );
         }
     }
 
-    /// Whether two generations have the same ones.
+    /// Returns whether two generations have the same shadows.
     pub fn are_same(&self, other: &Self) -> bool {
         self.unloaded == other.unloaded
             && self.loaded.len() == other.loaded.len()
@@ -54,7 +54,7 @@ impl Shadows {
                 .all(|(a, b)| a.installed.is_same(&b.installed))
     }
 
-    /// Returns the counts of a module, if it was a shadow already.
+    /// Returns the counters of a module that was already a shadow.
     pub fn counts_of(&self, module: &Arc<Module>) -> Option<Arc<Counts>> {
         let found = self.loaded.iter().find(|shadow| Arc::ptr_eq(shadow.module(), module));
         found.map(|shadow| shadow.counts.clone())

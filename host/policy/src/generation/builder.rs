@@ -1,4 +1,4 @@
-//! Builds a generation from the files on disk, off the hot path.
+//! Builds a generation from the files on disk, in the background.
 
 mod modules;
 
@@ -28,25 +28,24 @@ use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::Installed;
 use modules::{Loaded, load_modules};
 
-/// How a generation is built.
+/// Parameters of a build.
 #[derive(Clone, Copy)]
 pub(crate) struct Mode {
     /// Its urgency.
     pub urgency: Urgency,
-    /// Whether policy files that are gone are gone on purpose.
+    /// Whether missing policy files were removed on purpose.
     pub accept_removals: bool,
 }
 
 /// The result of a build.
 pub(crate) struct Found {
-    /// The generation, or all that is wrong with it.
+    /// The generation, or all faults.
     pub generation: Result<Generation, Faults>,
-    /// Whether the configuration is another than at the start; none, where that is not known.
+    /// Whether the configuration differs from that at the start; `None` if unknown.
     pub configuration_changed: Option<bool>,
 }
 
-/// Builds the generation that follows `last`, in a bounded time. What has not changed since is taken
-/// over.
+/// Builds the generation that follows `last`, within a time limit. Unchanged parts are reused.
 pub(crate) async fn build(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
@@ -71,7 +70,7 @@ pub(crate) async fn build(
     })
 }
 
-/// The inputs of a build.
+/// Inputs of a build.
 #[derive(Clone, Copy)]
 struct Given<'a> {
     sandbox: &'a Arc<Sandbox>,
@@ -97,7 +96,7 @@ fn build_now(
         tables.map_err(|e| {
             Faults(vec![Fault::of(
                 &settings.policies,
-                format!("there is no thread to load it: {e}"),
+                format!("cannot start a thread to load it: {e}"),
             )])
         })?;
     let mut present = PresentFiles { policies: in_folder, ..PresentFiles::default() };
@@ -164,13 +163,13 @@ fn check_completeness(
     for name in &settings.required {
         if !modules.iter().any(|i| replacement::is_in_force_as(i, name)) {
             let file = settings.modules.join(format!("{name}.wasm"));
-            faults.push(Fault::of(&file, "is required (modules.required), and is not there"));
+            faults.push(Fault::of(&file, "is required (modules.required), but missing"));
         }
     }
     let checks = |i: &Installed| i.module.has(Hook::RegistrationCheck);
     if has_subscription && !modules.iter().any(checks) {
-        let what = "says who may register, but no module exports registration-check, as \
-                    app-rules does; install it, or take the file away";
+        let what = "needs a module that exports registration-check, such as app-rules; install \
+        one, or remove the file";
         faults.push(Fault::of(&settings.policies.join(service_subscription::FILE), what));
     }
     let of_maf = settings.is_maf.then_some(Hook::KeyRegistrationCheck);
@@ -183,7 +182,7 @@ fn check_completeness(
     }
 }
 
-/// Whether two generations were made from the same files.
+/// Returns whether two generations were built from the same files.
 pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
     a.table_digests == b.table_digests
         && a.present == b.present
@@ -198,20 +197,20 @@ fn same_modules(a: &[Installed], b: &[Installed]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b))
 }
 
-/// The policy tables of a generation.
+/// Policy tables of a generation.
 #[derive(Default)]
 struct LoadedTables {
     tables: Tables,
     digests: BTreeMap<String, Digest>,
-    /// Those whose files every user of the machine may read.
+    /// Tables whose files every user of the machine can read.
     exposed: Vec<String>,
-    /// The files of those that are in the folder, or missed there.
+    /// Files of the folder, including missing ones.
     in_folder: BTreeSet<String>,
 }
 
-/// The fault of a table that is treated like a private key, for it has many.
-const EXPOSED_TABLE: &str = "has keys, and every user of this machine may read it; take that right away \
-                       (chmod o= on it), or set policy.allow-readable-tables";
+/// Fault of an exposed table. It is treated like a private key, because it has many of them.
+const EXPOSED_TABLE: &str = "has keys, and every user of this machine can read it; remove that permission \
+                       (chmod o=), or set policy.allow-readable-tables";
 
 fn load_tables(
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! Reads the policy file `certificates.toml` and the files that it names.
+//! Loads the policy file `certificates.toml` and the files that it names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,18 +21,18 @@ use crate::generation::expiry::FileExpiry;
 use crate::generation::removals::{self, MissingFiles};
 use crate::generation::settings::Settings;
 
-/// The name of the policy file.
+/// Name of the policy file.
 pub(crate) const FILE: &str = "certificates.toml";
 
-/// Largest file that it names, in bytes. Revocation lists are the largest there are, and their signatures
-/// are looked at with each certificate of their authority.
+/// Maximum size of a file, in bytes. Revocation lists are the largest files, and their signatures
+/// are verified with each certificate of their authority.
 const MAX_FILE: u64 = 1 << 20;
 
 impl Certificates {
-    /// Reads them without the rest of policy; nothing, where there is no policy file of them.
+    /// Loads only the certificates of a policy. Returns `None` without the policy file.
     ///
     /// # Errors
-    /// All that is wrong with the policy file and the files that it names.
+    /// Returns all faults of the policy file and the files that it names.
     pub fn load(settings: &Settings) -> Result<Option<Arc<Self>>, Faults> {
         let mut faults = Vec::new();
         let loaded = load(settings, None, &mut MissingFiles::new(None), &mut faults);
@@ -75,8 +75,8 @@ struct KeyInFile {
     id: Spanned<String>,
 }
 
-/// Reads the policy file; nothing, where there is none. What has not changed since `last` is taken
-/// over.
+/// Loads the policy file. Returns `None` if it does not exist. Unchanged parts of `last` are
+/// reused.
 pub(crate) fn load(
     settings: &Settings,
     last: Option<&Arc<Certificates>>,
@@ -125,7 +125,7 @@ pub(crate) fn load(
     Some(Arc::new(Certificates { trust, own, digests, sources, own_files, expiries }))
 }
 
-/// Whether a file of that name is in the policies folder itself.
+/// Returns whether the file is directly in the policies folder.
 fn is_plain(name: &str) -> bool {
     !(name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']))
 }
@@ -137,13 +137,13 @@ struct Reader<'a, 'last> {
     digests: BTreeMap<String, Digest>,
     sources: BTreeMap<String, Arc<Source>>,
     own_files: Vec<(String, String)>,
-    /// The faults of the files that it names.
+    /// Faults of the files that it names.
     faults: Vec<Fault>,
     expiries: Vec<FileExpiry>,
 }
 
 impl Reader<'_, '_> {
-    /// Reads all there is, and goes on behind what is wrong.
+    /// Loads all files, and continues after a fault.
     fn read(&mut self, names: Names) -> Option<(Trust, Vec<Arc<OwnCertificate>>)> {
         let InFile { own, anchor, public_key } = self.document.read()?;
         let mut trust = TrustBuilder::new(names);
@@ -178,7 +178,7 @@ impl Reader<'_, '_> {
         self.of_file(&path, OwnCertificate::new(chain, key)).map(Arc::new)
     }
 
-    /// The certificate in force, where its file or that of its key is gone.
+    /// Returns the certificate in force, if its file or that of its key is missing.
     fn carried_own(&mut self, entry: &OwnInFile) -> Option<Arc<OwnCertificate>> {
         let names = [entry.certificate.get_ref(), entry.key.get_ref()];
         if !names.iter().all(|name| is_plain(name)) {
@@ -223,7 +223,7 @@ impl Reader<'_, '_> {
         let all = pem::certificates(&source.bytes);
         let all = self.of_file(&path, all).unwrap_or_default();
         if flavours.len() < entry.flavours.len() {
-            // That has been told.
+            // The fault is already reported.
             return Vec::new();
         }
         let anchors = all.into_iter().map(|der| Anchor::new(der, &flavours, &keys, &crls));
@@ -234,7 +234,7 @@ impl Reader<'_, '_> {
         anchors
     }
 
-    /// Reads a file without keys, which is kept for when it is gone, and carried over when it is.
+    /// Reads a file without keys. It is stored, and reused when the file is missing.
     fn public_source(&mut self, name: &Spanned<String>) -> Option<(PathBuf, Arc<Source>)> {
         let text = name.get_ref();
         let path = self.folder.join(text);
@@ -255,7 +255,7 @@ impl Reader<'_, '_> {
     fn source(&mut self, name: &Spanned<String>) -> Option<(PathBuf, Source)> {
         let text = name.get_ref();
         if !is_plain(text) {
-            self.document.add_fault_of(name, "is no name of a file in the policies folder");
+            self.document.add_fault_of(name, "is not the name of a file in the policies folder");
             return None;
         }
         let path = self.folder.join(text);

@@ -4,27 +4,27 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::data::table::Table;
 
-/// Something that ends by itself.
+/// An item that expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
     /// Its kind.
     pub kind: ExpiryKind,
-    /// The names of a certificate of the gateway's own, or the file of all else.
+    /// Names in a certificate of the gateway, or the file of any other item.
     pub name: String,
-    /// When it ends; of rows, when the first of those does that have not ended yet.
+    /// Expiration time; of rows, the next one.
     pub at: Option<SystemTime>,
-    /// From when on the operator should know.
+    /// Time from which the operator is warned.
     pub warn_from: Option<SystemTime>,
-    /// How many rows have ended.
+    /// Number of expired rows.
     pub expired_rows: usize,
-    /// How many rows end while the operator should know.
+    /// Number of rows that expire in the warning period.
     pub expiring_rows: usize,
 }
 
-/// The kind of an expiry.
+/// Kind of an item that expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiryKind {
-    /// A certificate of the gateway's own.
+    /// Certificate of the gateway.
     OwnCertificate,
     /// The certificate of an authority.
     Anchor,
@@ -35,7 +35,7 @@ pub enum ExpiryKind {
 }
 
 impl ExpiryKind {
-    /// Its name in metrics and logs.
+    /// Returns its name in metrics and logs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,12 +48,12 @@ impl ExpiryKind {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How long before its end the operator should know of a certificate.
+/// Warning period of a certificate.
 const CERTIFICATE_AHEAD: Duration = DAY.saturating_mul(30);
-/// The same of rows.
+/// Warning period of rows.
 const ROWS_AHEAD: Duration = DAY.saturating_mul(7);
 
-/// The end of a file of authorities, as it is found when it is loaded.
+/// Expiration time of a file of authorities or a revocation list, determined when it is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileExpiry {
     kind: ExpiryKind,
@@ -67,8 +67,8 @@ impl FileExpiry {
         Self { kind: ExpiryKind::Anchor, file: file.into(), at, ahead: CERTIFICATE_AHEAD }
     }
 
-    /// Of a list that was issued then. Lists are issued anew in the last part of their time, be it a day
-    /// or a year.
+    /// Creates the expiry of a revocation list that was issued at `issued`. The warning period is
+    /// the last part of its validity, because lists may be valid for a day or for a year.
     pub fn of_list(file: &str, issued: SystemTime, at: SystemTime) -> Self {
         let lifetime = at.duration_since(issued).unwrap_or_default();
         let ahead = (lifetime / 5).min(ROWS_AHEAD);
@@ -86,12 +86,13 @@ impl Expiry {
         Self { kind, name, at: Some(at), warn_from, expired_rows: 0, expiring_rows: 0 }
     }
 
-    /// The end of a certificate of the gateway's own.
+    /// Creates the expiry of a certificate of the gateway.
     pub(crate) fn of_own(name: String, at: SystemTime) -> Self {
         Self::whole(ExpiryKind::OwnCertificate, name, at, CERTIFICATE_AHEAD)
     }
 
-    /// The ends of the rows of a table, as seen at a time. Goes through all rows that have one.
+    /// Returns the expiry of the rows of a table at a time. Visits all rows with an expiration
+    /// time.
     pub(crate) fn of_rows(table_name: &str, table: &Table, now: SystemTime) -> Option<Self> {
         let (mut first, mut expired_rows, mut expiring_rows) = (None, 0, 0);
         for at in table.expiries() {
@@ -108,7 +109,7 @@ impl Expiry {
         (first.is_some() || expired_rows > 0).then_some(found)
     }
 
-    /// Whether the operator should know at that time.
+    /// Returns whether the operator must be warned at that time.
     #[must_use]
     pub fn is_due(&self, now: SystemTime) -> bool {
         self.expired_rows > 0 || self.warn_from.is_some_and(|from| from <= now)

@@ -1,4 +1,4 @@
-//! Generations: all modules and policy files that were loaded together.
+//! Generations: immutable sets of modules and policy files that were loaded together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,51 +40,51 @@ use crate::sandbox::invocation::CallContext;
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
 
-/// All modules and policy files that were loaded together. It never changes; whoever holds it
-/// sees one state of policy from start to end.
+/// Immutable set of modules and policy files that were loaded together. A holder sees one
+/// consistent policy.
 pub struct Generation {
-    /// Counts from 1; each generation put in force has the next number.
+    /// Number, counted from 1; each generation that comes into force has the next one.
     pub number: u64,
     pub(crate) modules: Vec<Installed>,
-    /// Modules whose place others have taken.
+    /// Modules that others replace.
     pub(crate) replaced: Vec<Installed>,
     pub(crate) shadows: Shadows,
-    /// The artifacts of which policy files are.
+    /// Artifacts that policy files come from.
     pub(crate) artifacts: Vec<String>,
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     /// The originators that pure impersonation checks have allowed.
     pub(crate) allowances: OriginatorAllowances,
     pub(crate) tables: Arc<Tables>,
-    /// The digests of the tables' files, by name.
+    /// Digests of the files of the tables, by name.
     pub(crate) table_digests: BTreeMap<String, Digest>,
-    /// The tables whose files every user of the machine may read.
+    /// Tables whose files every user of the machine can read.
     pub(crate) exposed: Vec<String>,
-    /// The files that would be missed if they were gone.
+    /// Files that are reported when they are missing later.
     pub(crate) present: PresentFiles,
-    /// The faults of missing files, whose content is that of the generation before.
+    /// Faults of missing files, whose content is that of the previous generation.
     pub(crate) missed: Vec<Fault>,
-    /// The service subscription, if there is one, and what it was parsed from.
+    /// The service subscription, if there is one, and its source.
     pub(crate) subscription: Option<Arc<Subscription>>,
     pub(crate) subscription_digest: Option<Digest>,
-    /// The certificates that the gateway shows and trusts, if it has any.
+    /// Certificates of the gateway and trust anchors, if there are any.
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) sandbox: Arc<Sandbox>,
-    /// The service provider's domain name, which modules are told.
+    /// Domain name of the service provider, for modules.
     pub(crate) service_provider: Option<String>,
-    /// This CSE, and those that it registers with, which modules are told.
+    /// This CSE, and its registrar CSEs, for modules.
     pub(crate) cse: CseId,
     pub(crate) registrars: Vec<CseId>,
-    /// The keys of MAFs.
+    /// Keys of MAFs.
     pub(crate) maf_keys: Option<Arc<dyn MafKeys>>,
     pub(crate) is_maf: bool,
 }
 
-/// The files that a generation is made of, as far as it would come into force without them.
+/// Files of a generation that would not be missed otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PresentFiles {
-    /// The policy files of the folder, by name.
+    /// Policy files of the folder, by name.
     pub policies: BTreeSet<String>,
-    /// The modules that have a manifest, by name.
+    /// Modules with a manifest, by name.
     pub manifests: BTreeSet<String>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct PresentFiles {
 pub struct ModuleSummary {
     /// The name of its file, without `.wasm`.
     pub name: String,
-    /// The module whose place it has taken.
+    /// The module that it replaces.
     pub replaces: Option<String>,
     /// The hooks that it exports.
     pub hooks: Vec<Hook>,
@@ -101,9 +101,9 @@ pub struct ModuleSummary {
     pub capabilities: Vec<Capability>,
     /// SHA-256 of its file.
     pub digest: [u8; 32],
-    /// The signature that was required.
+    /// The required signature.
     pub signed: Option<Signed>,
-    /// The artifact that it came from, if not from the folder.
+    /// The artifact that it comes from, if not from the folder.
     pub source: Option<String>,
 }
 
@@ -112,20 +112,20 @@ pub struct ModuleSummary {
 pub struct TableSummary {
     /// The name of its file, without `.csv`.
     pub name: String,
-    /// How many rows it has.
+    /// Number of rows.
     pub rows: usize,
-    /// How many of its keys are shorter than 16 bytes.
+    /// Number of keys that are shorter than 16 bytes or have a pattern.
     pub short_keys: usize,
-    /// The line of the first of them.
+    /// Line of the first of them.
     pub first_short_key: Option<u64>,
-    /// Whether every user of the machine may read its file.
+    /// Whether every user of the machine can read its file.
     pub exposed: bool,
-    /// The modules that read it, shadows among them, as far as can be told without running them.
+    /// Modules that read it, including shadows, as far as known without running them.
     pub read_by: Vec<String>,
 }
 
 impl Generation {
-    /// The modules, in the order in which they are asked.
+    /// Returns the modules, in the order in which they are called.
     #[must_use]
     pub fn modules(&self) -> Vec<ModuleSummary> {
         let summary = |m: &Arc<Module>, signed| ModuleSummary {
@@ -140,19 +140,19 @@ impl Generation {
         self.modules.iter().map(|i| summary(&i.module, i.signed)).collect()
     }
 
-    /// The shadow modules, those that could not be loaded among them.
+    /// Returns the shadow modules, including those that could not be loaded.
     #[must_use]
     pub fn shadows(&self) -> Vec<ShadowSummary> {
         self.shadows.summaries()
     }
 
-    /// The modules whose place others have taken, by name.
+    /// Returns the names of the modules that others replace.
     #[must_use]
     pub fn replaced(&self) -> Vec<String> {
         self.replaced.iter().map(|installed| installed.module.name.clone()).collect()
     }
 
-    /// The policy tables, by name.
+    /// Returns the policy tables, by name.
     #[must_use]
     pub fn tables(&self) -> Vec<TableSummary> {
         let summary = |(name, table): (&String, &Arc<Table>)| TableSummary {
@@ -172,34 +172,34 @@ impl Generation {
         readers.map(|i| i.module.name.clone()).collect()
     }
 
-    /// How many rules of the service subscription concern this CSE; none, where there is no
+    /// Returns the number of rules of the service subscription for this CSE, or `None` without a
     /// service subscription.
     #[must_use]
     pub fn rules(&self) -> Option<usize> {
         self.subscription.as_ref().map(|subscription| subscription.rules())
     }
 
-    /// The rules of the service subscription that concern another CSE, as the policy file has them.
+    /// Returns the rules of the policy file for another CSE.
     #[must_use]
     pub fn rules_of(&self, cse: &CseId) -> Option<Arc<Subscription>> {
         self.subscription.as_ref().map(|subscription| subscription.of_cse(cse))
     }
 
-    /// What the gateway shows and whom it believes, if it has to do with certificates. It is the
-    /// same as long as nothing of it has changed.
+    /// Returns the certificates and trust anchors, if there are any. They stay the same object
+    /// while nothing of them changes.
     #[must_use]
     pub fn certificates(&self) -> Option<&Arc<Certificates>> {
         self.certificates.as_ref()
     }
 
-    /// Whether a policy table has a credential for the AE-ID-Stem, so that nobody else may take it
-    /// for its own.
+    /// Returns whether a policy table has a credential for the AE-ID-Stem, so that no other
+    /// credential may get it.
     #[must_use]
     pub fn reserves(&self, stem: &AeIdStem) -> bool {
         self.tables.values().any(|table| table.names_ae(stem.as_str()))
     }
 
-    /// Returns what expires, as seen at a time. Walks over all rows that expire.
+    /// Returns the items that expire, at a time. Visits all rows with an expiration time.
     #[must_use]
     pub fn expiries(&self, now: SystemTime) -> Vec<Expiry> {
         let certificates = self.certificates().into_iter().flat_map(|found| found.all_expiries());
@@ -209,7 +209,7 @@ impl Generation {
             .collect()
     }
 
-    /// All modules, whatever their part.
+    /// Returns all modules, including shadows and replaced ones.
     pub(crate) fn all_modules(&self) -> impl Iterator<Item = &Arc<Module>> {
         self.all_installed().map(|i| &i.module)
     }
@@ -219,7 +219,7 @@ impl Generation {
         installed.chain(self.shadows.loaded.iter().map(|s| &s.installed))
     }
 
-    /// The files that are gone, and whose content it has taken over from the generation before.
+    /// Returns the missing files whose content is that of the previous generation.
     #[must_use]
     pub fn missed(&self) -> &[Fault] {
         &self.missed
@@ -256,7 +256,7 @@ impl Generation {
         Trace::new(recorded, self.shadows.concern(hook))
     }
 
-    /// Has a decision recorded and put to the shadows, where that is wanted.
+    /// Passes a decision to the recorder and the shadows, as needed.
     fn witness(
         &self,
         trace: Trace,
@@ -274,7 +274,7 @@ impl Generation {
             recorder.record(&Decision::now(self.number, &asked, &answer));
         }
         if trace.shadowed {
-            // A key that was found is a key that can be copied.
+            // The shadows need a copy of the key that was found.
             let key = key.and_then(|key| PresharedKey::new(key.expose()).ok());
             let (context, at) = (self.chain_context(), SystemTime::now());
             self.shadows.put(ShadowJob { context, asked, answer, key, at, trace });
@@ -287,11 +287,11 @@ impl Generation {
         answer.without_reasons_of(sees_keys)
     }
 
-    /// Asks what was recorded again, as of the time `at`. Nobody is told of it: it is neither recorded
-    /// nor put to shadows, and neither a MAF nor a module with I/O is asked.
+    /// Replays a recorded question with the time `at`. The replay is neither recorded nor passed to
+    /// shadows or the observer. Neither a MAF nor a module with I/O is used.
     ///
     /// # Errors
-    /// When it is no question that a gateway asks.
+    /// Fails if it is not a question that a gateway can ask.
     pub async fn replay(
         &self,
         question: &Question,
@@ -305,15 +305,15 @@ impl Generation {
         })
     }
 
-    /// Asks the look-up modules in turn, until one claims the identity. A module that fails ends
-    /// the search: the identity could have been its own.
+    /// Calls the lookup modules in turn, until one knows the identity. A module that fails ends the
+    /// search, because the identity could belong to it.
     ///
-    /// It is for a handshake: the call has a part of the peer address's share of sandboxes.
+    /// Intended for a handshake: the call counts for the share of sandboxes of the peer address.
     pub async fn lookup(&self, query: &PskQuery) -> Lookup {
         self.lookup_for(query, Caller::Peer(query.peer)).await
     }
 
-    /// Does the same for an association, or to make one: nobody in a handshake is in its way.
+    /// Does the same for an association, without competing with handshakes.
     pub async fn lookup_again(&self, query: &PskQuery) -> Lookup {
         self.lookup_for(query, Caller::Association).await
     }
@@ -339,15 +339,15 @@ impl Generation {
         answer
     }
 
-    /// Asks the certificate-mapping modules in turn whom a certificate stands for, until one claims
-    /// it. A module that fails ends the search.
+    /// Calls the certificate-mapping modules in turn, until one maps the certificate to an entity.
+    /// A module that fails ends the search.
     ///
-    /// It is for a handshake: the call has a part of the peer address's share of sandboxes.
+    /// Intended for a handshake: the call counts for the share of sandboxes of the peer address.
     pub async fn map_certificate(&self, query: &CertificateQuery) -> Mapping {
         self.map_certificate_for(query, Caller::Peer(query.peer)).await
     }
 
-    /// Does the same for an association: nobody in a handshake is in its way.
+    /// Does the same for an association, without competing with handshakes.
     pub async fn map_certificate_again(&self, query: &CertificateQuery) -> Mapping {
         self.map_certificate_for(query, Caller::Association).await
     }
@@ -372,8 +372,8 @@ impl Generation {
         answer
     }
 
-    /// Asks every impersonation-check module whether the request may speak in the name of its
-    /// From. The first that does not allow it has the last word.
+    /// Calls every impersonation-check module to check whether the request may use its From. The
+    /// first module that does not allow it ends the chain.
     pub async fn check_originator(
         &self,
         association: &SecurityAssociation,
@@ -419,7 +419,7 @@ impl Generation {
             && self.chain(Hook::ImpersonationCheck).all(Installed::is_pure)
     }
 
-    /// Asks every registration-check module whether an AE may register.
+    /// Calls every registration-check module to check whether an AE may register.
     pub async fn check_registration(
         &self,
         association: &SecurityAssociation,
@@ -447,19 +447,20 @@ impl Generation {
         verdict
     }
 
-    /// The service provider's domain name.
+    /// Returns the domain name of the service provider.
     #[must_use]
     pub fn service_provider(&self) -> Option<&str> {
         self.service_provider.as_deref()
     }
 
-    /// Whether this is the policy of a MAF.
+    /// Returns whether this is the policy of a MAF.
     #[must_use]
     pub fn is_maf(&self) -> bool {
         self.is_maf
     }
 
-    /// Asks every key-registration-check module whether a client of a MAF may register a key.
+    /// Calls every key-registration-check module to check whether a client of a MAF may register a
+    /// key.
     pub async fn check_key_registration(
         &self,
         association: &SecurityAssociation,

@@ -1,8 +1,8 @@
-//! Modules and policy files that come from a registry, in place of a file in a folder.
+//! Modules and policy files from an OCI registry instead of a file in a folder.
 //!
-//! A manifest without a module beside it names one by `source`. The policy file `artifacts.toml` names
-//! artifacts of policy files, each of which counts as if it were in the folder. References pin a digest.
-//! An [`ArtifactSource`](crate::ArtifactSource) fetches and stores the artifacts.
+//! A manifest without a module beside it names one by `source`. The policy file `artifacts.toml`
+//! names artifacts with policy files, which are treated like files of the folder. References pin a
+//! digest. An [`ArtifactSource`](crate::ArtifactSource) fetches and stores the artifacts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,12 @@ use crate::module::artifact_source::{StoredArtifact, StoredFile};
 use crate::module::manifest::load_manifest;
 use crate::module::signature::{Required, Trust};
 
-/// The policy file that names artifacts of policy files.
+/// Policy file that names artifacts with policy files.
 pub(crate) const FILE: &str = "artifacts.toml";
-/// Largest such file, in bytes.
+/// Maximum size of that file, in bytes.
 const MAX_SIZE: u64 = 64 << 10;
 
-/// The configuration and the file of an artifact that is a WebAssembly module, by the layout that
-/// the CNCF has written down for them.
+/// Media type of the configuration of a WebAssembly artifact, as defined by the CNCF.
 const WASM_KIND: &str = "application/vnd.wasm.config.v0+json";
 const WASM: &str = "application/wasm";
 
@@ -52,17 +51,17 @@ pub(crate) fn read_module(
             file.read(manifest, settings.limits.module_size)
         }
         _ => Err(fault(format!(
-            "{source} is no WebAssembly artifact: it is {}, and has not one file of {WASM}",
+            "{source} is not a WebAssembly artifact: its type is {}, and it does not have exactly one file of {WASM}",
             artifact.kind
         ))),
     }
 }
 
-/// Policy files: those of the folder, and those of artifacts.
+/// Policy files of the folder and of artifacts.
 pub(crate) struct PolicyFiles<'s> {
     folder: &'s Path,
     fetched: BTreeMap<String, (PathBuf, StoredFile)>,
-    /// The artifacts that they are of.
+    /// The artifacts that they come from.
     pub sources: Vec<String>,
     /// Whether there is a policy file that names artifacts.
     pub named: bool,
@@ -112,13 +111,13 @@ impl<'s> PolicyFiles<'s> {
             && !name.starts_with('.')
             && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control());
         if !plain {
-            return Err(format!("{name:?} is no name of a policy file"));
+            return Err(format!("{name:?} is not the name of a policy file"));
         }
         if [FILE, certificate_file::FILE].contains(&name.as_str()) {
-            return Err(format!("{name} is taken from the folder alone"));
+            return Err(format!("{name} must be in the folder"));
         }
         if self.folder.join(&name).symlink_metadata().is_ok() {
-            return Err(format!("{name} is in the folder too; take one of them away"));
+            return Err(format!("{name} is also in the folder; remove one of them"));
         }
         let called = PathBuf::from(format!("{source} {name}"));
         match self.fetched.insert(name.clone(), (called, file)) {
@@ -127,7 +126,7 @@ impl<'s> PolicyFiles<'s> {
         }
     }
 
-    /// The names of the files that came with artifacts and have that extension, without it.
+    /// Returns the names, without the extension, of the files from artifacts with that extension.
     pub fn fetched(&self, extension: &str) -> impl Iterator<Item = (String, PathBuf)> {
         self.fetched.iter().filter_map(move |(name, (called, _))| {
             let stem = name.strip_suffix(extension)?.strip_suffix('.')?;
@@ -135,7 +134,7 @@ impl<'s> PolicyFiles<'s> {
         })
     }
 
-    /// Whether a file came with an artifact.
+    /// Returns whether a file comes from an artifact.
     pub fn is_fetched(&self, name: &str) -> bool {
         self.fetched.contains_key(name)
     }
@@ -156,7 +155,7 @@ impl<'s> PolicyFiles<'s> {
         }
     }
 
-    /// Reads a file of at most `limit` bytes; nothing, where there is none.
+    /// Reads a file of at most `limit` bytes. Returns `None` if it does not exist.
     pub fn read_if_there(&self, name: &str, limit: u64) -> Result<Option<Source>, Fault> {
         match self.fetched.get(name) {
             Some((called, file)) => file.read(called, limit).map(Some),
@@ -178,7 +177,7 @@ struct One {
     source: String,
 }
 
-/// The artifacts of policy files, if there is a policy file that names some.
+/// Returns the artifacts with policy files, if there is a policy file that names some.
 fn sources(policies: &Path) -> Result<Option<Vec<String>>, Vec<Fault>> {
     let file = policies.join(FILE);
     let text = files::read_text_if_there(&file, MAX_SIZE).map_err(|fault| vec![fault])?;
@@ -192,11 +191,11 @@ fn sources(policies: &Path) -> Result<Option<Vec<String>>, Vec<Fault>> {
     }
 }
 
-/// All artifacts that the next generation wants. What is wrong with those who name them is told by
-/// whoever builds it.
+/// Returns all artifacts that the next generation needs. Faults of the files that name them are
+/// reported by the build.
 fn wanted(settings: &Settings) -> Vec<String> {
     let mut wanted = sources(&settings.policies).ok().flatten().unwrap_or_default();
-    // Nothing is fetched on the word of a manifest that nobody signed.
+    // No artifact is fetched for an unsigned manifest.
     let Ok(trust) = settings.signatures.as_ref().map(Required::trust).transpose() else {
         return wanted;
     };
@@ -211,7 +210,8 @@ fn source_of(manifest: &Path, trust: Option<&Trust>) -> Option<String> {
     load_manifest(manifest, trust).ok()??.0.source
 }
 
-/// All artifacts that files name, whoever has signed them; nothing, where that can't be told.
+/// Returns all artifacts that files name, with and without a signature. Returns `None` if they
+/// cannot be determined.
 fn named(settings: &Settings) -> Option<Vec<String>> {
     let mut named = sources(&settings.policies).ok()?.unwrap_or_default();
     let mut faults = Vec::new();
@@ -221,8 +221,8 @@ fn named(settings: &Settings) -> Option<Vec<String>> {
     faults.is_empty().then_some(named)
 }
 
-/// Has thrown away what neither a generation is made of nor files name. Where it can't be told what
-/// they name, all is kept.
+/// Removes stored artifacts that neither the generation nor a file names. If the names cannot be
+/// determined, nothing is removed.
 pub(crate) async fn tidy(settings: &Settings, threads: &DiskThreads, generation: &Generation) {
     let Some(artifacts) = settings.artifacts.clone() else { return };
     let mut in_use = generation.artifacts.clone();
@@ -234,15 +234,15 @@ pub(crate) async fn tidy(settings: &Settings, threads: &DiskThreads, generation:
             artifacts.remove_unused(&in_use);
         }
     };
-    // Where that can't be told in time, all is kept.
+    // If they cannot be determined in time, nothing is removed.
     let _ = threads.run(Urgency::Routine, work).await;
 }
 
-/// Sees to it that what the next generation wants is kept, as far as it can be had.
+/// Fetches the artifacts that the next generation needs, as far as possible.
 pub(crate) async fn obtain(settings: &Settings, threads: &DiskThreads, urgency: Urgency) {
     let Some(artifacts) = settings.artifacts.clone() else { return };
     let settings = settings.clone();
-    // What can't be read in time is told by whoever builds the generation.
+    // A timeout is reported by the build of the generation.
     let wanted = threads.run(urgency, move |_| wanted(&settings)).await.unwrap_or_default();
     let mut under_way = JoinSet::new();
     for source in wanted {

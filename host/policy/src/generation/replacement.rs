@@ -1,4 +1,4 @@
-//! Modules that replace others: which are in force, which are replaced, which are shadows.
+//! Modules that replace others: assigns each module its role.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,11 @@ use crate::generation::generation::Generation;
 use crate::module::manifest::Manifest;
 use crate::sandbox::installed::Installed;
 
-/// The names of the modules whose place a module has taken, the nearest first.
+/// Returns the names of the modules that a module replaces, directly or through others, the nearest
+/// first.
 ///
 /// # Errors
-/// That the names lead back to where they came from.
+/// Fails if the names form a cycle.
 pub(crate) fn replaced_names(
     name: &str,
     manifests: &BTreeMap<String, Manifest>,
@@ -25,7 +26,7 @@ pub(crate) fn replaced_names(
     while let Some(next) = manifests.get(last).and_then(|m| m.replaces.as_deref()) {
         if next == name || names.iter().any(|n| n == next) {
             return Err(format!(
-                "replaces {}, whose replaces leads back to {next}; take one of them out",
+                "replaces {}, which leads back to {next}; remove one of these entries",
                 names.first().map_or(next, String::as_str)
             ));
         }
@@ -35,7 +36,8 @@ pub(crate) fn replaced_names(
     Ok(names)
 }
 
-/// Where a module stands in its chain: where it says, or else where those stand whose place it takes.
+/// Returns the order of a module in its chain: its own, or else that of the module that it
+/// replaces.
 pub(crate) fn order(name: &str, of: &[String], manifests: &BTreeMap<String, Manifest>) -> u32 {
     let nowhere = Manifest::default().order;
     let names = std::iter::once(name).chain(of.iter().map(String::as_str));
@@ -43,16 +45,16 @@ pub(crate) fn order(name: &str, of: &[String], manifests: &BTreeMap<String, Mani
     orders.into_iter().find(|order| *order != nowhere).unwrap_or(nowhere)
 }
 
-/// The modules that were loaded, each in its part.
+/// Loaded modules by role.
 pub(crate) struct Assignment {
-    /// Those in force, in their order.
+    /// Modules in force, in order.
     pub in_force: Vec<Installed>,
-    /// Those whose place others have taken.
+    /// Replaced modules.
     pub replaced: Vec<Installed>,
     pub shadows: Shadows,
 }
 
-/// Gives each module its part.
+/// Assigns each module its role.
 pub(crate) fn assign(
     all: Vec<Installed>,
     mut unloaded: Vec<UnloadedShadow>,
@@ -105,7 +107,7 @@ fn place(a: &Installed, b: &Installed) -> std::cmp::Ordering {
     (a.order, &a.module.name).cmp(&(b.order, &b.module.name))
 }
 
-/// The chain in force with a shadow in its place.
+/// Returns the chain in force with a shadow at its position.
 fn shadow_chain(
     shadow: &Installed,
     in_force: &[Installed],
@@ -118,7 +120,7 @@ fn shadow_chain(
             None => {
                 return Err(match taken.get(former) {
                     Some(heir) => format!(
-                        "replaces {former}, whose place {heir} has taken; write replaces = \"{heir}\""
+                        "replaces {former}, which {heir} already replaces; write replaces = \"{heir}\""
                     ),
                     None => format!("replaces {former}, which is not in force"),
                 });
@@ -131,18 +133,18 @@ fn shadow_chain(
     Ok(chain)
 }
 
-/// A shadow changes nothing, and what a module with I/O does outside is a change.
+/// Rejects a shadow with I/O, because its I/O would have effects.
 fn check_no_effects(shadow: &Installed) -> Result<(), String> {
     match shadow.module.capabilities.iter().find(|capability| capability.waits()) {
         None => Ok(()),
         Some(capability) => Err(format!(
-            "is a shadow's, and has the capability {capability}: what it did there would be no less \
-             real; a module with it can't be a shadow"
+            "is a shadow with the capability {capability}, which has effects outside the sandbox; \
+             a module with that capability cannot be a shadow"
         )),
     }
 }
 
-/// A check that went away with the module that made it would be missed by nobody.
+/// Rejects a replacement that drops a hook: the check would be removed unnoticed.
 fn check_hooks(heir: &Installed, former: &Installed) -> Result<(), String> {
     let missing = former.module.hooks().into_iter().find(|hook| !heir.module.has(*hook));
     match missing {
@@ -154,7 +156,7 @@ fn check_hooks(heir: &Installed, former: &Installed) -> Result<(), String> {
     }
 }
 
-/// The modules that are in force under a name: itself, or the one that has taken its place.
+/// Returns whether a module is in force under a name: as itself, or as a replacement.
 pub(crate) fn is_in_force_as(installed: &Installed, name: &str) -> bool {
     installed.module.name == name || installed.lineage.iter().any(|n| n == name)
 }

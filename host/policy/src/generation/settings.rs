@@ -21,93 +21,94 @@ use crate::sandbox::observer::Observer;
 /// Settings of the policy runtime.
 #[derive(Clone)]
 pub struct Settings {
-    /// The folder of policy files: `*.csv` are policy tables, and those that manifests list.
+    /// Folder of policy files: policy tables `*.csv`, and files that manifests list.
     pub policies: PathBuf,
     /// The folder of modules, `NAME.wasm`, and their manifests, `NAME.toml`.
     pub modules: PathBuf,
-    /// Where compiled modules are kept between starts; `None` to compile at each start. The
-    /// folder must be writable by nobody else: what is in it is run.
+    /// Folder in which compiled modules are cached between starts; `None` to compile at each start.
+    /// No other user may be able to write to it, because its content is executed.
     pub code_cache: Option<PathBuf>,
-    /// Modules that must be installed, by name: without them there is no generation.
+    /// Names of modules that must be present. Without one of them, a generation is rejected.
     pub required: Vec<String>,
-    /// Whose signatures modules and manifests must have; `None`, and they need none.
+    /// Keys that must have signed modules and manifests; `None` if no signature is required.
     pub signatures: Option<Required>,
-    /// The source of artifacts, where registries are configured.
+    /// Source of artifacts, if registries are configured.
     pub artifacts: Option<Arc<dyn ArtifactSource>>,
-    /// The CSE whose rules of the service subscription count.
+    /// CSE whose rules of the service subscription apply.
     pub cse: CseId,
-    /// Whether the service subscription is a policy file; if not, whoever asks for a registration
-    /// brings it along.
+    /// Whether the service subscription is a policy file. Otherwise the caller of a registration
+    /// check provides it.
     pub subscription_file: bool,
-    /// The domain name of the service provider, which modules are told.
+    /// Domain name of the service provider, for modules.
     pub service_provider: Option<String>,
-    /// The CSEs that this one registers with: they pass on what those behind them ask.
+    /// Registrar CSEs of this CSE: they forward requests of others.
     pub registrars: Vec<CseId>,
-    /// The IN-CSE of the service provider, if it is known.
+    /// IN-CSE of the service provider, if it is known.
     pub in_cse: Option<CseId>,
-    /// Other CSEs that are known by their CSE-IDs.
+    /// Other CSEs with known CSE-IDs.
     pub known_cses: Vec<CseId>,
-    /// The keys of MAFs, where MAFs are configured.
+    /// Keys of MAFs, if MAFs are configured.
     pub maf_keys: Option<Arc<dyn MafKeys>>,
-    /// Whether this is a MAF: then there must be a check of registrations of keys.
+    /// Whether this is a MAF: then a key-registration check is required.
     pub is_maf: bool,
-    /// Bounds on each call.
+    /// Limits of each call.
     pub limits: Limits,
-    /// Capabilities that manifests may ask for.
+    /// Capabilities that manifests may request.
     pub grants: Grants,
-    /// The stores of modules with `key-value`.
+    /// Stores of modules with `key-value`.
     pub stores: Arc<Stores>,
-    /// Is told of each call of a module.
+    /// Observer of module calls.
     pub observer: Option<Arc<dyn Observer>>,
-    /// Takes decisions down.
+    /// Recorder of decisions.
     pub recorder: Option<Arc<dyn Recorder>>,
-    /// Changes to the files on disk, as if they were made.
+    /// Changes to the files on disk, applied in memory.
     pub changes: Changes,
-    /// Whether tables with keys are taken that every user of the machine may read.
+    /// Whether tables with keys are accepted that every user of the machine can read.
     pub allow_readable_tables: bool,
-    /// The file of the configuration, which counts from the next start, as it was at this one.
+    /// File of the configuration at the start, to detect changes. A change applies from the next
+    /// start.
     pub configuration: Option<ConfigurationFile>,
 }
 
-/// The file of a configuration, as it was when it was read.
+/// File of a configuration, as it was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigurationFile {
     /// The file.
     pub path: PathBuf,
-    /// SHA-256 of what was in it.
+    /// SHA-256 of its content.
     pub digest: [u8; 32],
 }
 
 impl ConfigurationFile {
-    /// The file of a configuration in which this was found. What is read from a pipe does not change.
+    /// Creates it for a file with this content. Returns `None` for a pipe, which does not change.
     #[must_use]
     pub fn of(path: &Path, found: &[u8]) -> Option<Self> {
         let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
         is_file.then(|| Self { path: path.into(), digest: Sha256::digest(found).into() })
     }
 
-    /// Maximum size, in bytes. A configuration is a few lines; this bounds what is read where it is
-    /// something else.
+    /// Maximum size, in bytes. A configuration is short; the limit bounds reading another file by
+    /// mistake.
     pub const MAX_SIZE: u64 = 1 << 20;
 
-    /// Whether there is something else in it now, or it can't be read.
+    /// Returns whether its content has changed, or it cannot be read.
     pub(crate) fn has_changed(&self) -> bool {
         let now = files::read(&self.path, Self::MAX_SIZE);
         now.map_or(true, |now| now.digest != self.digest)
     }
 }
 
-/// Changes to the files on disk, as if they were made, to know their effect.
+/// Changes to the files on disk that are applied in memory, to show their effect.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
-    /// Modules that are elsewhere than in their folder, by name.
+    /// Modules outside the folder, by name.
     pub modules: BTreeMap<String, PathBuf>,
-    /// The text of manifests, by the names of their modules.
+    /// Text of manifests, by the names of their modules.
     pub manifests: BTreeMap<String, String>,
 }
 
 impl Settings {
-    /// Returns the names that certificates are checked against.
+    /// Returns the names for the verification of certificates.
     #[must_use]
     pub fn names(&self) -> Names {
         let (cse, service_provider) = (self.cse.clone(), self.service_provider.clone());

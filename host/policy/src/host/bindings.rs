@@ -1,4 +1,4 @@
-//! The contract in `wit/` as Rust, with the interfaces of WASI that are served here. Generated; the
+//! Rust bindings of the contract in `wit/`, and of the supported WASI interfaces. Generated; the
 //! documentation is in `wit/`.
 #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 

@@ -1,6 +1,6 @@
-//! The state of one call.
+//! State of a call.
 //!
-//! Handles are numbers of entries in it, so they end with the call and mean nothing in another.
+//! Handles are indexes into this state, so they are only valid during the call.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use crate::host::log_rate_limit::LogRateLimit;
 use crate::host::maf_keys::MafKeys;
 use crate::host::wasi::Wasi;
 
-/// The tables of a generation, by name.
+/// Tables of a generation, by name.
 pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
-/// The files that a module may read, by name.
+/// Files that a module may read, by name.
 pub(crate) type Files = BTreeMap<String, Arc<[u8]>>;
 
-/// Most handles of a kind that one call may make.
+/// Maximum number of handles of one type that a call may create.
 pub(super) const MAX_HANDLES: usize = 64;
 
-/// The source of the bytes of a key.
+/// Source of the bytes of a key.
 pub(crate) enum KeySource {
     Stored { table: Arc<Table>, row: Row, column: usize },
     Supplied(PresharedKey),
@@ -39,7 +39,7 @@ pub(crate) enum KeySource {
 }
 
 impl KeySource {
-    /// The framework that a key of it belongs to.
+    /// Returns the framework of the key.
     pub fn saef(&self) -> Saef {
         match self {
             Self::Stored { .. } | Self::Supplied(_) => Saef::ProvisionedSymmetricKey,
@@ -47,7 +47,7 @@ impl KeySource {
         }
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn into_key(self) -> Option<PresharedKey> {
         match self {
             Self::Stored { table, row, column } => table.key(row, column),
@@ -56,7 +56,7 @@ impl KeySource {
     }
 }
 
-/// The state of one call.
+/// State of a call.
 pub(crate) struct Call {
     pub(super) tables: Arc<Tables>,
     pub(super) files: Arc<Files>,
@@ -64,24 +64,24 @@ pub(crate) struct Call {
     pub(super) log: Arc<LogRateLimit>,
     pub(super) rows: Vec<(Arc<Table>, Row)>,
     pub(super) keys: Vec<Option<KeySource>>,
-    /// The numbers of the first row and the first key of this call: what a kept instance has of calls
-    /// before means nothing.
+    /// Numbers of the first row and the first key of this call: a reused instance may still have
+    /// handles of earlier calls, which must be invalid.
     pub(super) first_row: usize,
     pub(super) first_key: usize,
     memory_left: usize,
     pub(super) maf_keys: Option<Arc<dyn MafKeys>>,
     io: Arc<IoCapabilities>,
-    /// Handles of the module's store that it has.
+    /// Number of open handles of the store.
     pub buckets: usize,
-    /// Counts its computing, where the call also waits.
+    /// Counts its CPU time, if the call can also wait.
     pub cpu_time: Option<Arc<CpuTime>>,
-    /// The MAF and the RelativeKeyID that have to be asked for before the call can be answered.
+    /// MAF and RelativeKeyID that must be requested before the call can be answered.
     pub wanted_maf_key: Option<(String, String)>,
-    /// Why the call can't go on, where a limit says so before the trap does.
+    /// Fault of an exceeded limit, which is more precise than the resulting trap.
     pub fault: Option<ModuleFault>,
-    /// The time that the module sees, if not the true time.
+    /// Time that the module sees instead of the real time.
     pub now: Option<SystemTime>,
-    /// Epoch ticks that the call has used.
+    /// Number of epoch ticks that the call has used.
     pub ticks: u64,
     wasi: Option<Box<Wasi>>,
 }
@@ -115,37 +115,37 @@ impl Call {
         }
     }
 
-    /// Gives the call the service subscription.
+    /// Sets the service subscription.
     pub fn with_subscription(mut self, subscription: Option<Arc<Subscription>>) -> Self {
         self.subscription = subscription;
         self
     }
 
-    /// Gives the call who fetches keys of MAFs.
+    /// Sets the source of MAF keys.
     pub fn with_maf_keys(mut self, maf_keys: Option<Arc<dyn MafKeys>>) -> Self {
         self.maf_keys = maf_keys;
         self
     }
 
-    /// Gives the call what its module has of the world.
+    /// Sets the I/O of the module.
     pub fn with_io(mut self, io: Arc<IoCapabilities>) -> Self {
         self.io = io;
         self
     }
 
-    /// Has the call's computing counted, for it also waits.
+    /// Counts the CPU time, because the call can also wait.
     pub fn counting(mut self) -> Self {
         self.cpu_time = Some(Arc::new(CpuTime::new()));
         self
     }
 
-    /// The I/O of its module.
+    /// Returns the I/O of the module.
     pub fn io(&self) -> &IoCapabilities {
         &self.io
     }
 
-    /// The call that an instance is used for after another: what is the instance's stays with it, and
-    /// what was the other call's is gone.
+    /// Prepares a call of a reused instance: state of the instance stays, state of the previous
+    /// call is removed.
     pub fn reusing(mut self, previous: &mut Self) -> Self {
         self.memory_left = previous.memory_left;
         self.wasi = previous.wasi.take();
@@ -157,12 +157,12 @@ impl Call {
         self
     }
 
-    /// How much more memory the call may have.
+    /// Returns the remaining memory of the call.
     pub fn memory_left(&self) -> usize {
         self.memory_left
     }
 
-    /// Takes the key behind a handle.
+    /// Takes the key of a handle.
     pub fn take_key(&mut self, handle: &Resource<KeyHandle>) -> Option<KeySource> {
         let number = (handle.rep() as usize).checked_sub(self.first_key)?;
         self.keys.get_mut(number)?.take()
@@ -178,24 +178,24 @@ impl Call {
     }
 }
 
-/// Most elements of one table of a module.
+/// Maximum number of elements of a table of a module.
 const MAX_TABLE_ELEMENTS: usize = 20_000;
 
 impl Call {
-    /// Gives the call the empty WASI.
+    /// Adds the empty WASI.
     pub fn with_empty_wasi(mut self) -> Self {
         self.wasi();
         self
     }
 
-    /// The call's WASI.
+    /// Returns the WASI of the call.
     fn wasi(&mut self) -> &mut Wasi {
         let Self { wasi, io, log, .. } = self;
         wasi.get_or_insert_with(|| Box::new(Wasi::new(io.http.clone(), log.clone())))
     }
 
-    /// Whether the instance can be used for another call: nothing of this one is under way or open, and
-    /// there is room for the output of the next one.
+    /// Returns whether the instance can be reused: no operation of this call is active or open, and
+    /// there is room for the output of the next call.
     pub fn is_reusable(&self) -> bool {
         self.buckets == 0 && self.wasi.as_ref().is_none_or(|wasi| wasi.is_reusable())
     }
@@ -231,9 +231,9 @@ impl ResourceLimiter for Call {
                 Ok(true)
             }
             None => {
-                // A trap, for a refused growth ends in one anyway that says less.
+                // The resulting trap would be less precise.
                 self.fault = Some(ModuleFault::Memory);
-                bail!("the memory bound was reached")
+                bail!("the memory limit is reached")
             }
         }
     }
@@ -241,7 +241,7 @@ impl ResourceLimiter for Call {
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
         if desired > MAX_TABLE_ELEMENTS {
             self.fault = Some(ModuleFault::Memory);
-            bail!("the table bound was reached")
+            bail!("the table limit is reached")
         }
         Ok(true)
     }

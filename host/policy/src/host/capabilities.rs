@@ -1,4 +1,4 @@
-//! The I/O that a module has. A generation takes over the unchanged part from the one before.
+//! I/O of a module. A generation reuses the unchanged parts of the previous one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::host::outgoing_http::Outgoing;
 use crate::module::capability::Capability;
 use crate::module::grants::Grants;
 
-/// The I/O of a module; empty for a module without.
+/// I/O of a module; empty for a module without I/O.
 #[derive(Default)]
 pub(crate) struct IoCapabilities {
     /// Its HTTP client.
@@ -22,8 +22,8 @@ pub(crate) struct IoCapabilities {
 }
 
 impl IoCapabilities {
-    /// What the settings give to a module, or what is wrong with it. `of` are those whose place the
-    /// module has taken.
+    /// Creates the I/O of a module from the settings, or returns the faults. `of` are the modules
+    /// that it replaces.
     pub fn of(
         (module, file): (&str, &Path),
         capabilities: &[Capability],
@@ -62,7 +62,7 @@ impl IoCapabilities {
                 Some(Err(found)) => faults.extend(found),
                 None => {
                     let what = format!(
-                        "has the capability {capability}, of which the configuration says nothing; \
+                        "has the capability {capability}, which is not configured; \
                          add [modules.{capability}.{module}]"
                     );
                     faults.push(Fault::of(file, what));
@@ -72,7 +72,7 @@ impl IoCapabilities {
         if faults.is_empty() { Ok(io) } else { Err(faults) }
     }
 
-    /// Whether two generations give a module the same.
+    /// Returns whether two generations have the same I/O for a module.
     pub fn is_same(&self, other: &Self) -> bool {
         let same_http = match (&self.http, &other.http) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),

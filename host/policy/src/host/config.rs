@@ -1,6 +1,7 @@
-//! `wasi:config`: values and secrets that the settings have for one module.
+//! `wasi:config`: values and secrets from the settings for one module.
 //!
-//! The crate of the runtime keeps values in memory that is not wiped, so only its interface is used.
+//! The implementation of the runtime crate stores values in memory that is not wiped, so only its
+//! interface is used.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,15 +12,15 @@ use crate::data::fault::Fault;
 use crate::data::files;
 use crate::module::grants::ConfigValues;
 
-/// Largest secret, in bytes.
+/// Maximum size of a secret, in bytes.
 const MAX_SECRET: u64 = 16 << 10;
 
-/// The values that a module reads. They have no `Debug`, so no log shows them.
+/// Values that a module can read. They do not implement `Debug`, so that they are not logged.
 #[derive(Default, PartialEq, Eq)]
 pub(crate) struct Values(BTreeMap<String, Zeroizing<String>>);
 
 impl Values {
-    /// Values that somebody gives.
+    /// Creates values from a map.
     pub fn given(values: &BTreeMap<String, String>) -> Self {
         let own = |(name, value): (&String, &String)| (name.clone(), value.clone().into());
         Self(values.iter().map(own).collect())
@@ -53,11 +54,11 @@ impl Values {
     }
 }
 
-/// A secret, without the line's end that editors put there.
+/// Reads a secret, without a trailing line break.
 fn secret(file: &Path) -> Result<Zeroizing<String>, Fault> {
     let source = files::read(file, MAX_SECRET)?;
     if source.exposed {
-        let what = "is a secret that every user of the machine may read; chmod 600";
+        let what = "is a secret that every user of the machine can read; chmod 600";
         return Err(Fault::of(file, what));
     }
     let text = std::str::from_utf8(&source.bytes).map_err(|_| Fault::of(file, "is not UTF-8"))?;

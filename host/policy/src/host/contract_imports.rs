@@ -1,4 +1,4 @@
-//! The imports of the contract, over the state of the call.
+//! Imports of the contract, implemented on the state of the call.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -68,7 +68,7 @@ impl policy_tables::HostRow for Call {
         let key = KeySource::Stored { table: table.clone(), row: *row, column };
         match self.new_key(key) {
             Some(handle) => Ok(Some(handle)),
-            None => bail!("the call has asked for more than {MAX_HANDLES} keys"),
+            None => bail!("the call requested more than {MAX_HANDLES} keys"),
         }
     }
 
@@ -115,7 +115,7 @@ impl read_stored_keys::Host for Call {
                 let key = table.key(*row, *column);
                 Ok(key.map(|key| key.expose().to_vec()).unwrap_or_default())
             }
-            // One that a MAF gave is in no table.
+            // A key of a MAF is not in a table.
             Some(Some(KeySource::Supplied(key) | KeySource::Maf(key))) => Ok(key.expose().to_vec()),
             _ => bail!("no such key"),
         }
@@ -172,7 +172,7 @@ impl maf_keys::Host for Call {
             }
         };
         let Some(key) = self.new_key(KeySource::Maf(found.key)) else {
-            bail!("the call has asked for more than {MAX_HANDLES} keys")
+            bail!("the call requested more than {MAX_HANDLES} keys")
         };
         let expires = found.expires.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         Ok(Ok(maf_keys::MafKey {

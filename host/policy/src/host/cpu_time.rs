@@ -1,22 +1,22 @@
-//! The CPU time of a call that also waits.
+//! CPU time of a call that can also wait.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// Maximum time that counts of one poll, in nanoseconds. A call yields at each tick of the epoch, so in a
-/// longer poll others had the processor.
+/// Maximum time that is counted for one poll, in nanoseconds. A call yields at each epoch tick, so
+/// in a longer poll other threads used the processor.
 const MAX_POLL_NANOS: u64 = 10_000_000;
 
-/// The CPU time of a call: the time in which it is polled. A call that waits is not polled.
+/// CPU time of a call: the time in which it is polled. A waiting call is not polled.
 pub(crate) struct CpuTime {
     start: Instant,
-    /// Nanoseconds of polls that are over.
+    /// Time of completed polls, in nanoseconds.
     finished: AtomicU64,
-    /// When the poll under way began, in nanoseconds since `start`.
+    /// Start of the current poll, in nanoseconds since `start`.
     poll_start: AtomicU64,
-    /// Whether the last poll ended because its slice was over.
+    /// Whether the last poll ended at the end of its time slice.
     yielded: AtomicBool,
 }
 
@@ -34,19 +34,19 @@ impl CpuTime {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Returns the CPU time so far. To be called within the call.
+    /// Returns the CPU time so far. Must be called within the call.
     pub fn elapsed(&self) -> Duration {
         let under_way =
             self.now().saturating_sub(self.poll_start.load(Ordering::Relaxed)).min(MAX_POLL_NANOS);
         Duration::from_nanos(self.finished.load(Ordering::Relaxed).saturating_add(under_way))
     }
 
-    /// Notes that the call is about to yield the processor, and goes on computing afterwards.
+    /// Records that the call is about to yield the processor, and continues to compute afterwards.
     pub fn note_yield(&self) {
         self.yielded.store(true, Ordering::Relaxed);
     }
 
-    /// Polls the call, and counts the time that it takes.
+    /// Polls the call, and counts the time.
     pub fn poll<T>(
         &self,
         call: Pin<&mut impl Future<Output = T>>,
@@ -59,7 +59,7 @@ impl CpuTime {
         polled
     }
 
-    /// Returns whether the last poll ended because its slice was over.
+    /// Returns and resets whether the last poll ended at the end of its time slice.
     pub fn take_yielded(&self) -> bool {
         self.yielded.swap(false, Ordering::Relaxed)
     }

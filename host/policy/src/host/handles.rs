@@ -1,8 +1,8 @@
-//! The types behind the resources of the contract and of WASI.
+//! Types of the resources of the contract and of WASI.
 
-/// The type of a `key` of the contract.
+/// Type of a `key` of the contract.
 pub struct KeyHandle;
-/// The type of a `row` of the contract.
+/// Type of a `row` of the contract.
 pub struct RowHandle;
-/// The type of a `bucket` of `wasi:keyvalue`: the module's one store.
+/// Type of a `bucket` of `wasi:keyvalue`: the only store of the module.
 pub struct Bucket;

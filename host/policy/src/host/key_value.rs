@@ -1,8 +1,8 @@
-//! `wasi:keyvalue`: a small durable store for each module that is granted one.
+//! `wasi:keyvalue`: a small durable store for each module with that capability.
 //!
-//! The crate of the runtime forgets everything with the call, so only its interface is used. A store is
-//! one redb file with a thread of its own, so that a slow disk delays only the module that waits for it.
-//! The thread takes all waiting questions into one transaction, and answers them once it is on disk.
+//! The implementation of the runtime crate does not persist values, so only its interface is used.
+//! A store is a redb file with a separate thread, so that a slow disk only delays its module. The
+//! thread combines all waiting requests in one transaction, and responds after it is on disk.
 
 mod file;
 mod message;
@@ -16,40 +16,40 @@ use message::Asked;
 pub(crate) use message::{Answer, Question};
 use tokio::sync::{mpsc, oneshot};
 
-/// Questions that wait for a store's thread; who comes then waits for a place.
+/// Maximum number of queued requests of a store; further ones wait.
 const MAX_QUEUED: usize = 1024;
 
-/// The stores of all modules. Each is opened when it is first used: whoever only loads modules, as
-/// `saegis check` does beside a running gateway, touches none.
+/// Stores of all modules. Each is opened at its first use. So `saegis check`, which only loads
+/// modules, does not touch the stores of a running gateway.
 pub struct Stores {
-    /// The folder of the files; `None` for stores in memory.
+    /// Folder of the files; `None` for stores in memory.
     folder: Option<PathBuf>,
     open: Mutex<BTreeMap<String, mpsc::Sender<Asked>>>,
 }
 
-/// The store of one module.
+/// Store of one module.
 pub(crate) struct Store {
     asked: mpsc::Sender<Asked>,
     quota: u64,
 }
 
 impl Stores {
-    /// Stores in files of a folder, `NAME.redb`.
+    /// Creates stores in files `NAME.redb` of a folder.
     #[must_use]
     pub fn in_folder(folder: PathBuf) -> Self {
         Self { folder: Some(folder), open: Mutex::default() }
     }
 
-    /// Stores in memory, for whoever tries modules.
+    /// Creates stores in memory, for tests of modules.
     #[must_use]
     pub fn in_memory() -> Self {
         Self { folder: None, open: Mutex::default() }
     }
 
-    /// The store of that name, in which so much fits.
+    /// Returns the store of that name, with a quota in bytes.
     pub(crate) fn of(&self, name: &str, quota: u64) -> Arc<Store> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // A thread that has ended, as by a damaged file, is started again with the next generation.
+        // A thread that ended, such as after a damaged file, is restarted with the next generation.
         if let Some(asked) = open.get(name).filter(|asked| !asked.is_closed()) {
             return Arc::new(Store { asked: asked.clone(), quota });
         }
@@ -57,9 +57,13 @@ impl Stores {
         let path = self.folder.as_ref().map(|folder| folder.join(format!("{name}.redb")));
         let file = File::new(name, path);
         let thread = std::thread::Builder::new().name("key-value".into());
-        // Where no thread can be had the questions go unanswered, which is told to who asks.
+        // Without a thread, requests fail, and the caller receives the error.
         if let Err(e) = thread.spawn(move || file.serve(questions)) {
-            tracing::error!(event = "key-value.failed", module = name, "no thread: {e}");
+            tracing::error!(
+                event = "key-value.failed",
+                module = name,
+                "cannot start a thread: {e}"
+            );
         }
         open.insert(name.into(), asked.clone());
         Arc::new(Store { asked, quota })
@@ -67,20 +71,20 @@ impl Stores {
 }
 
 impl Store {
-    /// Whether it is the same store, in which the same fits.
+    /// Returns whether it is the same store with the same quota.
     pub fn is_same(&self, other: &Self) -> bool {
         self.asked.same_channel(&other.asked) && self.quota == other.quota
     }
 
-    /// Puts values into it that are there from the start.
+    /// Adds initial values.
     pub fn fill(&self, values: BTreeMap<String, String>) {
         let values = values.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
         let (question, (answer, _)) = (Question::Set(values), oneshot::channel());
-        // Nobody has asked before, so there is room.
+        // This is the first request, so there is room.
         let _ = self.asked.try_send(Asked { question, quota: self.quota, answer });
     }
 
-    /// Asks it.
+    /// Sends a request.
     pub async fn ask(&self, question: Question) -> Answer {
         let gone = || Answer::Failed("the store has failed".into());
         let (answer, answered) = oneshot::channel();

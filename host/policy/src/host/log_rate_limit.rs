@@ -1,4 +1,4 @@
-//! Rate limit on the log lines of modules.
+//! Rate limit of the log lines of modules.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -6,16 +6,16 @@ use std::time::Instant;
 use crate::data::text::printable;
 use crate::host::bindings::saegis::policy::log;
 
-/// Bounds how much a module may write to the log, over all its calls.
+/// Limits the log lines of a module, over all its calls.
 pub(crate) struct LogRateLimit {
     module: String,
     started: Instant,
-    /// The second that `used` counts, since `started`.
+    /// Second that `used` counts, since `started`.
     second: AtomicU32,
     used: AtomicU32,
 }
 
-/// Lines a second that are kept of one module.
+/// Maximum number of log lines of a module per second.
 const LINES_PER_SECOND: u32 = 20;
 
 impl LogRateLimit {
@@ -28,8 +28,8 @@ impl LogRateLimit {
         }
     }
 
-    /// Takes one of this second's lines, if there is one left. The counting is not exact when two
-    /// threads pass a second's end together; a few lines more do no harm.
+    /// Takes one of the lines of the current second, if there is one left. The count is not exact
+    /// when two threads pass the end of a second together; a few additional lines are harmless.
     pub fn try_acquire(&self) -> bool {
         let second = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
         if self.second.swap(second, Ordering::Relaxed) != second {
@@ -41,13 +41,13 @@ impl LogRateLimit {
             tracing::warn!(
                 event = "module.log-limited",
                 module,
-                "module writes too much; the rest of this second is dropped"
+                "dropped log lines of a module: the limit per second is reached"
             );
         }
         used < LINES_PER_SECOND
     }
 
-    /// Writes a line, if the module has one left this second.
+    /// Writes a line, if the limit allows it.
     pub fn write(&self, level: log::Level, line: &str) {
         if !self.try_acquire() {
             return;

@@ -1,4 +1,4 @@
-//! Keys of M2M Authentication Functions, as the gateway fetches them for modules.
+//! Keys of M2M Authentication Functions, which the gateway fetches for modules.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,41 +8,41 @@ use std::time::SystemTime;
 use saegis_onem2m::credential::{Entity, PresharedKey};
 use saegis_onem2m::id::CredentialId;
 
-/// A key that a MAF gave us.
+/// Key that a MAF distributes.
 pub struct MafKey {
     /// The entity that registered it.
     pub source: Entity,
-    /// The Credential-ID that it makes.
+    /// Credential-ID that it defines.
     pub credential_id: CredentialId,
     /// Its security usage.
     pub suid: u8,
-    /// From when on it no longer holds.
+    /// Expiration time.
     pub expires: SystemTime,
     /// The key.
     pub key: PresharedKey,
 }
 
-/// The state of a key, as known without asking its MAF.
+/// State of a key, as far as known without a request to its MAF.
 pub enum Known {
     /// The key.
     Key(MafKey),
-    /// No MAF with that domain name is configured.
+    /// There is no configured MAF with that domain name.
     NoMaf,
-    /// The MAF has to be asked.
+    /// The MAF must be asked.
     NotYet,
-    /// The MAF has no such key for us, or not for this.
+    /// The MAF does not provide the key to this CSE, or not for this purpose.
     Refused,
-    /// The MAF can't be reached.
+    /// The MAF cannot be reached.
     Unreachable,
 }
 
-/// The keys of MAFs: those at hand, and the means to fetch others.
+/// Keys of MAFs: cached ones, and a way to fetch others.
 pub trait MafKeys: Send + Sync {
     /// Returns the state of a key.
     fn known(&self, maf: &str, relative_key_id: &str) -> Known;
 
-    /// Asks the MAF, once for all who want the same key, and comes to an end in a bounded time. It goes
-    /// on where nobody waits for it any more.
+    /// Requests a key from the MAF, once for all callers that need it, within a time limit. The
+    /// request continues if a caller is dropped.
     fn fetch(
         self: Arc<Self>,
         maf: String,

@@ -1,7 +1,7 @@
-//! `wasi:http/outgoing-handler`: HTTP requests to the hosts that the settings name, bounded in size and
+//! `wasi:http/outgoing-handler`: HTTP requests to the configured hosts, with limits on size and
 //! time.
 //!
-//! The interface is that of `wasmtime-wasi-http`; the requests are sent here.
+//! The interface is that of `wasmtime-wasi-http`; this module sends the requests.
 
 mod body;
 mod wire;
@@ -25,40 +25,40 @@ use crate::module::grants::OutgoingHttp;
 use crate::module::http_target::Target;
 use wire::Sent;
 
-/// Longest path of a request with its query, in bytes.
+/// Maximum length of the path of a request with its query, in bytes.
 const MAX_PATH: usize = 8 << 10;
 /// Maximum size of the header fields of a request, in bytes.
 const MAX_FIELDS: usize = 16 << 10;
 /// Maximum size of one write to the content of a request, in bytes.
 const CHUNK: usize = 16 << 10;
-/// Names that are looked up at a time, of one module. Each takes a thread.
+/// Maximum number of concurrent name lookups of one module. Each occupies a thread.
 const MAX_LOOKUPS: usize = 16;
 
-/// The HTTP client of a module.
+/// HTTP client of a module.
 pub(crate) struct Outgoing {
     settings: OutgoingHttp,
     transport: Transport,
 }
 
-/// The way that requests take.
+/// Transport of the requests.
 enum Transport {
-    /// They are sent.
+    /// Requests are sent.
     Wire {
-        /// Of the file with the authorities.
+        /// Digest of the file with the trust anchors.
         ca: Option<Digest>,
         tls: Option<Arc<ClientConfig>>,
-        /// Requests under way.
+        /// Permits for concurrent requests.
         permits: Arc<Semaphore>,
         lookups: Arc<Semaphore>,
     },
-    /// They are answered with what somebody has said beforehand.
+    /// Requests are answered with predefined responses.
     CannedResponse(Vec<CannedResponse>),
 }
 
-/// An answer that somebody has said beforehand, for whoever tries a module.
+/// Predefined response, for tests of modules.
 #[derive(Debug, Clone)]
 pub struct CannedResponse {
-    /// Of which request: its address, `https://host/path?query`.
+    /// URL of its request: `https://host/path?query`.
     pub url: String,
     /// Its status.
     pub status: StatusCode,
@@ -67,7 +67,7 @@ pub struct CannedResponse {
 }
 
 impl Outgoing {
-    /// By the settings; the last one, where nothing of it has changed.
+    /// Creates a client from the settings, or reuses the last one if nothing has changed.
     pub fn of(settings: &OutgoingHttp, last: Option<&Arc<Self>>) -> Result<Arc<Self>, Vec<Fault>> {
         let read = settings.ca.as_deref().map(wire::read_authorities).transpose();
         let authorities = read.map_err(|fault| vec![fault])?;
@@ -93,7 +93,7 @@ impl Outgoing {
         Ok(Arc::new(Self { settings: settings.clone(), transport }))
     }
 
-    /// One that answers with what was said beforehand, and sends nothing.
+    /// Creates a client with predefined responses, which sends nothing.
     pub fn canned(answers: Vec<CannedResponse>) -> Arc<Self> {
         let settings = OutgoingHttp {
             hosts: Vec::new(),
@@ -106,7 +106,7 @@ impl Outgoing {
         Arc::new(Self { settings, transport: Transport::CannedResponse(answers) })
     }
 
-    /// Whether a request may be sent, and to whom it is then.
+    /// Returns the target of a request, if it is allowed.
     fn permit(&self, request: &Request<WasiBody>) -> Result<Target, Error> {
         let uri = request.uri();
         if *request.method() == Method::CONNECT {
@@ -152,20 +152,21 @@ fn answer(answers: &[CannedResponse], uri: &Uri) -> Result<Sent, Error> {
     Ok((response, Box::new(std::future::ready(Ok(())))))
 }
 
-/// The client of one call.
+/// HTTP client of one call.
 pub(crate) struct Client {
     outgoing: Option<Arc<Outgoing>>,
     log: Arc<LogRateLimit>,
-    /// Each request under way has one.
+    /// Each active request has a clone.
     open: Arc<()>,
-    /// Requests that the call may make yet.
+    /// Remaining number of requests of the call.
     left: u32,
 }
 
-/// Most requests of one call: what they take of the processor is not the call's computing time.
+/// Maximum number of requests of one call: their CPU time is not counted as computing time of the
+/// call.
 const MAX_REQUESTS_PER_CALL: u32 = 32;
 
-/// Bounds on the header fields that a call makes.
+/// Returns the limits on the header fields that a call creates.
 pub(crate) fn bounds() -> WasiHttpCtx {
     let mut bounds = WasiHttpCtx::new();
     bounds.set_field_size_limit(MAX_FIELDS);
@@ -177,12 +178,12 @@ impl Client {
         Self { outgoing, log, open: Arc::default(), left: MAX_REQUESTS_PER_CALL }
     }
 
-    /// It is the client of another call now.
+    /// Resets it for another call.
     pub fn renew(&mut self) {
         self.left = MAX_REQUESTS_PER_CALL;
     }
 
-    /// Whether a request is under way.
+    /// Returns whether a request is active.
     pub fn is_busy(&self) -> bool {
         Arc::strong_count(&self.open) > 1
     }
@@ -190,7 +191,7 @@ impl Client {
     fn log_denial(&self, scheme: &str, authority: Option<&Authority>, error: &Error) {
         if matches!(error, Error::HttpRequestDenied) {
             let host = authority.map_or("nobody", Authority::as_str);
-            let line = format!("a request to {scheme}://{host} was not sent: it is not allowed to");
+            let line = format!("rejected a request to {scheme}://{host}: the host is not allowed");
             self.log.write(Level::Warn, &line);
         }
     }
@@ -205,7 +206,7 @@ impl WasiHttpHooks for Client {
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let refused = match &self.outgoing {
             Some(outgoing) => outgoing.permit(&request).err(),
-            // As when a module is started to see whether it can be.
+            // As in the trial start of a module.
             None => Some(Error::HttpRequestDenied),
         };
         if let Some(error) = refused {
@@ -228,7 +229,7 @@ impl WasiHttpHooks for Client {
         CHUNK
     }
 
-    // What the crate would log at each of these a module could fill the log with.
+    // The crate would log each of these errors, without a rate limit.
 
     fn p2_error_from_hyper(&mut self, _: &hyper::Error) -> ErrorCode {
         ErrorCode::HttpProtocolError

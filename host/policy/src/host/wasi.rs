@@ -1,4 +1,4 @@
-//! The WASI of a call: empty but for what its module was granted.
+//! WASI of a call: empty except for the granted capabilities.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use crate::host::bindings::saegis::policy::log::Level;
 use crate::host::log_rate_limit::LogRateLimit;
 use crate::host::outgoing_http::{self, Client, Outgoing};
 
-/// The state of WASI in a call.
+/// WASI state of a call.
 pub(crate) struct Wasi {
     pub context: WasiCtx,
     pub table: ResourceTable,
     output: MemoryOutputPipe,
-    /// Bytes of the output that are in the log already.
+    /// Number of output bytes that are already logged.
     logged: usize,
     pub http: WasiHttpCtx,
     pub client: Client,
 }
 
-/// Maximum number of WASI resources of a call: the host has them in memory.
+/// Maximum number of WASI resources of a call, which use memory of the host.
 const MAX_RESOURCES: usize = 256;
 
 /// Maximum output of one call, in bytes.
 const MAX_OUTPUT: usize = 16 << 10;
 
 impl Wasi {
-    /// Returns a WASI in which there is nothing: no files, no environment, no arguments, and no
-    /// network but what the module was granted. Many languages' runtimes ask for it and need no more.
+    /// Creates an empty WASI: without files, environment and arguments, and with network access
+    /// only as granted. Runtimes of many languages import it without using more.
     pub fn new(outgoing: Option<Arc<Outgoing>>, log: Arc<LogRateLimit>) -> Self {
         let output = MemoryOutputPipe::new(MAX_OUTPUT);
         let context = wasmtime_wasi::WasiCtxBuilder::new()
@@ -47,12 +47,12 @@ impl Wasi {
         Self { context, table, output, logged: 0, http: outgoing_http::bounds(), client }
     }
 
-    /// Whether no request is under way, and there is room for the output of another call.
+    /// Returns whether no request is active, and there is room for the output of another call.
     pub fn is_reusable(&self) -> bool {
         !self.client.is_busy() && self.logged <= MAX_OUTPUT / 2
     }
 
-    /// Writes the new output of the module to the log.
+    /// Writes new output of the module to the log.
     pub fn log_output(&mut self, log: &LogRateLimit) {
         let output = self.output.contents();
         let printed = output.get(self.logged..).unwrap_or_default();

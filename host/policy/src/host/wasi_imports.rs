@@ -1,4 +1,5 @@
-//! The imports `wasi:keyvalue` and `wasi:config`, over the store and the configuration of the module.
+//! Imports `wasi:keyvalue` and `wasi:config`, implemented on the store and the configuration of the
+//! module.
 
 use wasmtime::component::Resource;
 
@@ -10,11 +11,11 @@ use crate::host::config::Values;
 use crate::host::handles::Bucket;
 use crate::host::key_value::{Answer, Question};
 
-/// Longest key, in bytes.
+/// Maximum length of a key, in bytes.
 const MAX_KEY: usize = 256;
-/// Keys of one question.
+/// Maximum number of keys of one request.
 const MAX_KEYS: usize = 256;
-/// Handles that a call may have at a time.
+/// Maximum number of handles of a call.
 const MAX_BUCKETS: usize = 16;
 
 fn other<T>(what: impl Into<String>) -> Result<T, Error> {
@@ -32,7 +33,7 @@ fn check(question: &Question) -> Result<(), Error> {
         Question::Keys { .. } => (0, None),
     };
     if number > MAX_KEYS {
-        return other(format!("more than {MAX_KEYS} keys at once"));
+        return other(format!("the request has more than {MAX_KEYS} keys"));
     }
     if longest.is_some_and(|length| length > MAX_KEY) {
         return other(format!("a key is longer than {MAX_KEY} bytes"));
@@ -41,7 +42,7 @@ fn check(question: &Question) -> Result<(), Error> {
 }
 
 impl Call {
-    /// Asks the module's store. Who is started only to see whether it can be has none.
+    /// Sends a request to the store of the module. In the trial start of a module there is none.
     async fn ask_store(&mut self, question: Question) -> Result<Answer, Error> {
         check(&question)?;
         let Some(store) = self.io().store.clone() else { return Err(Error::AccessDenied) };
@@ -75,7 +76,7 @@ impl store::Host for Call {
             return Ok(Err(Error::NoSuchStore));
         }
         if self.buckets >= MAX_BUCKETS {
-            return Ok(other(format!("more than {MAX_BUCKETS} handles of the store")));
+            return Ok(other(format!("the call has more than {MAX_BUCKETS} handles of the store")));
         }
         self.buckets += 1;
         Ok(Ok(Resource::new_own(0)))

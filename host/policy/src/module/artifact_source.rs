@@ -1,4 +1,4 @@
-//! Artifacts of registries, as the gateway fetches and stores them.
+//! Artifacts of OCI registries, which the gateway fetches and stores.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use std::sync::Arc;
 use crate::data::fault::Fault;
 use crate::data::files::{self, Digest, Source};
 
-/// A source of artifacts, which fetches and stores them.
+/// Source of artifacts, which fetches and stores them.
 pub trait ArtifactSource: Send + Sync {
-    /// Sees to it that an artifact is kept, and comes to an end in a bounded time, whether it is or
-    /// not. Nothing is fetched where it is kept already.
+    /// Fetches an artifact if it is not stored yet. Returns within a time limit, even after a
+    /// failure.
     fn fetch(self: Arc<Self>, source: String) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    /// The artifact, if it is kept whole.
+    /// Returns the artifact, if it is stored completely.
     ///
     /// # Errors
-    /// Why it is not, in words.
+    /// Returns the reason if it is not.
     fn stored(&self, source: &str) -> Result<StoredArtifact, String>;
 
-    /// Is told what is in use. What has not been for long is not kept any more.
+    /// Removes artifacts that have been unused for long. `in_use` are those in use.
     fn remove_unused(&self, in_use: &[String]);
 }
 
-/// An artifact that is kept.
+/// A stored artifact.
 #[derive(Debug, Clone)]
 pub struct StoredArtifact {
     /// The media type of its configuration.
@@ -33,7 +33,7 @@ pub struct StoredArtifact {
     pub files: Vec<StoredFile>,
 }
 
-/// A file of an artifact that is kept.
+/// A file of a stored artifact.
 #[derive(Debug, Clone)]
 pub struct StoredFile {
     /// Its name, if it has one.
@@ -42,17 +42,17 @@ pub struct StoredFile {
     pub media_type: String,
     /// Its path.
     pub path: PathBuf,
-    /// Its SHA-256, against which it is held when it is read.
+    /// Its SHA-256, which is verified when it is read.
     pub digest: Digest,
 }
 
 impl StoredFile {
-    /// Reads it, as the file that it is called.
+    /// Reads it. Faults name it as `called`.
     pub(crate) fn read(&self, called: &Path, limit: u64) -> Result<Source, Fault> {
         let source = files::read(&self.path, limit);
         let source = source.map_err(|fault| Fault::of(called, fault.what))?;
         if source.digest != self.digest {
-            return Err(Fault::of(called, "was altered where it is kept"));
+            return Err(Fault::of(called, "was altered in the artifact store"));
         }
         Ok(source)
     }

@@ -4,32 +4,32 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// A capability: an interface that a module may import when its manifest asks for it and the
-/// settings grant it.
+/// A capability: an interface that a module may import if its manifest requests it and the settings
+/// grant it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
-    /// Look rows up in policy tables.
+    /// Finds rows in policy tables.
     PolicyTables,
-    /// Read the files that the manifest lists.
+    /// Reads the files that the manifest lists.
     PolicyFiles,
-    /// Write lines to the log.
+    /// Writes lines to the log.
     Log,
-    /// Read the clock.
+    /// Reads the clock.
     Clock,
-    /// Make keys out of bytes: with it a module can let in whom it likes.
+    /// Creates keys from bytes: a module with it can accept any client.
     SupplyKeyBytes,
-    /// Read the bytes of keys in policy tables: with it a module can see them all.
+    /// Reads the bytes of keys in policy tables: a module with it can see all keys.
     ReadStoredKeys,
-    /// Find rules of the service subscription.
+    /// Finds rules of the service subscription.
     ServiceSubscription,
-    /// Get keys from M2M Authentication Functions.
+    /// Gets keys from M2M Authentication Functions.
     MafKeys,
-    /// Send HTTP requests to hosts that the settings name: `wasi:http`.
+    /// Sends HTTP requests to configured hosts: `wasi:http`.
     OutgoingHttp,
-    /// Keep values in a small store of its own: `wasi:keyvalue`.
+    /// Stores values in a small store of the module: `wasi:keyvalue`.
     KeyValue,
-    /// Read the values and secrets that the settings have for it: `wasi:config`.
+    /// Reads configured values and secrets: `wasi:config`.
     Config,
 }
 
@@ -49,7 +49,7 @@ impl Capability {
         Self::Config,
     ];
 
-    /// Its name, which is that of its interface in `wit/`, where that is the contract's own.
+    /// Returns its name, which is that of its interface in `wit/` if that belongs to the contract.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -67,8 +67,8 @@ impl Capability {
         }
     }
 
-    /// The package of WASI whose interfaces it stands for, where it is not the contract's own. Such a
-    /// capability has limits, and is granted to a module by its name.
+    /// Returns the WASI package that it stands for, if it does not belong to the contract. Such a
+    /// capability has limits and is granted to a module by name.
     #[must_use]
     pub fn wasi(self) -> Option<&'static str> {
         match self {
@@ -86,14 +86,14 @@ impl Capability {
         }
     }
 
-    /// The capability that an import of WASI needs; none, where it is of the WASI that everybody has
-    /// and that has nothing in it.
+    /// Returns the capability that a WASI import needs. Returns `None` for the empty WASI, which
+    /// every module may import.
     #[must_use]
     pub fn of_wasi(import: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.wasi().is_some_and(|package| import.starts_with(package)))
     }
 
-    /// Whether calls with it wait for something and have effects outside of their sandbox.
+    /// Returns whether calls with it can wait and have effects outside their sandbox.
     #[must_use]
     pub fn waits(self) -> bool {
         matches!(self, Self::OutgoingHttp | Self::KeyValue)
@@ -116,7 +116,7 @@ impl Capability {
         }
     }
 
-    /// The capability of that name.
+    /// Returns the capability of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.name() == name)

@@ -1,25 +1,25 @@
 //! The contract in `wit/`: its package and its version.
 
-/// The package of the contract, without its version.
+/// Package of the contract, without its version.
 pub const PACKAGE: &str = "saegis:policy/";
 
-/// The version of the contract that this gateway has, as `wit/` tells it.
+/// Version of the contract of this gateway, as in `wit/`.
 pub const CONTRACT: &str = "0.1.0";
 
-/// Whether what was recorded under a version of the contract means the same under ours.
+/// Returns whether records of a version of the contract have the same meaning in this one.
 #[must_use]
 pub fn is_our_contract(version: &str) -> bool {
     version == "0.1" || version.starts_with("0.1.")
 }
 
-/// The interface's name, if it is of the contract and of a version that this gateway has.
+/// Returns the name of the interface, if it belongs to a supported version of the contract.
 pub(crate) fn contract_interface(full: &str) -> Result<Option<&str>, String> {
     let Some(rest) = full.strip_prefix(PACKAGE) else { return Ok(None) };
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     if version == "0.1" || version.starts_with("0.1.") {
         Ok(Some(interface))
     } else {
-        Err(format!("is of the contract {PACKAGE}…@{version}; this gateway has 0.1"))
+        Err(format!("belongs to the contract {PACKAGE}…@{version}; this gateway supports 0.1"))
     }
 }
 

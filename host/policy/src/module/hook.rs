@@ -1,4 +1,4 @@
-//! The hooks of the contract.
+//! Hooks of the contract.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub enum Hook {
     ImpersonationCheck,
     /// Checks registrations of AEs.
     RegistrationCheck,
-    /// Says whom a certificate stands for.
+    /// Maps a certificate to an entity.
     CertificateMapping,
     /// Checks registrations of keys at a MAF.
     KeyRegistrationCheck,
@@ -27,7 +27,7 @@ impl Hook {
         Self::KeyRegistrationCheck,
     ];
 
-    /// Its name, which is that of its interface in `wit/`.
+    /// Returns its name, which is that of its interface in `wit/`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,28 +1,28 @@
-//! Hosts that modules may send HTTP requests to.
+//! Hosts for the HTTP requests of modules.
 
 use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
 
-/// A host, with scheme and port: `https://keys.example.com`, `http://127.0.0.1:8080`.
+/// A host with scheme and port: `https://keys.example.com`, `http://127.0.0.1:8080`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     https: bool,
-    /// In lower case; an IPv6 address in brackets.
+    /// In lower case; an IPv6 address has brackets.
     host: String,
     port: u16,
 }
 
-/// Why a text names no host.
+/// Error of a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no host to send requests to; write https://host or http://host:port, and nothing behind it"
+    "{0:?} is not a target for requests; write https://host or http://host:port without a path"
 )]
 pub struct BadTarget(String);
 
 impl Target {
-    /// Returns the target of a request; `None` where its address has no host, or names a user.
+    /// Returns the target of a request. Returns `None` if its URL has no host or contains a user.
     pub(crate) fn of(uri: &Uri) -> Option<Self> {
         let https = match uri.scheme_str()? {
             "https" => true,
@@ -31,7 +31,7 @@ impl Target {
         };
         let authority = uri.authority()?;
         let host = authority.host().to_ascii_lowercase();
-        // `user@host`, and a port that is none, such as that of `host:`.
+        // `user@host`, or an invalid port, such as that of `host:`.
         let rest = authority.as_str().get(host.len()..)?;
         let port = match (rest, authority.port_u16()) {
             ("", None) => {
@@ -47,12 +47,12 @@ impl Target {
         (!host.is_empty()).then_some(Self { https, host, port })
     }
 
-    /// Whether it is asked over TLS.
+    /// Returns whether it uses TLS.
     pub(crate) fn is_https(&self) -> bool {
         self.https
     }
 
-    /// The name or the address, without brackets.
+    /// Returns the name or the address, without brackets.
     pub(crate) fn name(&self) -> &str {
         let inner = self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         inner.unwrap_or(&self.host)

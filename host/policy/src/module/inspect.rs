@@ -1,4 +1,4 @@
-//! Reads the imports and exports of a module's file, without compiling or running it.
+//! Reads imports and exports of a module file, without compiling or running it.
 
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
@@ -8,18 +8,18 @@ use crate::module::contract::PACKAGE;
 use crate::module::contract::contract_interface;
 use crate::module::hook::Hook;
 
-/// The kind of file.
+/// Kind of a module file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A component, which is what a gateway loads.
+    /// A component, which a gateway can load.
     Component,
-    /// A core module that carries its contract in a custom section: a component can be made of it.
+    /// A core module with its contract in a custom section. It can be converted to a component.
     CoreWithContract,
-    /// A core module of which no component can be made.
+    /// A core module that cannot be converted to a component.
     Core,
 }
 
-/// An import, and what has to be granted for it.
+/// An import, and its requirement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Import {
     /// Its full name.
@@ -28,49 +28,49 @@ pub struct Import {
     pub needs: Needs,
 }
 
-/// The requirement of an import.
+/// Requirement of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Nothing: the types of the contract.
+    /// None: types of the contract.
     Nothing,
     /// A capability.
     Capability(Capability),
-    /// Nothing: every module that wants WASI has one with nothing in it.
+    /// None: the empty WASI, which every module may import.
     EmptyWasi,
-    /// An import that no gateway has.
+    /// The import is not supported by any gateway.
     Unknown,
 }
 
-/// The description of a module's file.
+/// Description of a module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// The kind of file.
     pub kind: Kind,
     /// The hooks that it exports.
     pub hooks: Vec<Hook>,
-    /// The versions of the contract that it names; one, unless somebody has mixed them.
+    /// Versions of the contract in its imports and exports; usually one.
     pub contract: Vec<String>,
     /// Its imports.
     pub imports: Vec<Import>,
-    /// Linear memory that an instance starts with, in bytes, all memories together.
+    /// Initial size of its linear memories, in bytes.
     pub memory: u64,
-    /// Why no gateway of this version loads it; empty for one that fits.
+    /// Reasons why a gateway of this version does not load it; empty if it does.
     pub misfits: Vec<String>,
 }
 
-/// Bytes of a page of linear memory, where a memory says nothing else.
+/// Default page size of a linear memory, in bytes.
 const PAGE: u64 = 65_536;
 
 impl Description {
-    /// Reads a file.
+    /// Describes a file.
     ///
     /// # Errors
-    /// When the bytes are not WebAssembly.
+    /// Fails if the bytes are not WebAssembly.
     pub fn of(bytes: &[u8]) -> Result<Self, String> {
         let invalid = |e: wasmparser::BinaryReaderError| {
-            format!("is no WebAssembly: {}", printable(&e.to_string()))
+            format!("is not WebAssembly: {}", printable(&e.to_string()))
         };
-        // What the engine takes by default, which is no less than this.
+        // The default features of the engine, which include at least these.
         Validator::new_with_features(WasmFeatures::default())
             .validate_all(bytes)
             .map_err(invalid)?;
@@ -140,7 +140,7 @@ impl Description {
             None => Needs::Unknown,
         };
         if needs == Needs::Unknown && contract_interface(name).is_ok() {
-            self.misfits.push(format!("imports {}, which no gateway offers", printable(name)));
+            self.misfits.push(format!("imports {}, which no gateway supports", printable(name)));
         }
         self.imports.push(Import { name: printable(name), needs });
     }
@@ -151,7 +151,7 @@ impl Description {
         }
     }
 
-    /// The interface, if it is one of the contract that this gateway has, and takes down its
+    /// Returns the interface, if it belongs to a supported version of the contract. Records its
     /// version in any case.
     fn of_contract<'n>(&mut self, name: &'n str) -> Option<&'n str> {
         if let Some((_, version)) = name.strip_prefix(PACKAGE).and_then(|n| n.split_once('@')) {

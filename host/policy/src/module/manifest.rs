@@ -1,4 +1,5 @@
-//! The manifest of a module, `NAME.toml` beside `NAME.wasm`: its place in the chain and its capabilities.
+//! Manifest of a module, `NAME.toml` beside `NAME.wasm`: its order in the chain and its
+//! capabilities.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -47,7 +48,7 @@ pub(crate) struct Manifest {
     pub source: Option<String>,
 }
 
-/// Reads a digest as it is commonly written, `sha256:` and 64 hexadecimal digits.
+/// Deserializes a digest in the common form: `sha256:` and 64 hexadecimal digits.
 fn digest<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
     let text = String::deserialize(from)?;
     let mut bytes = Digest::default();
@@ -56,18 +57,18 @@ fn digest<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error
     match digits {
         Some(Ok(())) => Ok(Some(bytes)),
         _ => Err(D::Error::custom(format!(
-            "{text:?} is no digest; it is \"sha256:\" and the 64 digits that `sha256sum` prints"
+            "{text:?} is not a digest; a digest is \"sha256:\" and the 64 digits that `sha256sum` prints"
         ))),
     }
 }
 
-/// Whether a module decides.
+/// Mode of a module.
 #[derive(Debug, Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
-    /// It does. One that was promoted says so.
+    /// It decides. A promoted module has this entry.
     InForce,
-    /// It is asked beside those that do, and changes nothing.
+    /// It is evaluated beside the modules in force, without an effect.
     Shadow,
 }
 
@@ -91,12 +92,12 @@ impl Default for Manifest {
 }
 
 impl Manifest {
-    /// Whether it is a shadow's.
+    /// Returns whether the module is a shadow.
     pub fn is_shadow(&self) -> bool {
         self.mode == Some(Mode::Shadow)
     }
 
-    /// Reads a manifest, or says all that is wrong with it.
+    /// Parses a manifest, and returns all its faults.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<Fault>> {
         let mut document = Document::parse(file, text);
         let manifest: Option<Self> = document.read();
@@ -107,28 +108,28 @@ impl Manifest {
                 let is_table =
                     Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
                 if !plain {
-                    let what = format!("{name:?} is no name of a file in the policies folder");
+                    let what = format!("{name:?} is not the name of a file in the policies folder");
                     document.add_fault("files", &what);
                 } else if is_table {
-                    let what = format!("{name:?} is a policy table; ask for policy-tables");
+                    let what = format!("{name:?} is a policy table; request policy-tables");
                     document.add_fault("files", &what);
                 }
             }
             let may_read = manifest.capabilities.contains(&Capability::PolicyFiles);
             if !manifest.files.is_empty() && !may_read {
-                document.add_fault("files", "of use only with the capability \"policy-files\"");
+                document.add_fault("files", "requires the capability \"policy-files\"");
             }
         }
         let faults = document.into_faults();
         manifest.filter(|_| faults.is_empty()).ok_or(faults)
     }
 
-    /// Makes sure that this is the manifest of the module of that digest.
+    /// Checks that this is the manifest of the module with that digest.
     pub fn check_digest(&self, module: &Path, digest: &Digest) -> Result<(), Fault> {
         match self.digest {
             Some(pinned) if pinned != *digest => {
                 let what = format!(
-                    "has the digest sha256:{}, and its manifest pins sha256:{}; it is not the file \
+                    "has the digest sha256:{}, but its manifest pins sha256:{}; it is not the file \
                      that the manifest is for",
                     hex::encode(digest),
                     hex::encode(pinned)
@@ -140,13 +141,13 @@ impl Manifest {
     }
 }
 
-/// Largest manifest, in bytes.
+/// Maximum size of a manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
 
-/// A manifest, with whose it is, if it must be somebody's.
+/// A manifest, and its signature if one is required.
 pub(crate) type ManifestOf = (Manifest, Option<Signed>);
 
-/// Reads a manifest, if there is one.
+/// Loads a manifest, if it exists.
 pub(crate) fn load_manifest(
     path: &Path,
     trust: Option<&Trust>,
@@ -159,9 +160,9 @@ pub(crate) fn load_manifest(
     let Some(trust) = trust else { return Ok(Some((manifest, None))) };
     let signed = signature::demand(path, &source.bytes, trust)?;
     if manifest.digest.is_none() && manifest.source.is_none() {
-        // Else it could be put beside another module that is signed.
-        let what = "pins no digest, as each signed manifest must; add digest = \"sha256:…\" of the \
-                    module, and sign it anew";
+        // Otherwise it could be copied beside another signed module.
+        let what = "has no digest, which a signed manifest requires; add digest = \"sha256:…\" of the \
+                    module, and sign it again";
         return Err(vec![Fault::of(path, what)]);
     }
     Ok(Some((manifest, Some(signed))))

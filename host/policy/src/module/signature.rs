@@ -1,7 +1,8 @@
 //! Signatures of modules, in the format of minisign.
 //!
-//! The trusted comment of minisign is signed with the file, and has the name of the file and the time of
-//! the signature. Both are checked, so that no signed file passes for another or for a newer one.
+//! The trusted comment of minisign is signed together with the file, and contains the name of the
+//! file and the time of the signature. Both are checked, so that a signed file cannot replace
+//! another or a newer one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,15 +18,15 @@ use crate::data::fault::Fault;
 use crate::data::files;
 use crate::data::text::printable;
 
-/// Largest file with a signature or a public key, in bytes: a few lines.
+/// Maximum size of a file with a signature or a public key, in bytes.
 const MAX_SIZE: u64 = 4096;
 
-/// The number of a key, by which a signature says whose it is. By itself it proves nothing.
+/// Number of a key, which a signature contains. It is not a proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; 8]);
 
 impl KeyId {
-    /// Of a line of minisign's: two bytes of algorithm, the number, and the rest.
+    /// Reads it from a line of minisign: two bytes of algorithm, the number, and further bytes.
     fn of_line(line: &str) -> Option<Self> {
         let bytes = STANDARD.decode(line).ok()?;
         bytes.get(2..10)?.try_into().ok().map(Self)
@@ -33,13 +34,13 @@ impl KeyId {
 }
 
 impl fmt::Display for KeyId {
-    /// As minisign prints it, without leading zeros.
+    /// Formats it like minisign, without leading zeros.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}", u64::from_le_bytes(self.0))
     }
 }
 
-/// A public key whose signatures count.
+/// A trusted public key.
 #[derive(Debug, Clone)]
 pub struct TrustedKey {
     id: KeyId,
@@ -48,7 +49,7 @@ pub struct TrustedKey {
 
 /// A text that is not a public key.
 #[derive(Debug, thiserror::Error)]
-#[error("is no minisign public key; it is the second line of the file that `minisign -G` made")]
+#[error("is not a minisign public key; use the second line of the file from `minisign -G`")]
 pub struct NoPublicKey;
 
 impl FromStr for TrustedKey {
@@ -61,10 +62,10 @@ impl FromStr for TrustedKey {
 }
 
 impl TrustedKey {
-    /// Reads a file that minisign made, such as `minisign.pub`.
+    /// Reads a file from minisign, such as `minisign.pub`.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Fails if it is not a public key.
     pub fn read(file: &Path) -> Result<Self, Fault> {
         let text = files::read_text(file, MAX_SIZE)?;
         let line = text.lines().nth(1).unwrap_or_default();
@@ -72,23 +73,22 @@ impl TrustedKey {
     }
 }
 
-/// The signatures that a gateway requires.
+/// Signatures that a gateway requires.
 #[derive(Debug, Clone, Default)]
 pub struct Required {
-    /// Keys, any of which will do.
+    /// Keys; a signature by any of them is accepted.
     pub keys: Vec<TrustedKey>,
-    /// Files with more of them. They are read with each generation.
+    /// Files with further keys. They are read for each generation.
     pub key_files: Vec<PathBuf>,
-    /// When a file must have been signed at the earliest, so that an older version does not come
-    /// back.
+    /// Earliest allowed time of a signature, so that older versions are rejected.
     pub not_before: Option<SystemTime>,
 }
 
 impl Required {
-    /// All the keys.
+    /// Returns all keys.
     ///
     /// # Errors
-    /// The files that can't be read, or are no keys.
+    /// Returns the files that cannot be read or are not keys.
     pub(crate) fn trust(&self) -> Result<Trust, Vec<Fault>> {
         let mut trust = Trust { keys: self.keys.clone(), not_before: self.not_before };
         let mut faults = Vec::new();
@@ -102,67 +102,67 @@ impl Required {
     }
 }
 
-/// The keys whose signatures count.
+/// Trusted signing keys.
 pub(crate) struct Trust {
     keys: Vec<TrustedKey>,
     not_before: Option<SystemTime>,
 }
 
-/// A signature that is good.
+/// A valid signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signed {
-    /// The key that made it.
+    /// The signing key.
     pub by: KeyId,
-    /// When it was made, by its own word.
+    /// The time of the signature, according to the signer.
     pub at: SystemTime,
 }
 
-/// Why a signature does not count.
+/// Error of a signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
-    /// It is not in minisign's format.
-    #[error("is no signature in minisign's format")]
+    /// It does not have the format of minisign.
+    #[error("is not a minisign signature")]
     Malformed,
-    /// It is of the format that minisign had before 2020, in which whole files are signed.
+    /// It has the format from before 2020, in which whole files are signed.
     #[error("is in minisign's legacy format; sign without -l")]
     Legacy,
-    /// None of the keys that count has that number.
-    #[error("is by the key {0}, which is none of those that count (modules.require-signature)")]
+    /// Its key is not trusted.
+    #[error("is by the key {0}, which is not trusted (modules.require-signature)")]
     UnknownKey(KeyId),
-    /// It is no signature of that file by that key.
+    /// It does not match the file and the key.
     #[error(
-        "says that it is by the key {0}, and does not fit {1}: that was altered after it was signed, \
-         or this is the signature of another file, or another's forgery; sign it anew"
+        "claims the key {0}, but does not match {1}: the file was altered after it was signed, \
+         or the signature belongs to another file or is forged; sign it again"
     )]
     Wrong(KeyId, String),
-    /// Its trusted comment does not say which file it is for.
+    /// Its trusted comment does not name a file.
     #[error(
-        "does not say for which file it is; sign with `minisign -S`, and without -t, or with \
-         -t 'timestamp:SECONDS file:NAME', with a tab between them"
+        "does not name its file; sign with `minisign -S`, without -t or with \
+         -t 'timestamp:SECONDS file:NAME', separated by a tab"
     )]
     Nameless,
-    /// It is good, and was made for a file of another name.
-    #[error("is for a file of the name {said:?}, and not for {is}; one can't stand for the other")]
+    /// It is valid for a file with another name.
+    #[error("is for a file with the name {said:?}, not for {is}")]
     OtherName {
-        /// The name in it.
+        /// The signed name.
         said: String,
         /// The name of the file.
         is: String,
     },
-    /// It is good, and too old.
+    /// It is valid, but too old.
     #[error(
-        "was made at {}, before modules.require-signature.not-before, {}; sign it anew, if this \
-         version is to count", timestamp::format(*.at), timestamp::format(*.not_before)
+        "was made at {}, before modules.require-signature.not-before, {}; sign it again to \
+         accept this version", timestamp::format(*.at), timestamp::format(*.not_before)
     )]
     TooOld {
-        /// When it was made.
+        /// The time of the signature.
         at: SystemTime,
-        /// When it should have been at the earliest.
+        /// The earliest allowed time.
         not_before: SystemTime,
     },
 }
 
-/// The file with a file's signature.
+/// Returns the path of the signature of a file.
 #[must_use]
 pub fn signature_file(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
@@ -170,11 +170,11 @@ pub fn signature_file(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// What there is to be seen of a file's signature: nothing, where it has none; else whose it says
-/// it is, and, if that key is among those given, whether it is good.
+/// Returns the signature of a file: `None` without one, else the claimed key. If that key is in
+/// `keys`, also returns whether the signature is valid.
 ///
 /// # Errors
-/// When the signature can't be read.
+/// Fails if the signature cannot be read.
 pub fn look_at_signature(
     file: &Path,
     bytes: &[u8],
@@ -185,12 +185,12 @@ pub fn look_at_signature(
     Ok(Some(verify(&text, &name(file), bytes, keys)))
 }
 
-/// Makes sure of a file's signature.
+/// Verifies the signature of a file.
 pub(crate) fn demand(file: &Path, bytes: &[u8], trust: &Trust) -> Result<Signed, Fault> {
     let fault = |why: BadSignature| Fault::of(&signature_file(file), why.to_string());
     let Some(seen) = look_at_signature(file, bytes, &trust.keys)? else {
         let what = format!(
-            "is not signed, and only signed modules are taken (modules.require-signature); sign it \
+            "is not signed, and only signed modules are accepted (modules.require-signature); sign it \
              with `minisign -Sm {}`",
             name(file)
         );
@@ -217,7 +217,7 @@ fn verify(
 ) -> Result<Signed, BadSignature> {
     let signature = Signature::decode(text).map_err(|_| BadSignature::Malformed)?;
     let by = text.lines().nth(1).and_then(KeyId::of_line).ok_or(BadSignature::Malformed)?;
-    // Two keys may have one number: it is eight bytes that anybody can choose.
+    // Two keys may have the same number: its eight bytes can be chosen freely.
     let mut of_that_number = keys.iter().filter(|key| key.id == by).peekable();
     if of_that_number.peek().is_none() {
         return Err(BadSignature::UnknownKey(by));
@@ -227,7 +227,7 @@ fn verify(
         Error::UnexpectedAlgorithm => BadSignature::Legacy,
         _ => BadSignature::Wrong(by, name.into()),
     };
-    // The first that is good counts, and else the last failure, of which all are alike.
+    // The first valid one counts, or else the last error; all errors are equal.
     tried.reduce(Result::or).unwrap_or(Err(Error::UnexpectedKeyId)).map_err(failed)?;
     let mut said = (None, None);
     for part in signature.trusted_comment().split('\t') {

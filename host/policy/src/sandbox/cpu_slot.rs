@@ -1,4 +1,4 @@
-//! CPU slots for calls that also wait: a call holds one only while it computes.
+//! CPU slots for calls that can also wait: a call holds one only while it computes.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,8 +7,8 @@ use std::task::Poll;
 use crate::host::cpu_time::CpuTime;
 use crate::sandbox::slots::{Caller, Slots};
 
-/// Awaits a call and counts its CPU time. While the call computes it holds one of `slots`, so that few
-/// calls compute, however many wait.
+/// Awaits a call and counts its CPU time. While it computes, the call holds one of `slots`, which
+/// limits the number of computing calls independent of the number of waiting ones.
 pub(crate) async fn count<T>(
     cpu_time: &CpuTime,
     (slots, caller): (&Slots, Caller),
@@ -56,7 +56,7 @@ mod tests {
         let call = async {
             tokio::time::sleep(Duration::from_millis(60)).await;
             let waited = cpu_time.elapsed();
-            // As if others had the processor: it counts as one slice.
+            // Simulates other threads using the processor: it counts as one time slice.
             std::thread::sleep(Duration::from_millis(100));
             let kept_off = cpu_time.elapsed();
             for _ in 0..5 {
@@ -72,7 +72,7 @@ mod tests {
         assert!(computed >= Duration::from_millis(50), "{computed:?}");
     }
 
-    /// A call that computes for three slices, and tells when it is at it.
+    /// A call that computes for three time slices and reports that it is running.
     async fn computes(places: &Slots, at_it: &AtomicU64) {
         let cpu_time = CpuTime::new();
         let call = async {

@@ -1,4 +1,4 @@
-//! The engine of the sandboxes: a pool of prepared slots, and the clock that ends calls.
+//! Engine of the sandboxes: a pool of prepared slots, and the clock that ends calls.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -25,55 +25,55 @@ use crate::sandbox::meter::Meter;
 use crate::sandbox::observer::{CompletedCall, CompletedComparison, Observer};
 use crate::sandbox::slots::Slots;
 
-/// How often the epoch advances, and so how long a call may keep a thread to itself: at each tick
-/// it yields to the others.
+/// Interval of the epoch, and thereby the maximum time that a call can occupy a thread: it yields
+/// at each tick.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Bytes of a memory and of a table that stay mapped when a slot is given back, so that the next
-/// instance pays no page faults for them. Shipped modules touch less.
+/// Bytes of a memory and of a table that stay mapped when a slot is released, so that the next
+/// instance has no page faults for them. The shipped modules use less.
 const RETAINED_CAPACITY: usize = 256 << 10;
 
-/// A component of a heavy runtime holds this many core instances at the most (Python: 38).
+/// Maximum number of core instances of a component with a large runtime (Python: 38).
 const CORE_INSTANCES_PER_CALL: u32 = 48;
 
-/// A component has one memory, or two where an adapter of WASI brings its own.
+/// A component has one memory, or two if a WASI adapter has its own.
 const MEMORIES_PER_CALL: u32 = 4;
 
-/// Calls beside the decisions, at a time: of shadow modules, which are asked one by one. They have slots
-/// of their own.
+/// Maximum number of concurrent calls of shadow modules, which are called one at a time. They have
+/// separate slots.
 const SHADOW_CALLS: usize = 1;
 
-/// Calls that may wait for a slot of those that wait for I/O, of each half of them.
+/// Maximum number of queued calls of modules with I/O, in each half of their slots.
 const MAX_QUEUED: usize = 1024;
 
-/// The part of the slots that one peer address may have before its credential is known: one in so many. Few of
-/// those who compute, for all of them share the processors.
+/// Divisor for the share of the slots of one peer address before its credential is known. Computing
+/// calls get few, because they share the processors.
 const PER_PEER_COMPUTING: usize = 32;
 const PER_PEER_WAITING: usize = 4;
 
-/// Data that one call of the host may take out of a module, in units of about a byte.
+/// Maximum data that one host call may copy out of a module, in units of about a byte.
 const HOSTCALL_FUEL: usize = 1 << 20;
 
-/// The engine, and what bounds the calls made with it.
+/// The engine, and the limits of its calls.
 pub(crate) struct Sandbox {
     engine: Engine,
     limits: Limits,
-    /// Calls under way; a slot of the pool each.
+    /// Active calls; each has a slot of the pool.
     slots: Arc<Slots>,
-    /// Calls under way that wait for I/O. They have slots of their own, so that those who compute have
-    /// theirs, however many wait.
+    /// Active calls of modules with I/O. They use separate slots, so that they cannot starve
+    /// compute-only modules.
     waiting: Arc<Slots>,
-    /// Of the calls that have one, those that compute.
+    /// Calls of modules with I/O that are computing.
     computing: Arc<Slots>,
     observer: Option<Arc<dyn Observer>>,
-    /// The meter of all calls, where they are measured.
+    /// Meter of all calls, if they are measured.
     meter: Option<Arc<Meter>>,
-    /// The time that modules see, if not the true time.
+    /// Time that modules see instead of the real time.
     now: Option<SystemTime>,
     _ticker: Arc<Ticker>,
 }
 
-/// Instructions that a call may execute where they are counted. It ends by its deadline first.
+/// Instructions that a call may execute when they are counted. Its deadline ends it earlier.
 const FUEL: u64 = u64::MAX;
 
 impl Sandbox {
@@ -91,13 +91,13 @@ impl Sandbox {
         Self::with_meter(limits, idle_instances, code_cache, observer, None)
     }
 
-    /// A sandbox in which what calls use is added up.
+    /// Creates a sandbox that measures the resources of calls.
     pub fn metered(limits: &Limits, meter: Arc<Meter>) -> wasmtime::Result<Self> {
         let limits = Limits { waiting_calls: limits.concurrent_calls, ..limits.clone() };
         Self::with_meter(limits, MAX_IDLE_INSTANCES, None, Some(meter.clone()), Some(meter))
     }
 
-    /// The same engine, with other bounds and another time of day.
+    /// Returns the same engine, with other limits and another time.
     pub fn with(&self, limits: Limits, now: Option<SystemTime>) -> Self {
         Self {
             engine: self.engine.clone(),
@@ -119,7 +119,7 @@ impl Sandbox {
         observer: Option<Arc<dyn Observer>>,
         meter: Option<Arc<Meter>>,
     ) -> wasmtime::Result<Self> {
-        // One more, for the module that is about to be installed.
+        // One more, for the module that is being installed.
         let calls = Slots::count(limits.concurrent_calls) + Slots::count(limits.waiting_calls);
         let slots = u32::try_from(calls + SHADOW_CALLS + idle_instances)?.saturating_add(1);
         let mut pool = PoolingAllocationConfig::new();
@@ -191,7 +191,7 @@ impl Sandbox {
         &self.limits
     }
 
-    /// Links a component to the capabilities that it was granted.
+    /// Links a component to its granted capabilities.
     pub fn link(
         &self,
         component: &Component,
@@ -209,17 +209,17 @@ impl Sandbox {
         linker.instantiate_pre(component)
     }
 
-    /// The slots of calls: of those that only compute, or of those that wait for I/O.
+    /// Returns the slots of calls: of compute-only modules, or of modules with I/O.
     pub fn slots(&self, waits: bool) -> &Slots {
         if waits { &self.waiting } else { &self.slots }
     }
 
-    /// The slots of calls that wait for I/O, while they compute: as many as there are for those that do not.
+    /// Returns the CPU slots of modules with I/O: as many as there are for compute-only modules.
     pub fn computing(&self) -> &Slots {
         &self.computing
     }
 
-    /// A store for one call, with its deadline set.
+    /// Creates a store for one call, with its deadline.
     pub fn store(&self, call: Call) -> Store<Call> {
         let mut store = Store::new(&self.engine, call);
         store.limiter(|call| call);
@@ -234,7 +234,7 @@ impl Sandbox {
             let over = match &call.cpu_time {
                 // The first tick may come at once, so it does not count.
                 None => u128::from(call.ticks) > ticks,
-                // Ticks pass while it waits, too.
+                // Ticks also pass while it waits.
                 Some(cpu_time) => cpu_time.elapsed() > deadline,
             };
             if over {
@@ -244,18 +244,18 @@ impl Sandbox {
                 if let Some(cpu_time) = &call.cpu_time {
                     cpu_time.note_yield();
                 }
-                // Behind everything else that is ready, and behind the sockets: a task that only wakes
-                // itself would keep the runtime from looking at those.
+                // Yields to all ready tasks and to the I/O driver: a task that only wakes itself
+                // would delay the I/O driver.
                 Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
             }
         });
         store
     }
 
-    /// Sets what is counted of a call to its start.
+    /// Resets the counters of a store for a new call.
     pub fn renew(&self, store: &mut Store<Call>) {
         if self.meter.is_some() {
-            // It fails only in an engine that does not count.
+            // Fails only in an engine that does not count.
             let _ = store.set_fuel(FUEL);
         }
         store.data_mut().now = self.now;
@@ -264,7 +264,7 @@ impl Sandbox {
 }
 
 impl Sandbox {
-    /// Adds up what a call has used.
+    /// Adds the resources of a call to the meter.
     pub fn measure(&self, store: &Store<Call>) {
         if let Some(meter) = &self.meter {
             let left = store.get_fuel().unwrap_or(FUEL);
@@ -274,20 +274,23 @@ impl Sandbox {
     }
 }
 
-/// Makes a folder that nobody else may write to, or checks that it is one: compiled code that is
-/// found in it is run as it is.
+/// Creates a folder to which no other user may write, or checks an existing one: compiled code in
+/// it is executed unchecked.
 fn private_folder(folder: &Path) -> wasmtime::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let meta = std::fs::metadata(folder)?;
     let owner = meta.uid();
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        wasmtime::bail!("the code cache {} is another user's; what is in it is run", Shown(folder));
+        wasmtime::bail!(
+            "the code cache {} belongs to another user, and its content is executed",
+            Shown(folder)
+        );
     }
     let mode = meta.permissions().mode();
     if mode & 0o022 != 0 {
         wasmtime::bail!(
-            "the code cache {} can be written by others (mode {:o}); take that right from them, \
-             for what is in it is run",
+            "the code cache {} can be written by others (mode {:o}); remove that permission, \
+             because its content is executed",
             Shown(folder),
             mode & 0o777,
         );
@@ -295,7 +298,7 @@ fn private_folder(folder: &Path) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Advances the engine's epoch for as long as the sandbox lives.
+/// Advances the epoch of the engine while the sandbox exists.
 struct Ticker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -319,13 +322,13 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It can't panic, and if it did there is nothing left to do about it here.
+            // The thread does not panic; if it did, nothing could be done here.
             let _ = thread.join();
         }
     }
 }
 
-/// An error with what is behind it.
+/// Formats an error with its causes.
 pub(crate) fn error_chain(error: &wasmtime::Error) -> String {
     error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

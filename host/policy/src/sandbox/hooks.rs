@@ -1,4 +1,4 @@
-//! Calls of the hooks of a module. A call that fails is a refusal.
+//! Calls of the hooks of a module. A failed call is a refusal.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::sandbox::native;
 use crate::sandbox::observer::{CompletedCall, Outcome};
 use crate::sandbox::reply::{checked, credential, entity, expiry};
 
-/// The reason for refusing a credential whose time is over.
+/// Reason for rejecting an expired credential.
 const EXPIRED: &str = "the credential has expired";
 
 impl Module {
@@ -40,7 +40,8 @@ impl Module {
         Refusal { module: self.name.clone(), reason: printable(reason) }
     }
 
-    /// Calls a hook in a sandbox of its own. [`Invocation::finish`] turns the error of the call into a fault.
+    /// Calls a hook in a separate sandbox. [`Invocation::finish`] converts the error of the call to
+    /// a fault.
     async fn invoke<'v, H, R>(
         &self,
         view: &CallContext<'v>,
@@ -56,17 +57,19 @@ impl Module {
         Ok((invocation, reply))
     }
 
-    /// Looks up the credential of an identity; `None` where it is not the module's.
+    /// Looks up the credential of an identity. Returns `None` if the module does not know it.
     pub async fn lookup(&self, view: &CallContext<'_>, query: &PskQuery) -> Option<Lookup> {
         let asked = Instant::now();
         let mut wanted_maf_key = None;
         let mut answer = self.ask_lookup(view, query, &mut wanted_maf_key).await;
-        // The MAF is asked while no sandbox waits for it, and then the module is once more.
+        // The MAF is asked without an occupied sandbox. Then the module is called again.
         if let (Some((maf, id)), Some(keys)) = (wanted_maf_key.take(), view.maf_keys) {
             keys.clone().fetch(maf, id).await;
             answer = self.ask_lookup(view, query, &mut wanted_maf_key).await;
             if wanted_maf_key.is_some() {
-                answer = Ok(Some(Lookup::Refused(self.refusal("the MAF is asked without end"))));
+                answer = Ok(Some(Lookup::Refused(
+                    self.refusal("the module requests too many keys of the MAF"),
+                )));
             }
         }
         let answer = match answer {
@@ -121,7 +124,7 @@ impl Module {
         Ok(answer)
     }
 
-    /// Maps a certificate to an entity; `None` where it is not the module's.
+    /// Maps a certificate to an entity. Returns `None` if the module does not know it.
     pub async fn map_certificate(
         &self,
         view: &CallContext<'_>,
@@ -152,7 +155,7 @@ impl Module {
                 Flavour::RawPublicKey => certificate_mapping::Flavour::RawPublicKey,
                 Flavour::Device => certificate_mapping::Flavour::Device,
                 Flavour::NodeId => certificate_mapping::Flavour::NodeId,
-                // These bind an entity by themselves, or none.
+                // These flavors identify an entity themselves, or none at all.
                 Flavour::AeId | Flavour::CseId | Flavour::Fqdn => return Ok(None),
             },
             credential_id: query.credential_id.to_string(),
@@ -181,7 +184,7 @@ impl Module {
         Ok(answer)
     }
 
-    /// Waits for the verdict of a check, and reports the verdict and how long it took.
+    /// Waits for the verdict of a check, and reports it with its duration.
     async fn judge(
         &self,
         view: &CallContext<'_>,
@@ -215,7 +218,7 @@ impl Module {
         self.judge(view, name, verdict).await
     }
 
-    /// Checks whether a request may speak in the name of its originator.
+    /// Checks whether a request may use its originator.
     pub async fn check_originator(
         &self,
         view: &CallContext<'_>,

@@ -1,4 +1,4 @@
-//! Modules as a generation has them, with their files, grants and instances.
+//! Modules of a generation, with their files, grants and instances.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use crate::sandbox::module::Module;
 pub(crate) struct Installed {
     pub module: Arc<Module>,
     pub files: Arc<Files>,
-    /// Its place in its chains.
+    /// Order in its chains.
     pub order: u32,
-    /// The modules whose place it has taken.
+    /// Names of the modules that it replaces.
     pub lineage: Vec<String>,
-    /// Its signature, where one is required.
+    /// Its signature, if one is required.
     pub signed: Option<Signed>,
-    /// The policy tables that it may read and that its file, or its configuration, has the name of.
+    /// Names of the policy tables that it may read and that occur in its file or its configuration.
     pub tables: Vec<String>,
     /// Its I/O.
     pub io: Arc<IoCapabilities>,
-    /// Its instances that are kept for further calls, where that is asked for and allowed.
+    /// Its reused instances, if reuse is requested and allowed.
     pub instances: Option<Arc<InstanceCache>>,
 }
 
 impl Installed {
-    /// A module that takes nobody's place.
+    /// Creates a module that replaces no other.
     pub fn alone(
         module: Arc<Module>,
         files: Files,
@@ -56,7 +56,7 @@ impl Installed {
             && self.module.capabilities.iter().all(|capability| capability.is_pure())
     }
 
-    /// Whether two generations have the same here.
+    /// Returns whether two generations have the same module with the same inputs.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.module, &other.module)
             && self.files == other.files
@@ -65,8 +65,8 @@ impl Installed {
     }
 }
 
-/// Which tables a module reads, as far as can be told without running it: those whose names are in its
-/// file or in values that it is configured with. One that may read no table reads none.
+/// Returns the tables that a module reads, as far as known without running it: those whose names
+/// occur in its file or its configured values. A module without that capability reads none.
 pub(crate) fn tables_read<'t>(
     module: &Module,
     file: &[u8],
@@ -85,7 +85,7 @@ pub(crate) fn tables_read<'t>(
     tables.filter(named).cloned().collect()
 }
 
-/// Returns the cache of a module's instances, if it asks for reuse and may have it.
+/// Returns the cache of the instances of a module, if it requests reuse and it is allowed.
 pub(crate) fn reuse(
     module: &Module,
     path: &Path,
@@ -97,13 +97,13 @@ pub(crate) fn reuse(
     match grants.reuse.get(name) {
         Some(most) if *most >= calls.get() => Ok(Some(InstanceCache::new(calls.get()))),
         Some(most) => fault(format!(
-            "asks for reuse = {calls}, and the configuration allows {most} calls at the most \
+            "requests reuse = {calls}, but the configuration allows at most {most} calls \
              (modules.reuse.{name})"
         )),
         None => fault(format!(
-            "asks for reuse = {calls}, which the configuration does not allow; data of one device can \
-             reach another through instances that are reused; allow it by {name} = {calls} under \
-             [modules.reuse], if that module may"
+            "requests reuse = {calls}, which the configuration does not allow; data of one device can \
+             reach another through a reused instance; to allow it, set {name} = {calls} under \
+             [modules.reuse]"
         )),
     }
 }

@@ -1,7 +1,9 @@
-//! Instances that are reused for further calls, where the module asks for it and the settings allow it.
+//! Instances that are reused for further calls, if the module requests it and the settings allow
+//! it.
 //!
-//! Data of one device may then reach another through the memory of the module. So reuse is allowed by name.
-//! An instance serves a bounded number of calls, and ends with any fault in it and with its generation.
+//! Data of one device may reach another device through the memory of the module. So reuse is
+//! allowed by name. An instance serves a limited number of calls, and ends with any fault and with
+//! its generation.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,14 +12,14 @@ use wasmtime::component::Instance;
 
 use crate::host::call::Call;
 
-/// Instances of one module that are kept at a time. Each has a slot of the pool.
+/// Maximum number of idle instances of one module. Each occupies a slot of the pool.
 pub(crate) const MAX_IDLE_INSTANCES: usize = 16;
 
-/// The instances of one module, in one generation, that wait for their next call.
+/// Idle instances of one module, in one generation.
 pub(crate) struct InstanceCache {
-    /// Calls that an instance may be made for.
+    /// Maximum number of calls of an instance.
     calls: u32,
-    /// `None` once the generation is over.
+    /// `None` after the end of the generation.
     idle: Mutex<Option<Vec<IdleInstance>>>,
 }
 
@@ -25,7 +27,7 @@ pub(crate) struct InstanceCache {
 pub(crate) struct IdleInstance {
     pub store: Store<Call>,
     pub instance: Instance,
-    /// Calls that it was made for.
+    /// Number of calls it has served.
     pub calls: u32,
 }
 
@@ -38,7 +40,7 @@ impl InstanceCache {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.pop()
     }
 
-    /// Takes an instance back, if it may live on and there is room.
+    /// Returns an instance to the cache, if it may be reused and there is room.
     pub fn put(&self, idle: IdleInstance) {
         if idle.calls >= self.calls || !idle.store.data().is_reusable() {
             return;
@@ -49,7 +51,7 @@ impl InstanceCache {
         }
     }
 
-    /// Ends them all: their generation is over.
+    /// Drops all instances at the end of the generation.
     pub fn end(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

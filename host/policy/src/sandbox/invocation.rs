@@ -1,4 +1,4 @@
-//! Calls under way: each in a sandbox with its bounds.
+//! Active calls: each in a sandbox with its limits.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,38 +20,38 @@ use crate::sandbox::instance_cache::{IdleInstance, InstanceCache};
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::{Caller, Slot};
 
-/// The parts of a generation that a call sees: the sandbox, the tables, and the module's own.
+/// Parts of a generation that a call uses: the sandbox, the tables, and the resources of the
+/// module.
 pub(crate) struct CallContext<'a> {
     pub sandbox: &'a Sandbox,
     pub tables: &'a Arc<Tables>,
     pub installed: &'a Installed,
     pub subscription: &'a Option<Arc<Subscription>>,
     pub maf_keys: &'a Option<Arc<dyn MafKeys>>,
-    /// On whose behalf the call is.
+    /// Party on whose behalf the call is made.
     pub caller: Caller,
-    /// Where the call is beside the decisions, the time that it is made for: whoever makes it has a
-    /// slot already, and it is not counted among them.
+    /// For a call outside of decisions, the time to use. Its caller already has a slot, and it is
+    /// not counted as a decision.
     pub as_of: Option<SystemTime>,
 }
 
 impl CallContext<'_> {
-    /// The time that a call is made for.
+    /// Returns the time of the call.
     pub fn now(&self) -> SystemTime {
         self.as_of.unwrap_or_else(SystemTime::now)
     }
 }
 
-/// A call under way. What is first here is dropped first: the slot is given back after the store has
-/// gone.
+/// An active call. Fields are dropped in order: the slot is released after the store is dropped.
 pub(crate) struct Invocation<'a> {
     pub store: Store<Call>,
     pub instance: Instance,
     sandbox: &'a Sandbox,
     caller: Caller,
-    /// Where the instance goes after the call, and calls that it was made for.
+    /// Cache for the instance after the call, and number of calls it has served.
     instances: Option<&'a InstanceCache>,
     calls: u32,
-    /// When the call must be over, waiting included.
+    /// Deadline of the call, including waiting.
     ends: Instant,
     _slot: Option<Slot<'a>>,
 }
@@ -67,16 +67,16 @@ impl Module {
         if self.waits() { call.counting() } else { call }
     }
 
-    /// Makes an instance and drops it: what can't start is found when it is installed, not at
-    /// the first handshake. To be called by one at a time: there is one slot for it, which calls
-    /// under way can't take. It has nothing of the world.
+    /// Creates an instance and drops it, so that a module that cannot start is found when it is
+    /// installed, not at the first handshake. Must be called one at a time: there is one slot for
+    /// it, which other calls cannot take. The instance has no I/O.
     pub async fn try_start(&self, sandbox: &Sandbox) -> Result<(), ModuleFault> {
         let call =
             Call::new(Arc::default(), Arc::default(), self.log.clone(), sandbox.limits().memory);
         let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
         let instance = self.start((sandbox, Caller::Association), &mut store).await?;
-        // Each hook is looked up as a call does it: one whose types are of another contract fits by its
-        // name alone.
+        // Looks up each hook as a call does: a hook with the types of another contract would
+        // otherwise match by its name.
         self.look_up_hooks(&mut store, &instance)
             .map_err(|e| ModuleFault::NoSandbox(printable(&error_chain(&e))))
     }
@@ -100,7 +100,7 @@ impl Module {
         Ok(())
     }
 
-    /// Makes an instance.
+    /// Creates an instance.
     async fn start(
         &self,
         (sandbox, caller): (&Sandbox, Caller),
@@ -112,20 +112,20 @@ impl Module {
         started.map_err(|e| classify(store, &e, true))
     }
 
-    /// What a call may take. The epoch bounds computing; a module with WASI can also wait without
-    /// computing, if only for a place to compute, and only a timer ends that.
+    /// Returns the time limit of a call. The epoch bounds computing. A module with WASI can also
+    /// wait without computing, even if only for a CPU slot, so a timer ends it.
     fn time(&self, sandbox: &Sandbox) -> Duration {
         let limits = sandbox.limits();
         if self.waits() { limits.waiting_deadline } else { limits.deadline * 4 }
     }
 
-    /// Makes ready for a call: a fresh instance, or one that is kept.
+    /// Prepares a call, with a new or a reused instance.
     pub async fn begin<'a>(&self, view: &CallContext<'a>) -> Result<Invocation<'a>, ModuleFault> {
         let (sandbox, caller) = (view.sandbox, view.caller);
         let slot = match (view.as_of, self.waits()) {
-            // It would have effects outside.
+            // It would have effects outside the sandbox.
             (Some(_), true) => {
-                return Err(ModuleFault::NoSandbox("it is asked to decide only".into()));
+                return Err(ModuleFault::NoSandbox("only decisions may call it".into()));
             }
             (Some(_), false) => None,
             (None, waits) => Some(sandbox.slots(waits).take(caller).await?),
@@ -158,7 +158,7 @@ impl Module {
         Ok(Invocation { store, instance, sandbox, caller, instances, calls: 0, ends, _slot: slot })
     }
 
-    /// Runs a call in its time.
+    /// Runs a call within its time limit.
     pub async fn within<T>(
         &self,
         Bounds { ends, cpu_time, sandbox, caller }: Bounds<'_>,
@@ -175,7 +175,7 @@ impl Module {
     }
 }
 
-/// Bounds on the time of a call.
+/// Time limits of a call.
 pub(crate) struct Bounds<'a> {
     ends: Instant,
     cpu_time: Option<Arc<CpuTime>>,
@@ -194,20 +194,20 @@ async fn bounded<T>(
 }
 
 impl<'a> Invocation<'a> {
-    /// Returns the bounds on its time.
+    /// Returns the time limits.
     pub fn bounds(&self) -> Bounds<'a> {
         let cpu_time = self.store.data().cpu_time.clone();
         Bounds { ends: self.ends, cpu_time, sandbox: self.sandbox, caller: self.caller }
     }
 
-    /// The outcome of the call: a trap as the fault that it stands for.
+    /// Returns the result of the call, and converts a trap to its fault.
     pub fn finish<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, ModuleFault> {
         self.sandbox.measure(&self.store);
         self.store.data_mut().log_output();
         result.map_err(|e| classify(&mut self.store, &e, false))
     }
 
-    /// The call has ended well.
+    /// Records the successful end of the call.
     pub fn end(self) {
         let Invocation { store, instance, instances, calls, _slot, .. } = self;
         if let Some(instances) = instances {

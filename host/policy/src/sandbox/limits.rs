@@ -1,25 +1,25 @@
-//! Bounds on modules and on policy files.
+//! Limits of modules and policy files.
 
 use std::time::Duration;
 
-/// Bounds on what modules may use.
+/// Limits of modules and policy files.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Computing time of one call.
+    /// Maximum computing time of one call.
     pub deadline: Duration,
-    /// Linear memory of one call, in bytes, all memories together.
+    /// Maximum linear memory of one call, in bytes, for all memories together.
     pub memory: usize,
-    /// Calls at a time; further ones wait.
+    /// Maximum number of concurrent calls; further ones wait.
     pub concurrent_calls: usize,
-    /// Time of one call of a module that waits for I/O, the waiting included.
+    /// Maximum time of one call of a module with I/O, including waiting.
     pub waiting_deadline: Duration,
-    /// Calls of such modules at a time. They take nothing from `concurrent_calls`.
+    /// Maximum number of concurrent calls of such modules. They use separate slots.
     pub waiting_calls: usize,
-    /// Size of a module file, in bytes.
+    /// Maximum size of a module file, in bytes.
     pub module_size: u64,
-    /// Size of a policy file, in bytes.
+    /// Maximum size of a policy file, in bytes.
     pub file_size: u64,
-    /// Time to load a generation, for a file system may never answer.
+    /// Timeout for loading a generation: a file system may not respond.
     pub load_time: Duration,
 }
 

@@ -1,34 +1,34 @@
-//! The cost of calls of a module, for its author.
+//! Resource usage of module calls, for the author of a module.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::sandbox::observer::{CompletedCall, Observer};
 
-/// The resources that a call has used.
+/// Resources used by a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
-    /// From the question to the answer.
+    /// Duration from the question to the answer.
     pub took: Duration,
-    /// Instructions, by wasmtime's count: the same call uses the same each time.
+    /// Executed instructions, as counted by wasmtime: equal for equal calls.
     pub fuel: u64,
-    /// Linear memory, in bytes, all memories together.
+    /// Linear memory, in bytes, for all memories together.
     pub memory: usize,
 }
 
-/// Adds up what calls use.
+/// Sums the resources used by calls.
 #[derive(Default)]
 pub(crate) struct Meter(Mutex<Used>);
 
 impl Meter {
-    /// Adds what a sandbox has used.
+    /// Adds the resources used by a sandbox.
     pub fn add(&self, fuel: u64, memory: usize) {
         let mut used = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         used.fuel = used.fuel.saturating_add(fuel);
         used.memory = used.memory.max(memory);
     }
 
-    /// Returns and resets the resources used.
+    /// Returns and resets the used resources.
     pub fn take(&self) -> Used {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! A loaded module: a component whose imports and exports were checked.
+//! A loaded module: a component with checked imports and exports.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::module::hook::Hook;
 use crate::module::manifest::Manifest;
 use crate::sandbox::engine::{Sandbox, error_chain};
 
-/// A module, ready to be called.
+/// A module that is ready to be called.
 pub(crate) struct Module {
     pub name: String,
     pub digest: Digest,
@@ -39,7 +39,7 @@ pub(crate) struct Module {
 }
 
 impl Module {
-    /// Compiles a component, checks what it imports and exports, and links it.
+    /// Compiles a component, checks its imports and exports, and links it.
     pub fn load(
         sandbox: &Sandbox,
         grants: &Grants,
@@ -51,17 +51,18 @@ impl Module {
         let fault = |what: String| Fault::of(file, what);
         if source.bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
             return Err(fault(
-                "is a core module, not a component; make one of it with `saegis module inspect --componentise`"
+                "is a core module, not a component; convert it with `saegis module inspect --componentise`"
                     .into(),
             ));
         }
         let component = Component::from_binary(sandbox.engine(), &source.bytes).map_err(|e| {
             let why = printable(&error_chain(&e));
-            // The only errors of the pool, and the only ones that are not about the file's form.
+            // These are the only errors of the pool, and the only ones that are not about the
+            // format.
             let what = if why.contains("pooling allocator") {
-                "wants more than modules may have (modules.memory-bytes)"
+                "exceeds the limits of a module (modules.memory-bytes)"
             } else {
-                "is no WebAssembly component"
+                "is not a WebAssembly component"
             };
             fault(format!("{what}: {why}"))
         })?;
@@ -69,10 +70,10 @@ impl Module {
             imports(sandbox, &component, name, &manifest, grants).map_err(fault)?;
         let hooks = exports(sandbox, &component).map_err(fault)?;
         let pre = sandbox.link(&component, &capabilities, wasi).map_err(|e| {
-            fault(format!("does not fit the contract: {}", printable(&error_chain(&e))))
+            fault(format!("does not match the contract: {}", printable(&error_chain(&e))))
         })?;
         let misfit = |e: wasmtime::Error| {
-            fault(format!("does not fit the contract: {}", printable(&error_chain(&e))))
+            fault(format!("does not match the contract: {}", printable(&error_chain(&e))))
         };
         let has = |hook| hooks.contains(&hook);
         Ok(Self {
@@ -106,17 +107,17 @@ impl Module {
         })
     }
 
-    /// The hooks that it exports.
+    /// Returns the exported hooks.
     pub fn hooks(&self) -> Vec<Hook> {
         Hook::ALL.into_iter().filter(|hook| self.has(*hook)).collect()
     }
 
-    /// Whether its calls wait for something, and have effects outside of their sandbox.
+    /// Returns whether its calls can wait and have effects outside their sandbox.
     pub fn waits(&self) -> bool {
         self.capabilities.iter().any(|capability| capability.waits())
     }
 
-    /// Whether it may see the bytes of keys, or secrets. What it writes it may have read.
+    /// Returns whether it can see the bytes of keys or secrets. Its output may contain them.
     pub fn sees_keys(&self) -> bool {
         let sees = [Capability::ReadStoredKeys, Capability::SupplyKeyBytes, Capability::Config];
         self.capabilities.iter().any(|capability| sees.contains(capability))
@@ -133,7 +134,8 @@ impl Module {
     }
 }
 
-/// Which capabilities and whether WASI a component needs, if it may have them.
+/// Returns the capabilities that a component imports, and whether it imports WASI, if all are
+/// granted.
 fn imports(
     sandbox: &Sandbox,
     component: &Component,
@@ -144,33 +146,33 @@ fn imports(
     let mut wasi = false;
     for (import, _) in component.component_type().imports(sandbox.engine()) {
         let needed = if import.starts_with("wasi:") {
-            // The handles of wasi:http are in a table with those of the WASI that everybody has.
+            // The handles of wasi:http share a table with those of the empty WASI.
             wasi |= !import.starts_with("wasi:keyvalue/") && !import.starts_with("wasi:config/");
             let Some(needed) = Capability::of_wasi(import) else { continue };
             needed
         } else {
             let Some(interface) = contract_interface(import)? else {
-                return Err(format!("imports {import}, which no gateway offers"));
+                return Err(format!("imports {import}, which no gateway supports"));
             };
             if interface == "types" {
                 continue;
             }
             match Capability::from_name(interface).filter(|found| found.wasi().is_none()) {
                 Some(needed) => needed,
-                None => return Err(format!("imports {import}, which the contract does not have")),
+                None => return Err(format!("imports {import}, which is not in the contract")),
             }
         };
         if !manifest.capabilities.contains(&needed) {
             return Err(format!(
-                "imports the capability {needed}, but its manifest {name}.toml does not ask for it; \
+                "imports the capability {needed}, but its manifest {name}.toml does not request it; \
                  add it there under `capabilities`"
             ));
         }
     }
     if let Some(denied) = manifest.capabilities.iter().find(|c| !grants.allow(name, **c)) {
         return Err(format!(
-            "its manifest asks for the capability {denied}, which the gateway does not grant; \
-             grant it in the configuration under [modules.grants], if that module may have it"
+            "its manifest requests the capability {denied}, which the gateway does not grant; \
+             to grant it, add it under [modules.grants] in the configuration"
         ));
     }
     Ok((manifest.capabilities.clone(), wasi))
@@ -183,7 +185,7 @@ fn exports(sandbox: &Sandbox, component: &Component) -> Result<Vec<Hook>, String
             match Hook::ALL.into_iter().find(|h| h.name() == interface) {
                 Some(hook) => hooks.push(hook),
                 None if matches!(item.ty, ComponentItem::ComponentInstance(_)) => {
-                    return Err(format!("exports {export}, which is no hook of the contract"));
+                    return Err(format!("exports {export}, which is not a hook of the contract"));
                 }
                 None => {}
             }

@@ -1,7 +1,8 @@
-//! The decisions of `psk-table` and `originator-check` without a sandbox, from the same table and by the
-//! same rules, to measure what sandboxes cost.
+//! Decisions of `psk-table` and `originator-check` without a sandbox, from the same table and by
+//! the same rules, to measure the cost of sandboxes.
 //!
-//! Only `cargo xtask bench` builds this, with `--cfg saegis_bench`; no gateway that ships has it.
+//! Only `cargo xtask bench` builds this, with `--cfg saegis_bench`. Released gateways do not
+//! contain it.
 
 use saegis_onem2m::credential::Credential;
 use saegis_onem2m::id::CredentialId;
@@ -15,7 +16,7 @@ use crate::sandbox::reply::{checked, entity, expiry, invalid_response};
 #[path = "../../../../guest-modules/originator-check/src/rules.rs"]
 mod rules;
 
-/// Answers as `psk-table`; `None` for other modules.
+/// Responds like `psk-table`. Returns `None` for other modules.
 pub(super) fn lookup(
     module: &str,
     view: &CallContext<'_>,
@@ -43,7 +44,7 @@ fn find(
     let expires = match table.text(row, "expires").map(str::parse) {
         None => None,
         Some(Ok(at)) => Some(at),
-        Some(Err(_)) => return refused("the row's expires is no time"),
+        Some(Err(_)) => return refused("the row's expires is not a valid time"),
     };
     let whose = if let Some(stem) = table.text(row, "ae_id") {
         types::Entity::Ae(stem.into())
@@ -62,7 +63,7 @@ fn find(
     Ok(Some(Lookup::Found(Credential { saef, entity, id, expires, key })))
 }
 
-/// Answers as `originator-check`; `None` for other modules.
+/// Responds like `originator-check`. Returns `None` for other modules.
 pub(super) fn check_originator(
     module: &str,
     association: &Association,

@@ -1,11 +1,11 @@
-//! Observers of calls, as for metrics.
+//! Observers of module calls, such as for metrics.
 
 use std::time::Duration;
 
 use crate::data::decision::ModuleFault;
 use crate::module::hook::Hook;
 
-/// A call of a module that has ended.
+/// A completed module call.
 #[derive(Debug, Clone, Copy)]
 pub struct CompletedCall<'a> {
     /// The module.
@@ -14,18 +14,18 @@ pub struct CompletedCall<'a> {
     pub hook: Hook,
     /// Its outcome.
     pub outcome: Outcome<'a>,
-    /// From the question to the answer, the wait for a sandbox included.
+    /// Duration from the question to the answer, including the wait for a sandbox.
     pub took: Duration,
 }
 
-/// The outcome of a call.
+/// Result of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    /// A look-up found the credential, or a mapping the entity.
+    /// A lookup found the credential, or a mapping the entity.
     Found,
-    /// A look-up does not know the identity.
+    /// A lookup does not know the identity.
     NotMine,
-    /// A look-up refused the identity.
+    /// A lookup rejected the identity.
     Refused,
     /// A check allowed it.
     Allowed,
@@ -36,7 +36,7 @@ pub enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// A short name, for counters.
+    /// Returns a short name, for counters.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -50,8 +50,7 @@ impl Outcome<'_> {
     }
 }
 
-/// A comparison of what came of a decision with what would have come of it with a shadow module in
-/// force.
+/// A comparison of a decision with the one that would have been made with a shadow module in force.
 #[derive(Debug, Clone, Copy)]
 pub struct CompletedComparison<'a> {
     /// The shadow module.
@@ -62,21 +61,21 @@ pub struct CompletedComparison<'a> {
     pub comparison: Comparison,
 }
 
-/// The outcome of a comparison with a shadow module.
+/// Result of a comparison with a shadow module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
-    /// The same.
+    /// The decisions are equal.
     Agreed,
-    /// Something else.
+    /// The decisions differ.
     Disagreed,
-    /// It could not be made without asking a MAF, or a module with I/O.
+    /// The comparison would have needed a MAF or a module with I/O.
     NotCompared,
-    /// It was not made, for too many waited.
+    /// The comparison was dropped because the queue was full.
     Dropped,
 }
 
 impl Comparison {
-    /// A short name, for counters.
+    /// Returns a short name, for counters.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -88,11 +87,11 @@ impl Comparison {
     }
 }
 
-/// Is told of each call. It is called on the way of the decision: it must be quick.
+/// Observer of module calls. It is called during the decision and must return quickly.
 pub trait Observer: Send + Sync {
-    /// A call has ended.
+    /// Handles a completed call.
     fn decided(&self, decided: &CompletedCall<'_>);
 
-    /// A decision was compared with a shadow's; whoever has no shadows is never told.
+    /// Handles a comparison with a shadow. Without shadows it is never called.
     fn compared(&self, _compared: &CompletedComparison<'_>) {}
 }

@@ -1,4 +1,4 @@
-//! Replies of modules, checked against the contract.
+//! Responses of modules, checked against the contract.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,13 +24,14 @@ pub(super) fn credential(
     let id = CredentialId::parse(&found.credential_id)
         .map_err(|e| invalid_response(format!("the Credential-ID {e}")))?;
     let expires = expiry(found.expires)?;
-    let source = call.take_key(&found.key).ok_or_else(|| invalid_response("the key is none"))?;
+    let source =
+        call.take_key(&found.key).ok_or_else(|| invalid_response("the key handle is invalid"))?;
     let saef = source.saef();
-    let key = source.into_key().ok_or_else(|| invalid_response("the key is none"))?;
+    let key = source.into_key().ok_or_else(|| invalid_response("the key handle is invalid"))?;
     Ok(Credential { saef, entity, id, expires, key })
 }
 
-/// Most AE-IDs that one association may stand for.
+/// Maximum number of AE-IDs that one association may stand for.
 const MAX_AES: usize = 64;
 
 pub(super) fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
@@ -65,7 +66,7 @@ pub(super) fn entity(entity: types::Entity) -> Result<Entity, ModuleFault> {
 pub(super) fn expiry(at: Option<u64>) -> Result<Option<SystemTime>, ModuleFault> {
     let Some(at) = at else { return Ok(None) };
     let at = UNIX_EPOCH.checked_add(Duration::from_secs(at));
-    at.map(Some).ok_or_else(|| invalid_response("the expiry is no time"))
+    at.map(Some).ok_or_else(|| invalid_response("the expiry is not a valid time"))
 }
 
 pub(super) fn checked(verdict: types::Verdict) -> Result<types::Verdict, ModuleFault> {
@@ -73,7 +74,7 @@ pub(super) fn checked(verdict: types::Verdict) -> Result<types::Verdict, ModuleF
         types::Verdict::Deny(types::Denial { rsc, reason }) => {
             if !(4000..=5999).contains(&rsc) {
                 return Err(invalid_response(format!(
-                    "{rsc} is no Response Status Code of a refusal"
+                    "{rsc} is not a Response Status Code of a refusal"
                 )));
             }
             let reason = printable(&reason);

@@ -1,7 +1,7 @@
-//! Slots for calls: how many run at a time, and on whose behalf.
+//! Slots for calls: limits of concurrent calls for each kind of caller.
 //!
-//! Every peer can have a credential looked up, as often as it connects. So look-ups of handshakes have slots
-//! of their own, and each peer address has a share of those.
+//! Every peer can trigger lookups by connecting repeatedly. So lookups of handshakes use separate
+//! slots, and each peer address has a share of those.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,10 +15,10 @@ use crate::data::decision::ModuleFault;
 /// Timeout for a slot.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// On whose behalf a module is called.
+/// Party on whose behalf a module is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// A peer in a handshake, of whom only the address is known.
+    /// A peer in a handshake, of which only the address is known.
     Peer(IpAddr),
     /// A security association, or the gateway itself.
     Association,
@@ -28,9 +28,9 @@ pub(crate) enum Caller {
 pub(crate) struct Slots {
     associations: Semaphore,
     handshakes: Semaphore,
-    /// Calls that may wait for one of either, where that is bounded.
+    /// Limits of queued calls for each kind of caller, if there are any.
     queues: Option<[Semaphore; 2]>,
-    /// The shares of the peer addresses that have calls under way.
+    /// Shares of the peer addresses with active calls.
     peers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
     per_peer: usize,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Slot<'a> {
     _share: Option<Share<'a>>,
 }
 
-/// A peer address's share, for a call that has a part of it or waits for one.
+/// Share of a peer address, for an active or waiting call.
 struct Share<'a> {
     slots: &'a Slots,
     peer: IpAddr,
@@ -76,7 +76,7 @@ impl Drop for Share<'_> {
             self.share.add_permits(1);
         }
         let mut peers = self.slots.peers();
-        // This one and the map's: an address without calls is forgotten.
+        // This reference and that of the map: the entry of an address without calls is removed.
         if Arc::strong_count(&self.share) == 2 {
             peers.remove(&self.peer);
         }
@@ -84,8 +84,8 @@ impl Drop for Share<'_> {
 }
 
 impl Slots {
-    /// Makes so many slots, half of them for handshakes, and of those `per_peer` for each peer address. With
-    /// `queued`, so many calls of either half may wait.
+    /// Creates so many slots: half of them for handshakes, of which each peer address may use
+    /// `per_peer`. With `queued`, that many calls may wait in each half.
     pub fn new(slots: usize, per_peer: usize, queued: Option<usize>) -> Self {
         let handshakes = (slots / 2).max(1);
         Self {
@@ -97,12 +97,12 @@ impl Slots {
         }
     }
 
-    /// The number of slots that `new` makes of so many: each half has one.
+    /// Returns the number of slots that `new` creates: each half has at least one.
     pub fn count(slots: usize) -> usize {
         if slots == 0 { 0 } else { slots.max(2) }
     }
 
-    /// Waits for a slot, for a bounded time. It is given back when it is dropped, after the store.
+    /// Waits for a slot, with a timeout. It is released when it is dropped, after the store.
     pub async fn take(&self, caller: Caller) -> Result<Slot<'_>, ModuleFault> {
         // A call that finds a slot needs no timer.
         if let Some(slot) = self.try_take(caller) {
@@ -123,7 +123,7 @@ impl Slots {
         Some(Slot { _slot: slot, _share: share })
     }
 
-    /// Waits for a slot, as long as the caller does.
+    /// Waits for a slot, without a timeout.
     pub async fn wait(&self, caller: Caller) -> Result<Slot<'_>, ModuleFault> {
         let stopping = || ModuleFault::NoSandbox("the gateway is stopping".into());
         // The own share first: so no address has more calls in the common queue than its share.
@@ -148,14 +148,14 @@ impl Slots {
         }
     }
 
-    /// Nothing panics while it holds the lock.
+    /// Code that holds the lock does not panic.
     fn peers(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Semaphore>>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The address that a peer's share goes by: of IPv6 the first 48 bits, which one site may have, as for
-/// the listener's bounds.
+/// Returns the network of a share: of IPv6 the first 48 bits, which a site may have, as in the
+/// limits of the listener.
 fn host(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
@@ -229,7 +229,7 @@ mod tests {
         assert!(waits(waiting.as_mut()).await);
         drop(held);
         assert_eq!(slots.peers().len(), 1);
-        // It gives up: the client has gone.
+        // It stops waiting: the client has disconnected.
         drop(waiting);
         assert_eq!(slots.peers().len(), 0);
         assert!(slots.try_take(peer("192.0.2.1")).is_some());

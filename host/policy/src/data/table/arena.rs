@@ -1,4 +1,4 @@
-//! The memory that holds the cells of a table, and with them its keys.
+//! Memory for the cells of a table, including its keys.
 
 use std::io;
 use std::path::Path;
@@ -9,26 +9,26 @@ use zeroize::Zeroize as _;
 
 use crate::data::shown::Shown;
 
-/// Bytes in pages of their own, which never move, can be locked, and are overwritten at the end.
+/// Bytes in separate pages that never move, can be locked, and are overwritten when dropped.
 ///
-/// The pages come from the system, not from the allocator: locks hold for whole pages, so a lock on memory
-/// that shares a page with another allocation would end with whichever of the two ends first. Pages that
-/// nothing was written to take no memory.
+/// The pages come from the system, not from the allocator. Locks apply to whole pages, so a lock on
+/// a page with another allocation would end with either of the two. Untouched pages use no memory.
 #[derive(Default)]
 pub(super) struct Arena {
-    // Dropped first: the lock ends while the pages are still mapped.
+    // Dropped first: the lock must end while the pages are still mapped.
     lock: Option<LockGuard>,
     pages: Option<MmapMut>,
     used: usize,
 }
 
-/// More bytes than an arena was made for.
+/// The capacity of an arena is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("does not fit into the table's memory")]
 pub(super) struct ArenaFull;
 
 impl Arena {
-    /// Maps memory for `capacity` bytes. It does not grow, for growing would leave copies of keys behind.
+    /// Maps memory for `capacity` bytes. It does not grow, because growing would leave copies of
+    /// keys behind.
     pub(super) fn with_capacity(capacity: usize) -> io::Result<Self> {
         Ok(Self { lock: None, pages: Some(MmapMut::map_anon(capacity)?), used: 0 })
     }
@@ -50,7 +50,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Appends zeros, and returns them to be written over.
+    /// Appends zeros, and returns them for writing.
     pub(super) fn append_zeros(&mut self, len: usize) -> Result<&mut [u8], ArenaFull> {
         let start = self.used;
         let end = start.checked_add(len).ok_or(ArenaFull)?;
@@ -68,8 +68,8 @@ impl Arena {
         }
     }
 
-    /// Locks the pages that hold bytes into memory, or logs a warning where the system refuses: a table that
-    /// can be swapped out is better than a gateway without its table.
+    /// Locks the used pages into memory. If the system refuses, logs a warning: a table that can be
+    /// swapped out is better than no table.
     pub(super) fn lock(&mut self, file: &Path) {
         let (Some(pages), 1..) = (&self.pages, self.used) else { return };
         match region::lock(pages.as_ptr(), self.used) {
@@ -78,8 +78,8 @@ impl Arena {
                 event = "policy.key-lock-failed",
                 file = %Shown(file),
                 bytes = self.used,
-                "cannot lock the keys of {} into memory, they can be swapped out: {e}; {} KiB are needed, \
-                 twice that while the table is reloaded: raise RLIMIT_MEMLOCK (LimitMEMLOCK= in systemd)",
+                "cannot lock the keys of {} into memory, so they can be swapped out: {e}; {} KiB are needed, \
+                 and twice that during a reload; raise RLIMIT_MEMLOCK (LimitMEMLOCK= in systemd)",
                 Shown(file),
                 self.used.div_ceil(1024),
             ),

@@ -1,5 +1,5 @@
-//! The columns of policy tables. The name of a column says what it holds, so a file needs no schema, and
-//! a wrong name is found at once.
+//! Columns of policy tables. The name of a column defines its kind, so that a file needs no schema,
+//! and an unknown name is a fault.
 
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, KpsaId, check_fqdn};
@@ -7,42 +7,42 @@ use saegis_onem2m::timestamp;
 
 use super::arena::Arena;
 
-/// The kind of a column.
+/// Kind of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The identifier of a key, by which rows are found; never empty, never twice.
+    /// Identifier of a key, the index of the table; not empty and unique.
     Index,
-    /// A Credential-ID, by which rows are found; never empty, never twice.
+    /// Credential-ID, the index of the table; not empty and unique.
     CredentialId,
-    /// A key in hexadecimal digits; never empty.
+    /// Key in hexadecimal digits; not empty.
     Key,
-    /// The identifier of a key that is shared with a MAF, by which rows are found; its relative part
-    /// is kept in lower case, for it has none (TS-0003 clause 10.3.4).
+    /// Identifier of a key that is shared with a MAF, the index of the table. Its relative part is
+    /// stored in lower case, because it is case-insensitive (TS-0003 clause 10.3.4).
     KmId,
-    /// An absolute AE-ID or CSE-ID, or nothing.
+    /// Absolute AE-ID or CSE-ID, or empty.
     AbsoluteId,
-    /// A domain name, or nothing; kept in lower case.
+    /// Domain name, or empty; stored in lower case.
     Fqdn,
-    /// An AE-ID-Stem, or nothing.
+    /// AE-ID-Stem, or empty.
     AeIdStem,
-    /// AE-ID-Stems with a space between them, or nothing.
+    /// AE-ID-Stems, separated by spaces, or empty.
     AeIdStems,
-    /// A CSE-ID, or nothing.
+    /// CSE-ID, or empty.
     CseId,
-    /// A time, or nothing; kept as seconds since 1970.
+    /// Time, or empty; stored as seconds since 1970.
     Time,
-    /// Words for people.
+    /// Free text.
     Text,
 }
 
-/// A column of a table.
+/// Column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Column {
     pub name: &'static str,
     pub kind: Kind,
 }
 
-/// Every column there is.
+/// All columns.
 pub(super) const KNOWN: [Column; 14] = [
     Column { name: "ae_id", kind: Kind::AeIdStem },
     Column { name: "ae_ids", kind: Kind::AeIdStems },
@@ -61,13 +61,13 @@ pub(super) const KNOWN: [Column; 14] = [
 ];
 
 impl Column {
-    /// Whether rows are found by it.
+    /// Returns whether it is an index.
     pub(super) fn is_index(self) -> bool {
         matches!(self.kind, Kind::Index | Kind::CredentialId | Kind::KmId)
     }
 }
 
-/// Which columns a table with this index column must have besides.
+/// Returns the columns that a table with this index column must have.
 pub(super) fn required(index: &str) -> &'static [&'static str] {
     match index {
         "kpsa_id" => &["ae_id", "kpsa"],
@@ -77,21 +77,19 @@ pub(super) fn required(index: &str) -> &'static [&'static str] {
     }
 }
 
-/// Longest cell, in bytes, before it is parsed.
+/// Maximum length of a cell before it is parsed, in bytes.
 pub(super) const MAX_CELL: usize = 1024;
 
-/// Checks a cell and appends what is kept of it. The error says what is wrong, and is never made
-/// of a key's digits.
+/// Checks a cell and appends its stored form. The error describes the fault and never contains
+/// digits of a key.
 pub(super) fn append(column: Column, cell: &[u8], cells: &mut Arena) -> Result<(), String> {
     append_checked(column, cell, cells).map_err(|what| {
-        // A blank that nobody sees is what is wrong, whatever else the check calls it.
+        // Invisible white space is reported first, whatever other fault it causes.
         let outer =
             [cell.first(), cell.last()].into_iter().flatten().find(|b| b.is_ascii_whitespace());
         match outer {
-            Some(b' ') => "has a space in front of its value or behind it; take it away".into(),
-            Some(_) => {
-                "has a tab or line break in front of its value or behind it; take it away".into()
-            }
+            Some(b' ') => "has a space before or after its value; remove it".into(),
+            Some(_) => "has a tab or line break before or after its value; remove it".into(),
             None => what,
         }
     })
@@ -127,7 +125,7 @@ fn append_checked(column: Column, cell: &[u8], cells: &mut Arena) -> Result<(), 
         Kind::CseId => {
             let cse = CseId::parse(text()?).map_err(|e| e.to_string())?;
             if cse.could_be_an_ae_id() {
-                return Err("starts with S, as the AE-IDs of AEs do that a CSE speaks for".into());
+                return Err("starts with S, which is reserved for AEs behind another CSE".into());
             }
             return append_text(cse.bare().as_bytes(), cells);
         }
@@ -150,7 +148,7 @@ fn append_text(text: &[u8], cells: &mut Arena) -> Result<(), String> {
 }
 
 impl Column {
-    /// Fewest bytes of a key in a column of keys.
+    /// Returns the minimum length of a key in a column of keys, in bytes.
     pub(super) fn min_key(self) -> usize {
         if self.name == "km" { PresharedKey::MIN_OF_MAF } else { PresharedKey::MIN_PROVISIONED }
     }
@@ -169,7 +167,7 @@ fn append_key(column: Column, digits: &[u8], cells: &mut Arena) -> Result<(), St
     }
     let place = cells.append_zeros(len).map_err(|e| e.to_string())?;
     if hex::decode_to_slice(digits, &mut *place).is_err() {
-        return Err("has a character that is no hexadecimal digit".into());
+        return Err("has an invalid hexadecimal digit".into());
     }
     KeyStrength::of(place, column.min_key()).map(drop).map_err(|e| e.to_string())
 }

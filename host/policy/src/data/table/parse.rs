@@ -1,4 +1,4 @@
-//! Parses CSV into a table. The record reader of csv-core lets the caller wipe its buffers.
+//! Parses CSV into a table. The record reader of csv-core allows the caller to wipe its buffers.
 
 use std::hash::BuildHasher;
 use std::path::Path;
@@ -15,18 +15,19 @@ use super::{Row, Table, cell};
 use crate::data::fault::Fault;
 use crate::data::text;
 
-/// How many faults of one file are told before the reader gives up.
+/// Maximum number of reported faults of a file.
 const MAX_FAULTS: usize = 20;
-/// Most columns a record is read with; one more than any table has, so that too many are noticed.
+/// Maximum number of fields of a record. It is one more than a table can have, to detect excess
+/// fields.
 const MAX_FIELDS: usize = KNOWN.len() + 1;
-/// A little more than the shortest row there can be, to bound what is set aside at first.
+/// Approximate length of the shortest possible row, to bound the initial allocation.
 const SHORT_ROW: usize = 8;
 
 impl Table {
     /// Parses the CSV text of a table.
     ///
     /// # Errors
-    /// All that is wrong with it, up to a bound, with line and column.
+    /// Returns all faults up to a limit, with line and column.
     pub fn parse(file: &Path, text: &[u8]) -> Result<Self, Vec<Fault>> {
         parse(file, text)
     }
@@ -43,7 +44,7 @@ fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
     }
     if !text.ends_with(b"\n") {
         let line = text.iter().filter(|&&b| b == b'\n').count() as u64 + 1;
-        let what = "the last line has no line break, so it may be half written; add one";
+        let what = "the last line has no line break, so it may be incomplete; add one";
         return Err(vec![Fault::at(file, line, 1, what)]);
     }
     if u32::try_from(text.len()).is_err() {
@@ -56,8 +57,8 @@ fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
         Err(what) => return Err(vec![records.fault(file, 0, what)]),
     };
     let columns = read_header(file, &records, header)?;
-    // What is kept of a cell is never longer than its text but for a time, which takes as many digits at
-    // the most.
+    // The stored form of a cell is not longer than its text, except for a time. A time has at most
+    // as many digits.
     let cells = Arena::with_capacity(text.len())
         .map_err(|e| whole(&format!("needs {} bytes of memory: {e}", text.len())))?;
     let mut rows = Rows::new(columns, cells);
@@ -87,21 +88,21 @@ fn read_header(
     let mut columns: Vec<Column> = Vec::new();
     let mut faults = Vec::new();
     if let Some(other) = records.separator(record) {
-        let what = format!("has {other} between the names of columns; a policy table has commas");
+        let what = format!("has {other} between the column names; separate them with commas");
         return Err(vec![records.fault(file, 0, what)]);
     }
     for field in 0..record.fields {
         let name = records.field(field).trim_ascii();
         match KNOWN.into_iter().find(|c| c.name.as_bytes() == name) {
             Some(known) if columns.contains(&known) => {
-                let what = format!("the column {} stands twice", known.name);
+                let what = format!("the column {} is repeated", known.name);
                 faults.push(records.fault(file, field, what));
             }
             Some(known) => columns.push(known),
             None => {
-                // The name is not repeated: where the header is missing, it is a key.
+                // The name is not repeated: without a header, it may be a key.
                 let names = KNOWN.map(|c| c.name).join(", ");
-                let what = format!("unknown column; the columns there are: {names}");
+                let what = format!("unknown column; the known columns are: {names}");
                 faults.push(records.fault(file, field, what));
             }
         }
@@ -118,11 +119,11 @@ fn read_header(
             }
         }
         [] => {
-            let what = "there is no column kpsa_id, ke_id, km_id or credential_id";
+            let what = "a column kpsa_id, ke_id, km_id or credential_id is missing";
             faults.push(records.fault(file, 0, what.into()));
         }
         _ => {
-            let what = "of kpsa_id, ke_id, km_id and credential_id a table has one";
+            let what = "a table can have only one of kpsa_id, ke_id, km_id and credential_id";
             faults.push(records.fault(file, 0, what.into()));
         }
     }
@@ -133,7 +134,7 @@ fn read_header(
 struct Rows {
     table: Table,
     key_columns: Vec<usize>,
-    /// The columns that say whom a row is for, of which one may do so.
+    /// Columns that name the entity of a row; only one of them may have a value.
     entities: Vec<usize>,
 }
 
@@ -161,9 +162,8 @@ impl Rows {
         }
     }
 
-    /// Adds a record, or says which field is wrong, and how. A wrong row keeps its place, with
-    /// nothing in it: the rows behind it are judged by their own cells, and the number of a row
-    /// stays that of its record.
+    /// Adds a record, or returns the field with a fault and its description. An invalid row is
+    /// added without content, so that the number of each later row is still that of its record.
     fn add(&mut self, records: &Records<'_>, record: Record) -> Result<(), (usize, String)> {
         let (start, cells) = (self.table.cells.len(), self.table.ends.len());
         let added = self.add_cells(records, record);
@@ -180,9 +180,9 @@ impl Rows {
         let table = &mut self.table;
         let count = table.columns.len();
         if record.fields != count {
-            let mut what = format!("has {} fields where the header has {count}", record.fields);
+            let mut what = format!("has {} fields, but the header has {count}", record.fields);
             if let Some(other) = records.separator(record) {
-                what = format!("has {other} between its fields; a policy table has commas");
+                what = format!("has {other} between its fields; separate them with commas");
             }
             return Err((0, what));
         }
@@ -200,7 +200,7 @@ impl Rows {
         let row = Row(number);
         let mut named = self.entities.iter().filter(|at| !table.cell(row, **at).is_empty());
         if let (Some(_), Some(&second)) = (named.next(), named.next()) {
-            return Err((second, "a row has one of ae_id, ae_ids and cse_id".into()));
+            return Err((second, "a row can have only one of ae_id, ae_ids and cse_id".into()));
         }
         let weak = |&&at: &&usize| {
             let least = table.columns.get(at).map_or(0, |column| column.min_key());
@@ -223,7 +223,7 @@ impl Rows {
             }
             hashbrown::hash_table::Entry::Occupied(first) => {
                 let what = format!(
-                    "{} {:?} stands in line {} already",
+                    "{} {:?} is already in line {}",
                     table.columns.get(table.index_column).map_or("", |c| c.name),
                     String::from_utf8_lossy(own),
                     records.line_of_row(*first.get()),
@@ -246,14 +246,14 @@ impl Rows {
     }
 }
 
-/// A record that was read: how many fields it has.
+/// A record that was read, with the number of its fields.
 #[derive(Clone, Copy)]
 struct Record {
     fields: usize,
 }
 
-/// Where in a field a byte stands. Only at its start does a quote open one; in quotes one closes
-/// them, unless another follows.
+/// Position of a byte in a field. A quote opens a field only at its start. A quote closes a quoted
+/// field unless another quote follows.
 enum Within {
     Start,
     Plain,
@@ -261,11 +261,11 @@ enum Within {
     Closed,
 }
 
-/// Reads records one after the other into a buffer that is wiped.
+/// Reads records one by one into a buffer that is wiped.
 struct Records<'a> {
     text: &'a [u8],
     reader: Reader,
-    /// How far `text` has been read, and where the record at hand starts.
+    /// Number of bytes read from `text`, and start of the current record.
     at: usize,
     start: usize,
     line: u64,
@@ -317,8 +317,8 @@ impl<'a> Records<'a> {
         self.buffer.get(start..end(nth)).unwrap_or_default()
     }
 
-    /// What is between the fields of a record in place of commas, if it looks so: spreadsheets write
-    /// what their language has there.
+    /// Returns the separator that a record seems to have instead of commas: spreadsheets use that
+    /// of their language.
     fn separator(&self, record: Record) -> Option<&'static str> {
         let only = (record.fields == 1).then(|| self.field(0))?;
         match only.iter().find(|byte| matches!(byte, b';' | b'\t'))? {
@@ -327,18 +327,18 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// A fault at a field of the record at hand.
+    /// Creates a fault in a field of the current record.
     fn fault(&self, file: &Path, field: usize, what: String) -> Fault {
         let (line, column) = self.place(field);
         Fault::at(file, line, column, what)
     }
 
-    /// Line and column of a field of the record at hand: its text is walked through again, for
-    /// the reader does not keep places and rows without a fault should not pay for them.
+    /// Returns line and column of a field of the current record. The text is read again, because
+    /// the reader does not store positions, and rows without a fault should not pay for them.
     fn place(&self, field: usize) -> (u64, u64) {
         let mut line = self.line;
         let mut rest = self.text.get(self.start..).unwrap_or_default();
-        // Blank lines and comments in front of the record.
+        // Skips blank lines and comments before the record.
         loop {
             let end = rest.iter().position(|&b| b == b'\n');
             let first = rest.split(|&b| b == b'\n').next().unwrap_or_default();
@@ -374,7 +374,7 @@ impl<'a> Records<'a> {
         (line, column)
     }
 
-    /// The line in which the row of that number starts.
+    /// Returns the line in which the row with that number starts.
     fn line_of_row(&self, row: u32) -> u64 {
         let mut again = Records::new(self.text);
         let mut next = || again.next().ok().flatten();

@@ -58,7 +58,7 @@ fn columns_in_any_order_quotes_comments_and_line_ends() {
 fn table_faults_have_line_and_column() {
     let head = "ae_id,kpsa,kpsa_id\n";
     for (row, fault) in [
-        ("Clight,0g,a@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
+        ("Clight,0g,a@b.c", "t.csv:2:8: kpsa has an invalid hexadecimal digit"),
         ("Clight,123,a@b.c", "t.csv:2:8: kpsa has an odd number of hexadecimal digits"),
         ("Clight,,a@b.c", "t.csv:2:8: kpsa is empty; a key has at least 3 bytes"),
         (
@@ -74,33 +74,30 @@ fn table_faults_have_line_and_column() {
             "t.csv:2:15: kpsa_id is not a KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
         ),
         ("Clight,1a2b3c,", "t.csv:2:15: kpsa_id is empty"),
-        ("Clight,1a2b3c", "t.csv:2:1: has 2 fields where the header has 3"),
-        ("Clight,1a2b3c,a@b.c,x", "t.csv:2:1: has 4 fields where the header has 3"),
+        ("Clight,1a2b3c", "t.csv:2:1: has 2 fields, but the header has 3"),
+        ("Clight,1a2b3c,a@b.c,x", "t.csv:2:1: has 4 fields, but the header has 3"),
         (
             "Clight,1a2b3c ,a@b.c",
-            "t.csv:2:8: kpsa has a space in front of its value or behind it; take it away",
+            "t.csv:2:8: kpsa has a space before or after its value; remove it",
         ),
         (
             "Clight,1a2b3c, a@b.c",
-            "t.csv:2:15: kpsa_id has a space in front of its value or behind it; take it away",
+            "t.csv:2:15: kpsa_id has a space before or after its value; remove it",
         ),
         (
             "Clight\t,1a2b3c,a@b.c",
-            "t.csv:2:1: ae_id has a tab or line break in front of its value or behind it; take it away",
+            "t.csv:2:1: ae_id has a tab or line break before or after its value; remove it",
         ),
         (
             "Clight;1a2b3c;a@b.c",
-            "t.csv:2:1: has semicolons between its fields; a policy table has commas",
+            "t.csv:2:1: has semicolons between its fields; separate them with commas",
         ),
         (
             "Clight\t1a2b3c\ta@b.c",
-            "t.csv:2:1: has tabs between its fields; a policy table has commas",
+            "t.csv:2:1: has tabs between its fields; separate them with commas",
         ),
-        (
-            "\n# note\nClight,0g,a@b.c",
-            "t.csv:4:8: kpsa has a character that is no hexadecimal digit",
-        ),
-        ("\"Clight\",0g,a@b.c", "t.csv:2:10: kpsa has a character that is no hexadecimal digit"),
+        ("\n# note\nClight,0g,a@b.c", "t.csv:4:8: kpsa has an invalid hexadecimal digit"),
+        ("\"Clight\",0g,a@b.c", "t.csv:2:10: kpsa has an invalid hexadecimal digit"),
     ] {
         assert_eq!(faults(&format!("{head}{row}\n")), [fault], "{row}");
     }
@@ -134,7 +131,7 @@ fn guessable_keys_are_refused_and_weak_ones_counted() {
     );
     let table = parse(&text).ok().unwrap();
     assert_eq!((table.short_keys(), table.first_short_key()), (2, Some(4)));
-    // A MAF's clients are programs.
+    // The clients of a MAF are programs.
     let of_maf = |key: &str| faults(&format!("km_id,km,client_id\na@maf.x,{key},//x.y/Ca\n"));
     assert_eq!(of_maf(good), [""; 0]);
     assert_eq!(of_maf("1a2b3c4d5e6f7a8b"), [""; 0]);
@@ -151,7 +148,7 @@ fn reported_table_faults_are_limited() {
 #[test]
 fn repeated_kpsa_id_names_both_lines() {
     let text = "ae_id,kpsa,kpsa_id\n# c\nCa,1a2b3c,a@b.c\nCb,1a2b3c,b@b.c\nCc,4d5e6f,a@b.c\n";
-    assert_eq!(faults(text), ["t.csv:5:11: kpsa_id \"a@b.c\" stands in line 3 already"]);
+    assert_eq!(faults(text), ["t.csv:5:11: kpsa_id \"a@b.c\" is already in line 3"]);
 }
 
 #[test]
@@ -159,16 +156,16 @@ fn fault_of_row_does_not_affect_next_rows() {
     let head = "ae_id,kpsa,kpsa_id\n";
     let rows = "Ca,4b4c4b4b,a@b.c\nCb,4b4c4b4b,b@b.c\n";
     for (wrong, fault) in [
-        ("Clight,0g,x@b.c", "t.csv:2:8: kpsa has a character that is no hexadecimal digit"),
+        ("Clight,0g,x@b.c", "t.csv:2:8: kpsa has an invalid hexadecimal digit"),
         (
             "Clight,1a2b3c,x",
             "t.csv:2:15: kpsa_id is not a KpsaID: it must have the form Relative-KpsaID@Issuer-FQDN",
         ),
-        ("Clight,1a2b3c", "t.csv:2:1: has 2 fields where the header has 3"),
+        ("Clight,1a2b3c", "t.csv:2:1: has 2 fields, but the header has 3"),
     ] {
         assert_eq!(faults(&format!("{head}{wrong}\n{rows}")), [fault], "{wrong}");
         let twice = format!("{head}{wrong}\n{rows}Cc,1a2b3c,b@b.c\n");
-        let second = "t.csv:5:11: kpsa_id \"b@b.c\" stands in line 4 already";
+        let second = "t.csv:5:11: kpsa_id \"b@b.c\" is already in line 4";
         assert_eq!(faults(&twice), [fault, second], "{wrong}");
     }
 }
@@ -176,7 +173,7 @@ fn fault_of_row_does_not_affect_next_rows() {
 #[test]
 fn quote_inside_field_is_literal() {
     let head = "comment,kpsa,kpsa_id,ae_id\n";
-    let what = "kpsa has a character that is no hexadecimal digit";
+    let what = "kpsa has an invalid hexadecimal digit";
     for (row, place) in [
         ("5\" pipe,0g,a@b.c,", "2:9"),
         ("\"5\"\" pipe, \"\"left\"\"\",0g,a@b.c,", "2:22"),
@@ -189,7 +186,7 @@ fn quote_inside_field_is_literal() {
 #[test]
 fn blank_line_is_row() {
     let text = "ae_id,kpsa,kpsa_id\r\n\r\n  \r\nCa,1a2b3c,a@b.c\r\n \r\n";
-    let what = "has 1 fields where the header has 3";
+    let what = "has 1 fields, but the header has 3";
     assert_eq!(faults(text), [format!("t.csv:3:1: {what}"), format!("t.csv:5:1: {what}")]);
 }
 
@@ -210,7 +207,7 @@ fn longest_key_identifier_is_accepted() {
     }
 }
 
-/// Files that people save in another form than they think.
+/// Files that were saved in an unexpected encoding.
 #[test]
 fn other_text_encoding_is_named() {
     let utf16 = |big: bool| -> Vec<u8> {
@@ -227,11 +224,11 @@ fn other_text_encoding_is_named() {
         (GOOD.replace('\n', "\r").into_bytes(), mac),
         (
             GOOD.replace(',', ";").into_bytes(),
-            "t.csv:1:1: has semicolons between the names of columns; a policy table has commas",
+            "t.csv:1:1: has semicolons between the column names; separate them with commas",
         ),
         (
             GOOD.replace(',', "\t").into_bytes(),
-            "t.csv:1:1: has tabs between the names of columns; a policy table has commas",
+            "t.csv:1:1: has tabs between the column names; separate them with commas",
         ),
     ] {
         let found = Table::parse(Path::new("t.csv"), &text).err().unwrap();
@@ -250,11 +247,11 @@ fn headers_are_checked() {
     );
     assert_eq!(
         fault("ae_id,kpsa,kpsa_id\nCa,1a2b3c,a@b.c"),
-        "t.csv:2:1: the last line has no line break, so it may be half written; add one"
+        "t.csv:2:1: the last line has no line break, so it may be incomplete; add one"
     );
     assert!(
         !fault("Ca,00ff00ff,a@b.c\n").contains("00ff"),
-        "a key in place of a header is not told"
+        "a key in place of a header is not repeated"
     );
     assert_eq!(fault("# x\n"), "t.csv: has no line of column names");
     assert_eq!(
@@ -267,16 +264,16 @@ fn headers_are_checked() {
     );
     assert_eq!(
         fault("ae_id,kpsa\n"),
-        "t.csv:1:1: there is no column kpsa_id, ke_id, km_id or credential_id"
+        "t.csv:1:1: a column kpsa_id, ke_id, km_id or credential_id is missing"
     );
-    assert_eq!(fault("ae_id,kpsa,kpsa_id,kpsa\n"), "t.csv:1:20: the column kpsa stands twice");
+    assert_eq!(fault("ae_id,kpsa,kpsa_id,kpsa\n"), "t.csv:1:20: the column kpsa is repeated");
     assert!(
         fault("ae_id,key,kpsa_id\n")
-            .starts_with("t.csv:1:7: unknown column; the columns there are: ae_id")
+            .starts_with("t.csv:1:7: unknown column; the known columns are: ae_id")
     );
     assert_eq!(
         fault("ae_id,cse_id,kpsa,kpsa_id\nCa,mn,1a2b3c,a@b.c\n"),
-        "t.csv:2:4: a row has one of ae_id, ae_ids and cse_id"
+        "t.csv:2:4: a row can have only one of ae_id, ae_ids and cse_id"
     );
 }
 

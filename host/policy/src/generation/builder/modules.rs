@@ -24,12 +24,12 @@ use crate::sandbox::engine::Sandbox;
 use crate::sandbox::installed::{Installed, reuse, tables_read};
 use crate::sandbox::module::Module;
 
-/// The modules that are on disk, and the shadows that could not be loaded.
+/// Modules on disk, and shadows that could not be loaded.
 #[derive(Default)]
 pub(super) struct Loaded {
     pub all: Vec<Installed>,
     pub unloaded: Vec<UnloadedShadow>,
-    /// The names of those that have a manifest, or whose manifest is missed.
+    /// Names of modules that have a manifest, or had one.
     pub with_manifest: BTreeSet<String>,
 }
 
@@ -51,12 +51,12 @@ pub(super) fn load_modules(
     };
     let trust = trust.as_ref();
     let mut files = files::list(&settings.modules, "wasm", faults);
-    // A manifest may name a module of a registry.
+    // A manifest may name a module in a registry.
     for (name, manifest) in files::list(&settings.modules, "toml", &mut Vec::new()) {
         files.entry(name).or_insert(manifest);
     }
     files.extend(settings.changes.modules.clone());
-    // What is wrong is told in the order of the modules' names.
+    // Faults are reported in the order of the module names.
     let mut wrong = BTreeMap::new();
     let manifests = read_manifests(settings, &files, trust, missing, &mut wrong);
     let context = Context { settings, policies, trust, sandbox, last, runtime, tables };
@@ -64,7 +64,7 @@ pub(super) fn load_modules(
         let Some(path) = files.get(name) else { continue };
         match install(&context, missing, &manifests, (name, path, manifest)) {
             Ok(one) => loaded.all.push(one),
-            // A shadow changes nothing, and so it keeps nothing from coming into force.
+            // A shadow has no effect, so its faults do not block a generation.
             Err(faults) if manifest.is_shadow() => {
                 loaded.unloaded.push(UnloadedShadow { name: name.clone(), faults });
             }
@@ -85,7 +85,7 @@ struct Manifests {
     all: BTreeMap<String, Manifest>,
     /// The signatures of those that are signed.
     signatures: BTreeMap<String, Signed>,
-    /// The names of those that have a manifest, or whose manifest is missed.
+    /// Names of modules that have a manifest, or had one.
     present: BTreeSet<String>,
 }
 
@@ -99,7 +99,7 @@ fn read_manifests(
     let mut manifests = Manifests::default();
     for (name, path) in files {
         let mut found = manifest_of(settings, name, path, trust);
-        // A signature counts for the file alone: a signed module without its manifest is refused.
+        // A signature covers the file only: without its manifest, a signed module is rejected.
         if matches!(&found, Ok(None)) && !is_manifest(path) && trust.is_none() {
             let carried = missing.manifest(name, &path.with_extension("toml"));
             let carried = carried.map(|carried| carried.map(|manifest| (manifest, None)));
@@ -109,7 +109,7 @@ fn read_manifests(
             manifests.present.insert(name.clone());
         }
         match found.map(Option::unwrap_or_default) {
-            // A manifest of which there is no module, here or elsewhere, is nobody's.
+            // A manifest without a module is ignored.
             Ok((manifest, _)) if is_manifest(path) && manifest.source.is_none() => {}
             Ok((manifest, signed)) => {
                 manifests.all.insert(name.clone(), manifest);
@@ -133,7 +133,7 @@ fn install(
     let &Context { settings, last, .. } = context;
     let lineage = replacement::replaced_names(name, &manifests.all)
         .map_err(|what| vec![Fault::of(&path.with_extension("toml"), what)])?;
-    // What is not there leaves nobody anything.
+    // A missing module has no grants to inherit.
     let there = lineage.iter().filter(|name| manifests.all.contains_key(*name));
     let of: Vec<_> = there.map(String::as_str).collect();
     let grants = settings.grants.with_heir(name, &of);
@@ -155,7 +155,7 @@ fn install(
     Ok(Installed { module, files, order, lineage, signed, tables, io, instances })
 }
 
-/// The inputs of loading a module.
+/// Inputs of loading a module.
 struct Context<'a> {
     settings: &'a Settings,
     policies: &'a PolicyFiles<'a>,
@@ -166,7 +166,7 @@ struct Context<'a> {
     tables: &'a Tables,
 }
 
-/// A module that was loaded, and what it was loaded with.
+/// A loaded module, with its inputs.
 struct LoadedModule {
     module: Arc<Module>,
     files: Arc<Files>,
@@ -175,7 +175,7 @@ struct LoadedModule {
     tables: Vec<String>,
 }
 
-/// Loads a module by its file, or from where its manifest says that it comes.
+/// Loads a module from its file, or from the source in its manifest.
 fn load_module(
     context: &Context<'_>,
     missing: &mut MissingFiles<'_>,
@@ -189,10 +189,10 @@ fn load_module(
     }
     let (source, signed) = match &manifest.source {
         Some(_) if !is_manifest(path) => {
-            let what = format!("says where the module comes from, and {name}.wasm is here too");
+            let what = format!("has a source, but {name}.wasm exists too");
             return Err(vec![Fault::of(&path.with_extension("toml"), what)]);
         }
-        // The reference pins it, and is signed with the manifest.
+        // The reference contains a digest, and is signed with the manifest.
         Some(from) => {
             let source = oci_artifacts::read_module(settings, path, from)?;
             (source, manifest_signed)
@@ -202,8 +202,8 @@ fn load_module(
             let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
             let signed = signed.transpose()?;
             if signed.is_some() && manifest_signed.is_none() {
-                // Else whoever takes a manifest away makes a shadow decide.
-                let what = "has no manifest, and a signed module must have one that is signed too";
+                // Otherwise removing the manifest would activate a shadow.
+                let what = "has no manifest; a signed module needs a signed manifest";
                 return Err(vec![Fault::of(path, what)]);
             }
             (source, signed)
@@ -212,7 +212,7 @@ fn load_module(
     manifest.check_digest(path, &source.digest)?;
     let unchanged = last.and_then(|last| {
         let same = |m: &Arc<Module>| {
-            // What was granted may be no more: `replaces` of others has changed.
+            // A grant may have ended: `replaces` of other modules has changed.
             let granted = manifest.capabilities.iter().all(|c| grants.allow(name, *c));
             m.name == name && m.digest == source.digest && m.manifest == *manifest && granted
         };
@@ -220,7 +220,7 @@ fn load_module(
     });
     let mut own_files = Files::new();
     for file in &manifest.files {
-        // What a module can't hold it can't read.
+        // A module cannot read a file that exceeds its memory.
         let limit = settings.limits.memory as u64;
         let source = policies.read_if_there(file, limit)?;
         let content = match source {
@@ -229,7 +229,7 @@ fn load_module(
         };
         let content = match content {
             Some(content) => content,
-            // It says why there is none.
+            // This reports why it is missing.
             None => Arc::from(policies.read(file, limit)?.bytes.as_slice()),
         };
         own_files.insert(file.clone(), content);
@@ -240,7 +240,7 @@ fn load_module(
             let module = Module::load(sandbox, grants, name, path, &source, manifest.clone())?;
             runtime
                 .block_on(module.try_start(sandbox))
-                .map_err(|e| vec![Fault::of(path, format!("can't be started: {e}"))])?;
+                .map_err(|e| vec![Fault::of(path, format!("cannot be started: {e}"))])?;
             Arc::new(module)
         }
     };
@@ -248,12 +248,12 @@ fn load_module(
     Ok(LoadedModule { module, files: Arc::new(own_files), signed, tables })
 }
 
-/// Whether a module is named by its manifest alone, which says where it comes from.
+/// Returns whether the module is only named by its manifest, which has its source.
 fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
 }
 
-/// The manifest of a module, if there is one, or the one that is to be taken for its.
+/// Returns the manifest of a module, or the changed one that replaces it.
 fn manifest_of(
     settings: &Settings,
     name: &str,
@@ -262,9 +262,9 @@ fn manifest_of(
 ) -> Result<Option<ManifestOf>, Vec<Fault>> {
     let path = module.with_extension("toml");
     if let Some(text) = settings.changes.manifests.get(name) {
-        // A change that nobody has signed is none.
+        // An unsigned change is not accepted.
         if trust.is_some() {
-            let what = "is signed: who changes it signs it anew (modules.require-signature)";
+            let what = "is signed (modules.require-signature); sign the changed file again";
             return Err(vec![Fault::of(&path, what)]);
         }
         return Manifest::parse(&path, text).map(|manifest| Some((manifest, None)));

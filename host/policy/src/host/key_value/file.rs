@@ -1,4 +1,4 @@
-//! The file of a store, and the thread that serves it.
+//! File of a store, and the thread that serves it.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -13,23 +13,23 @@ use crate::data::shown::Shown;
 
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
 
-/// Bytes that an entry counts beside its key and its value.
+/// Overhead that each entry adds to its key and value, in bytes.
 const ENTRY: u64 = 32;
-/// Questions of one transaction.
+/// Maximum number of requests in one transaction.
 const BATCH: usize = 256;
-/// Maximum size of the values that one question reads, in bytes.
+/// Maximum size of the values that one request reads, in bytes.
 const MAX_READ: usize = 1 << 20;
-/// Keys of one page.
+/// Number of keys of one page.
 const PAGE: usize = 256;
-/// Memory that redb may use for pages, in bytes.
+/// Maximum memory that redb uses for pages, in bytes.
 const CACHE: usize = 4 << 20;
-/// The file of a store.
+/// File of a store.
 pub(super) struct File {
     name: String,
     /// `None` for a store in memory.
     path: Option<PathBuf>,
     store: Store,
-    /// Bytes that count; none, where they were not counted since the file was opened.
+    /// Used part of the quota, in bytes; `None` if not yet counted since the file was opened.
     used: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ impl File {
         Self { name: name.into(), path, store, used: None }
     }
 
-    /// Answers until nobody can ask any more.
+    /// Responds to requests until the last sender is dropped.
     pub fn serve(mut self, mut questions: Receiver<Asked>) {
         while let Some(first) = questions.blocking_recv() {
             let mut batch = vec![first];
@@ -51,7 +51,7 @@ impl File {
             {
                 batch.push(next);
             }
-            // For who has run out of time nothing is read any more; what was to be written is.
+            // Reads without a waiting caller are dropped, writes are carried out.
             batch.retain(|asked| !(asked.answer.is_closed() && reads(asked)));
             if batch.is_empty() {
                 continue;
@@ -64,7 +64,7 @@ impl File {
         match self.try_answer(&batch) {
             Ok(answers) => {
                 for (asked, answer) in batch.into_iter().zip(answers) {
-                    // Who has asked may have run out of time.
+                    // The caller may have timed out.
                     let _ = asked.answer.send(answer);
                 }
             }
@@ -76,7 +76,7 @@ impl File {
         }
     }
 
-    /// Answers a batch in one transaction. What fails, fails for all of it.
+    /// Handles a batch in one transaction. An error fails the whole batch.
     fn try_answer(&mut self, batch: &[Asked]) -> Result<Vec<Answer>, String> {
         let failed = |error: &Error, what: &str| {
             let module = &*self.name;
@@ -89,7 +89,7 @@ impl File {
         let Self { path, store, used, .. } = self;
         let access = open(path.as_deref(), store, used).map_err(|error| {
             let path = path.as_deref().map(|path| Shown(path).to_string()).unwrap_or_default();
-            failed(&error, &format!("{path} can't be opened"))
+            failed(&error, &format!("{path} cannot be opened"))
         })?;
         let answered = if batch.iter().all(reads) {
             read(&access, batch)
@@ -101,12 +101,12 @@ impl File {
                 store.suspect();
                 *used = None;
             }
-            failed(&error, "can't be used")
+            failed(&error, "cannot be used")
         })
     }
 }
 
-/// Opens the file if that is due, and counts what is in it.
+/// Opens the file if necessary, and counts its content.
 fn open<'s>(
     path: Option<&Path>,
     store: &'s Store,
@@ -115,7 +115,7 @@ fn open<'s>(
     if used.is_none()
         && let Some(folder) = path.and_then(Path::parent)
     {
-        // Where it can't be made, opening the file fails, and says why.
+        // If this fails, opening the file fails too, and reports the error.
         let _ = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     }
     let access = store.access()?;
@@ -129,7 +129,7 @@ fn open<'s>(
     Ok(access)
 }
 
-/// Creates the table, where there is none, and counts its bytes.
+/// Creates the table if it does not exist, and counts its size.
 fn count(access: &Access<'_>) -> Result<u64, Error> {
     let exists = access.begin_read()?.list_tables()?.any(|table| table.name() == VALUES.name());
     if !exists {
@@ -151,7 +151,7 @@ fn read(access: &Access<'_>, batch: &[Asked]) -> Result<Vec<Answer>, Error> {
         Question::Get(keys) => get(&table, keys),
         Question::Keys { from } => keys_from(&table, *from),
         Question::Set(_) | Question::Delete(_) | Question::Increment(..) => {
-            Ok(Answer::Failed("nothing is written here".into()))
+            Ok(Answer::Failed("this request does not write".into()))
         }
     });
     Ok(answers.collect::<Result<_, redb::Error>>()?)
@@ -175,7 +175,7 @@ fn write(
     Ok(answers)
 }
 
-/// Returns the bytes that an entry counts.
+/// Returns the size that an entry uses of the quota.
 fn counts(key: &str, value: &[u8]) -> u64 {
     ENTRY + key.len() as u64 + value.len() as u64
 }
@@ -208,7 +208,7 @@ fn change(table: &mut Values<'_>, asked: &Asked, used: &mut u64) -> Result<Answe
                 }
             };
             let Some(number) = old.and_then(|old| old.checked_add(*by)) else {
-                return Ok(Answer::Failed("the value is no number, or grows too large".into()));
+                return Ok(Answer::Failed("the value is not a number or grows too large".into()));
             };
             let refused = set(table, key, number.to_string().as_bytes(), asked.quota, used)?;
             Ok(refused.unwrap_or(Answer::Number(number)))
@@ -216,7 +216,7 @@ fn change(table: &mut Values<'_>, asked: &Asked, used: &mut u64) -> Result<Answe
     }
 }
 
-/// Sets a value, unless it does not fit in.
+/// Sets a value if it fits into the quota.
 fn set(
     table: &mut Values<'_>,
     key: &str,
@@ -226,7 +226,8 @@ fn set(
 ) -> Result<Option<Answer>, redb::Error> {
     let old = table.get(key)?.map_or(0, |old| counts(key, old.value()));
     let now = used.saturating_sub(old).saturating_add(counts(key, value));
-    // What makes it smaller is taken even where it is too large still, as after the quota was lowered.
+    // A change that reduces the size is always accepted, even above the quota, such as after it was
+    // lowered.
     if now > quota && now > *used {
         let why = format!("the quota of {quota} bytes is reached");
         return Ok(Some(Answer::Failed(why)));
@@ -246,7 +247,7 @@ fn get(
         let value = table.get(key.as_str())?;
         read = read.saturating_add(value.as_ref().map_or(0, |value| value.value().len()));
         if read > MAX_READ {
-            return Ok(Answer::Failed(format!("more than {MAX_READ} bytes at once")));
+            return Ok(Answer::Failed(format!("the values exceed {MAX_READ} bytes")));
         }
         values.push(value.map(|value| value.value().to_vec()));
     }

@@ -1,6 +1,6 @@
 use super::super::{Answer, Question, Stores};
 
-/// One entry with a key and a value of a byte each.
+/// Size of an entry with a key and a value of one byte each.
 const ONE: u64 = 34;
 
 fn set(key: &str, value: &str) -> Question {
@@ -39,7 +39,7 @@ async fn quota_counts_each_byte() {
     assert!(matches!(store.ask(Question::Delete(vec!["a".into()])).await, Answer::Done));
     assert!(matches!(store.ask(Question::Increment("c".into(), 9)).await, Answer::Number(9)));
     assert_eq!(fails(&store, Question::Increment("c".into(), 1)).await, full, "10 is longer");
-    // With a lower quota it may become smaller, and not larger.
+    // With a lower quota it may shrink, but not grow.
     let store = stores.of("m", 1);
     assert!(matches!(store.ask(set("b", "")).await, Answer::Done));
     assert!(fails(&store, set("b", "x")).await.contains("of 1 bytes"));
@@ -69,7 +69,7 @@ async fn keys_come_in_pages_and_each_once() {
 async fn non_number_is_not_incremented() {
     let store = Stores::in_memory().of("m", 1 << 20);
     store.ask(set("a", "x")).await;
-    assert!(fails(&store, Question::Increment("a".into(), 1)).await.contains("no number"));
+    assert!(fails(&store, Question::Increment("a".into(), 1)).await.contains("not a number"));
     store.ask(set("a", &u64::MAX.to_string())).await;
     assert!(fails(&store, Question::Increment("a".into(), 1)).await.contains("too large"));
 }
@@ -82,7 +82,7 @@ async fn damaged_store_on_disk_is_refused() {
         let store = Stores::in_folder(path.clone()).of("m", 1 << 20);
         store.ask(set("a", "1")).await;
     }
-    // The thread that has it open ends with the store.
+    // The thread that has opened it ends with the store.
     let store = loop {
         let store = Stores::in_folder(path.clone()).of("m", 1 << 20);
         if matches!(store.ask(Question::Keys { from: 0 }).await, Answer::Keys { .. }) {
@@ -92,6 +92,6 @@ async fn damaged_store_on_disk_is_refused() {
     assert_eq!(value(&store, "a").await.as_deref(), Some("1"));
     std::fs::write(path.join("bad.redb"), "rubbish").unwrap();
     let store = Stores::in_folder(path).of("bad", 1 << 20);
-    assert!(fails(&store, Question::Keys { from: 0 }).await.contains("can't be opened"));
-    assert!(fails(&store, set("a", "1")).await.contains("can't be opened"));
+    assert!(fails(&store, Question::Keys { from: 0 }).await.contains("cannot be opened"));
+    assert!(fails(&store, set("a", "1")).await.contains("cannot be opened"));
 }

@@ -1,8 +1,8 @@
-//! Questions to a store's thread, and its answers.
+//! Requests to the thread of a store, and its responses.
 
 use tokio::sync::oneshot;
 
-/// A question to a store's thread. The lengths of keys and values were checked.
+/// Request to the thread of a store. The lengths of keys and values are already checked.
 pub(crate) enum Question {
     Get(Vec<String>),
     Set(Vec<(String, Vec<u8>)>),
@@ -11,7 +11,7 @@ pub(crate) enum Question {
     Keys { from: u64 },
 }
 
-/// Its answer.
+/// Response of the thread.
 pub(crate) enum Answer {
     Values(Vec<Option<Vec<u8>>>),
     Done,
@@ -20,10 +20,10 @@ pub(crate) enum Answer {
     Failed(String),
 }
 
-/// A question on its way to a store's thread.
+/// Queued request to the thread of a store.
 pub(super) struct Asked {
     pub question: Question,
-    /// The quota, in bytes.
+    /// Quota in bytes.
     pub quota: u64,
     pub answer: oneshot::Sender<Answer>,
 }

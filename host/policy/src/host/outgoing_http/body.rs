@@ -1,4 +1,4 @@
-//! Contents that end with an error when they are too long or take too long.
+//! Bodies that fail if they are too long or take too long.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use wasmtime_wasi_http::Error;
 
-/// The content of a request, up to a bound.
+/// Body of a request, with a size limit.
 pub(super) struct Request<B> {
     pub body: B,
     pub left: u64,
@@ -41,12 +41,12 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Request<B> {
     }
 }
 
-/// The content of an answer, up to a bound and up to a time.
+/// Body of a response, with a size limit and a deadline.
 pub(super) struct Answer {
     body: hyper::body::Incoming,
     left: u64,
     ends: Pin<Box<Sleep>>,
-    /// The longest pause that the module has asked for.
+    /// Maximum pause that the module requested.
     pause: Option<(Duration, Pin<Box<Sleep>>)>,
     over: bool,
 }
@@ -91,7 +91,7 @@ impl Body for Answer {
                 Poll::Pending
             }
             Poll::Ready(None) => Poll::Ready(None),
-            // What drives the connection ends at that time as well, and may be a moment earlier.
+            // The task of the connection ends at the same deadline, and may be slightly earlier.
             Poll::Ready(Some(Err(_))) if self.ends.deadline() <= Instant::now() => {
                 self.ends_with(Error::HttpResponseTimeout)
             }

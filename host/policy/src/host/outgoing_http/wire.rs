@@ -1,4 +1,4 @@
-//! Sends a request and reads the response, within bounds.
+//! Sends a request and reads the response, with limits.
 
 use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -26,23 +26,23 @@ use crate::data::files::{self, Source};
 use crate::module::grants::OutgoingHttp;
 use crate::module::http_target::Target;
 
-/// Largest head of an answer, in bytes, and most header fields in it.
+/// Maximum size of the header of a response, in bytes, and maximum number of its fields.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 100;
-/// Largest file of authorities, in bytes.
+/// Maximum size of a file of trust anchors, in bytes.
 const MAX_AUTHORITIES: u64 = 4 << 20;
 
 /// A response, and the future that drives its connection.
 pub(super) type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// The means of sending a request.
+/// Resources for sending a request.
 pub(super) struct Connector<'a> {
     pub tls: Option<Arc<ClientConfig>>,
     pub lookups: Arc<Semaphore>,
     pub settings: &'a OutgoingHttp,
 }
 
-/// Sends a request. What it holds is held until its connection is gone.
+/// Sends a request. Its resources are held until the connection ends.
 pub(super) async fn send(
     request: Request<WasiBody>,
     target: &Target,
@@ -76,7 +76,7 @@ pub(super) async fn send(
     let first =
         ends.min(Instant::now() + options.first_byte_timeout.unwrap_or(means.settings.time));
     let answered = timeout_at(first, answered).await.map_err(|_| Error::HttpResponseTimeout)?;
-    // What drives the connection ends when its time is over, and may be a moment earlier.
+    // The task of the connection ends at the same deadline, and may be slightly earlier.
     let is_over = || ends <= Instant::now();
     let response =
         answered.map_err(|e| if is_over() { Error::HttpResponseTimeout } else { of_hyper(&e) })?;
@@ -96,7 +96,7 @@ pub(super) async fn send(
 
 type Sender = http1::SendRequest<body::Request<WasiBody>>;
 
-/// A connection on which a request can be sent, and what drives it until its time is over.
+/// Establishes a connection, and starts the task that drives it until the deadline.
 async fn shake_hands(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ends: Instant,
@@ -107,7 +107,7 @@ async fn shake_hands(
     let (sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(|e| of_hyper(&e))?;
     let driven = spawn(async move {
-        // Whoever reads the answer is told what goes wrong.
+        // An error is reported to the reader of the response.
         let _ = timeout_at(ends, connection).await;
         drop(holds);
     });
@@ -129,8 +129,8 @@ async fn connect(target: &Target, lookups: &Arc<Semaphore>) -> Result<TcpStream,
     Err(failed)
 }
 
-/// The addresses of a name. The system's look-up takes a thread for as long as it likes, so there are
-/// only so many of them, even where nobody waits for one any more.
+/// Returns the addresses of a name. The lookup of the system occupies a thread without a timeout,
+/// so the number of lookups is limited, even if no caller waits.
 async fn look_up(target: &Target, lookups: &Arc<Semaphore>) -> Result<Vec<SocketAddr>, Error> {
     let place = lookups.clone().acquire_owned().await.map_err(|_| Error::DnsTimeout)?;
     let (name, port) = (target.name().to_string(), target.port());
@@ -143,7 +143,7 @@ async fn look_up(target: &Target, lookups: &Arc<Semaphore>) -> Result<Vec<Socket
     found.await.map_err(|_| unknown())?.map_err(|_| unknown())
 }
 
-/// As it goes over the wire: the host is in its header field.
+/// Converts a request to origin form: the host moves to a header field.
 fn in_origin_form(
     mut request: Request<WasiBody>,
     most: u64,
@@ -173,22 +173,22 @@ fn of_tls(error: std::io::Error) -> Error {
     }
 }
 
-/// Reads a file of authorities.
+/// Reads a file of trust anchors.
 pub(super) fn read_authorities(file: &Path) -> Result<Source, Fault> {
     files::read(file, MAX_AUTHORITIES)
 }
 
-/// How hosts prove that they are who they are: by the authorities of a file, or by the system's.
+/// Returns the TLS configuration, with the trust anchors of a file or of the system.
 pub(super) fn tls(authorities: Option<(&Path, &Source)>) -> Result<Arc<ClientConfig>, Fault> {
     let mut roots = RootCertStore::empty();
-    let file = authorities.map_or(Path::new("the system's authorities"), |(file, _)| file);
+    let file = authorities.map_or(Path::new("the trust anchors of the system"), |(file, _)| file);
     let fault = |what: String| Fault::of(file, what);
     match authorities {
         Some((_, source)) => {
             for certificate in CertificateDer::pem_slice_iter(&source.bytes) {
                 let certificate = certificate.map_err(|e| fault(format!("is not PEM: {e}")))?;
                 let added = roots.add(certificate);
-                added.map_err(|e| fault(format!("has a certificate that is none: {e}")))?;
+                added.map_err(|e| fault(format!("has an invalid certificate: {e}")))?;
             }
         }
         None => {
@@ -196,11 +196,11 @@ pub(super) fn tls(authorities: Option<(&Path, &Source)>) -> Result<Arc<ClientCon
         }
     }
     if roots.is_empty() {
-        return Err(fault("has no certificates in PEM".into()));
+        return Err(fault("has no certificate in PEM".into()));
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| fault(format!("TLS can't be set up: {e}")))?;
+        .map_err(|e| fault(format!("cannot configure TLS: {e}")))?;
     Ok(Arc::new(tls.with_root_certificates(roots).with_no_client_auth()))
 }

@@ -1,4 +1,4 @@
-//! The CSE or MAF that carries requests out: the embedded CSE, another CSE over HTTP, or a MAF.
+//! Backends of the pipeline: the embedded CSE, another CSE over HTTP, or a MAF.
 
 pub mod embedded;
 pub mod maf;
@@ -21,7 +21,7 @@ use self::maf::MafBackend;
 pub use self::outcome::{Asker, Outcome};
 use self::remote::RemoteBackend;
 
-/// What carries requests out.
+/// The backend of a gateway.
 pub enum Backend {
     /// The embedded CSE.
     Embedded(EmbeddedBackend),
@@ -32,7 +32,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The embedded CSE, where it is that.
+    /// Returns the embedded CSE, if it is the backend.
     pub fn embedded(&self) -> Option<&EmbeddedBackend> {
         match self {
             Self::Embedded(embedded) => Some(embedded),
@@ -40,12 +40,12 @@ impl Backend {
         }
     }
 
-    /// The store of the embedded CSE, where there is one.
+    /// Returns the store of the embedded CSE, if it is the backend.
     pub fn cse(&self) -> Option<&Arc<EmbeddedCse>> {
         self.embedded().map(EmbeddedBackend::cse)
     }
 
-    /// Whether its store cannot be read or written.
+    /// Returns whether its store cannot be read or written.
     pub fn store_fails(&self) -> bool {
         match self {
             Self::Embedded(embedded) => embedded.cse().store_fails(),
@@ -54,8 +54,8 @@ impl Backend {
         }
     }
 
-    /// Carries a request to a CSE out. Always returns a response. The work stops when this future is
-    /// dropped, and when the authority of the asker ends.
+    /// Handles a request to a CSE. Always returns a response. The work stops when this future is
+    /// dropped, and when the authority of the credential ends.
     pub async fn handle(
         &self,
         request: RequestPrimitive,
@@ -67,7 +67,7 @@ impl Backend {
             Self::Remote(remote) => remote.try_handle(request, timeout).await,
             Self::Maf(_) => {
                 let (id, release) = (&request.request_id, request.release.as_deref());
-                let why = "this is no CSE";
+                let why = "this is not a CSE";
                 let response =
                     ResponsePrimitive::refusal(id, release, Rsc::TargetNotReachable, why);
                 Outcome { response, is_answered: false }
@@ -75,7 +75,7 @@ impl Backend {
         }
     }
 
-    /// Removes what has expired, again and again.
+    /// Removes expired resources periodically.
     pub async fn sweep(&self) {
         match self {
             Self::Embedded(embedded) => embedded.sweep().await,
@@ -85,8 +85,8 @@ impl Backend {
     }
 }
 
-/// A request of the gateway's own in the name of an AE, to a CSE-relative address; none where that is
-/// not one.
+/// Creates a request of the gateway itself on behalf of an AE. Returns `None` if `resource` is not
+/// a CSE-relative address.
 pub fn as_ae(operation: Operation, resource: &str, stem: &AeIdStem) -> Option<RequestPrimitive> {
     let to = Target::from_address(resource.trim_start_matches('/')).ok()?;
     let id = format!("{:016x}", rand::rng().random::<u64>());

@@ -1,4 +1,4 @@
-//! The configuration of a gateway, `saegis.toml`, or of a MAF, `maf.toml`.
+//! Configuration of a gateway, `saegis.toml`, or of a MAF, `maf.toml`.
 
 mod check;
 mod listen_address;

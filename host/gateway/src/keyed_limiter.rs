@@ -1,23 +1,22 @@
-//! Limits by key: each may have so many at a time, so that one who takes all it can
-//! get leaves the others theirs.
+//! Limit of concurrent permits per key, so that one key cannot exhaust the resources of others.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many each has.
+/// Number of permits of each key.
 pub struct KeyedLimiter<K> {
     taken: Arc<Mutex<HashMap<K, usize>>>,
     most: usize,
 }
 
 impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
-    /// Nobody has any yet; each may have `most`.
+    /// Creates a limiter of `most` permits per key.
     pub fn new(most: usize) -> Self {
         Self { taken: Arc::default(), most }
     }
 
-    /// One more for somebody, if that is not too many.
+    /// Returns a permit, unless the key has the maximum.
     pub fn take(&self, of: &K) -> Option<KeyedPermit<K>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.entry(of.clone()).or_default();
@@ -29,7 +28,7 @@ impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
     }
 }
 
-/// One that is taken, until it is dropped.
+/// A permit, until it is dropped.
 pub struct KeyedPermit<K: Hash + Eq> {
     taken: Arc<Mutex<HashMap<K, usize>>>,
     of: K,
@@ -60,6 +59,6 @@ mod tests {
         assert!(shares.take(&"b").is_some());
         drop(first);
         assert!(shares.take(&"a").is_some());
-        assert_eq!(shares.taken.lock().unwrap().len(), 1, "who has none is forgotten");
+        assert_eq!(shares.taken.lock().unwrap().len(), 1, "the entry without permits is removed");
     }
 }

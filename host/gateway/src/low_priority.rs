@@ -1,4 +1,4 @@
-//! Threads with a low priority, for work that gives way to other requests.
+//! Low-priority threads for work that gives way to other requests.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
@@ -12,7 +12,7 @@ pub enum Niceness {
     Lowest = 19,
 }
 
-/// A runtime whose threads have a low priority.
+/// Runtime with low-priority threads.
 #[derive(Debug)]
 pub struct LowPriority(Option<Runtime>);
 
@@ -35,16 +35,16 @@ impl LowPriority {
             // Of the thread alone, as Linux has it. Where the system refuses, it is as fast as the others.
             let _ = rustix::process::nice(niceness as i32);
         };
-        // Where it cannot be had, its work is done as all other.
+        // Without the runtime, its work runs in that of the caller.
         Self(builder.enable_time().on_thread_start(lower).build().ok())
     }
 
-    /// The handle of the runtime or, where there is none, of the caller's.
+    /// Returns the handle of the runtime, or that of the caller's runtime.
     pub fn handle(&self) -> Handle {
         self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
     }
 
-    /// Does `work` on a thread that may wait.
+    /// Runs `work` on a thread that may block.
     pub fn spawn_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -56,7 +56,7 @@ impl LowPriority {
 impl Drop for LowPriority {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // It may be dropped where nothing may wait.
+            // It may be dropped in a context that must not block.
             runtime.shutdown_background();
         }
     }

@@ -1,4 +1,4 @@
-//! Notifications: to AEs, to other CSEs and to addresses that are allowed.
+//! Notifications to AEs, to peer CSEs and to allowed addresses.
 
 pub mod ae_channels;
 pub mod ae_connections;

@@ -1,6 +1,6 @@
-//! Other CSEs: the one that this registers with, and those that register here and are reached from
-//! here. Requests for what is at them, or behind them, go to them over associations of our own, in
-//! which this CSE is the client (TS-0003 clause 8.2).
+//! Peer CSEs: the registrar CSE of this CSE, and CSEs that are registered here and reachable from
+//! here. Requests for resources at them, or behind them, are sent over associations in which this
+//! CSE is the client (TS-0003 clause 8.2).
 
 pub mod registration;
 mod registration_state;
@@ -25,34 +25,34 @@ pub use registration_state::{Registration, RegistrationState};
 pub use saegis_client::NoAnswer;
 use saegis_client::{Endpoint, PeerClient};
 
-/// Requests of one credential that are under way to one CSE at a time.
+/// Maximum number of concurrent requests of one credential to one CSE.
 const MAX_PER_CREDENTIAL: usize = 8;
 
-/// What a CSE is told at a time that nobody waits for.
+/// Maximum number of concurrent background requests to one CSE.
 const MAX_BACKGROUND: usize = 32;
 
-/// The other CSEs.
+/// All peer CSEs.
 pub struct PeerCses {
     all: Vec<Arc<PeerCse>>,
-    /// What is under way: a request that comes by again goes in circles.
+    /// Active requests, to detect loops.
     under_way: KeyedLimiter<(Option<String>, String)>,
 }
 
-/// Another CSE.
+/// A peer CSE.
 pub struct PeerCse {
-    /// What is configured of it.
+    /// Its configuration.
     pub peer: Peer,
-    /// How this CSE's registration with it stands.
+    /// State of the registration of this CSE with it.
     pub registration: Registration,
     own: CseId,
     dial: PeerClient,
     shares: KeyedLimiter<CredentialId>,
-    /// Places for what nobody waits for.
+    /// Permits for background requests.
     pub background: Arc<Semaphore>,
 }
 
 impl PeerCses {
-    /// Those that are configured.
+    /// Creates the configured peers.
     pub fn new(config: &Config, policy: &Arc<Policy>) -> Self {
         let remote = |peer: &Peer| {
             Arc::new(PeerCse {
@@ -78,18 +78,18 @@ impl PeerCses {
         Self { all: config.peer.iter().map(remote).collect(), under_way: KeyedLimiter::new(1) }
     }
 
-    /// All of them.
+    /// Returns all peers.
     pub fn all(&self) -> &[Arc<PeerCse>] {
         &self.all
     }
 
-    /// The one that this CSE registers with.
+    /// Returns the registrar CSE of this CSE.
     pub fn registrar(&self) -> Option<&Arc<PeerCse>> {
         self.all.iter().find(|remote| remote.peer.register)
     }
 
-    /// Notes that a request is under way, until what is given is dropped. None, where the same is so
-    /// already.
+    /// Marks a request as active until the permit is dropped. Returns `None` if the same request is
+    /// already active.
     pub fn enter(
         &self,
         request: &RequestPrimitive,
@@ -97,8 +97,8 @@ impl PeerCses {
         self.under_way.take(&(request.from.clone(), request.request_id.clone()))
     }
 
-    /// The way to what is at the CSE of that CSE-ID: that CSE itself, or the registrar, which knows
-    /// the others. Where a request came from is no way to go.
+    /// Returns the route to a CSE: that CSE itself, or the registrar CSE, which has routes to the
+    /// others. A request is not routed back to the CSE that it came from.
     pub fn route_to(&self, cse: &CseId, from: Option<&CseId>) -> Option<&Arc<PeerCse>> {
         let itself = self.all.iter().find(|remote| remote.peer.cse_id == *cse);
         itself.or(self.registrar()).filter(|remote| Some(&remote.peer.cse_id) != from)
@@ -106,10 +106,10 @@ impl PeerCses {
 }
 
 impl PeerCse {
-    /// A request of this CSE's own to the other.
+    /// Creates a request of this CSE itself to the peer.
     ///
     /// # Errors
-    /// When the content is no representation.
+    /// Fails if the content is not a representation.
     pub fn own_request(
         &self,
         operation: Operation,
@@ -127,12 +127,12 @@ impl PeerCse {
         }
     }
 
-    /// A place for a request of a credential, if it has not too many of them.
+    /// Returns a permit for a request of a credential, unless the credential has too many requests.
     pub fn acquire_permit(&self, credential: &CredentialId) -> Option<KeyedPermit<CredentialId>> {
         self.shares.take(credential)
     }
 
-    /// Asks it. Whatever is wrong is told the originator in no more words than that.
+    /// Sends a request. The originator receives no details of a failure.
     pub async fn handle(&self, request: RequestPrimitive, timeout: Duration) -> ResponsePrimitive {
         let refuse = {
             let (id, release) = (request.request_id.clone(), request.release.clone());
@@ -144,18 +144,18 @@ impl PeerCse {
                 tracing::warn!(event = "peer.failed", cse = %self.peer.cse_id, "{error}");
                 match error {
                     NoAnswer::Failed(_) => {
-                        refuse(Rsc::TargetNotReachable, "the CSE can't be reached")
+                        refuse(Rsc::TargetNotReachable, "the CSE cannot be reached")
                     }
-                    NoAnswer::Late => refuse(Rsc::RequestTimeout, "the CSE did not answer in time"),
+                    NoAnswer::Late => refuse(Rsc::RequestTimeout, "the CSE timed out"),
                 }
             }
         }
     }
 
-    /// Asks it.
+    /// Sends a request.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// Fails if there is no valid response.
     pub async fn ask(
         &self,
         request: &RequestPrimitive,
@@ -166,23 +166,23 @@ impl PeerCse {
             Scope::CseRelative => &self.peer.cse_id,
         };
         let response = self.dial.ask(request, at, timeout).await?;
-        // The other way round it is the same: nobody answers in another's name.
+        // The rule for requests holds for responses too: the From must belong to the peer.
         match response.from.as_deref().filter(|from| !self.may_answer_as(from)) {
             None => Ok(response),
             Some(other) => {
-                let why = format!("the answer is in the name of {other:?}");
+                let why = format!("the From of the response is {other:?}");
                 Err(NoAnswer::Failed(why))
             }
         }
     }
 
-    /// Whether an answer's From may come from that CSE: its registrees answer in their own names, and a
-    /// registrar passes on the answers of many, but not ours.
+    /// Returns whether the From of a response may come from the peer. Registrees use their own
+    /// identifiers. A registrar forwards the responses of many others, but not those of this CSE.
     fn may_answer_as(&self, from: &str) -> bool {
         let cse = match OriginatorId::parse(from) {
             Ok(OriginatorId::SpRelative(cse) | OriginatorId::SpRelativeAe { cse, .. }) => cse,
             Ok(OriginatorId::Absolute { first, .. }) => first,
-            // An AE-ID-Stem, or nobody.
+            // An AE-ID-Stem, or an invalid identifier.
             _ => return false,
         };
         cse == self.peer.cse_id.bare() || (self.peer.register && cse != self.own.bare())

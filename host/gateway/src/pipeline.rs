@@ -40,9 +40,9 @@ use crate::state::Gateway;
 use crate::telemetry::audit;
 
 /// The reason of a refusal when there is no memory for the response.
-const NO_MEMORY: &str = "too many large answers have not been read yet: read them, or ask for less";
+const NO_MEMORY: &str = "too many large responses are unread: read them, or request less";
 
-/// Why a step refuses a request: the code to answer with, and the reason.
+/// Refusal of a step: Response Status Code and reason.
 type Refusal = (Rsc, String);
 
 /// Handles the requests of all associations.
@@ -51,21 +51,21 @@ pub struct Pipeline {
     gateway: Arc<Gateway>,
 }
 
-/// A response with the memory that it takes until its binding has sent it.
+/// A response, with the memory that it reserves until its binding has sent it.
 pub struct HeldResponse {
     /// The response.
     pub response: ResponsePrimitive,
-    /// The memory of a large one.
+    /// The reservation, if the response is large.
     pub memory: Option<Room>,
 }
 
 impl Pipeline {
-    /// The pipeline of a gateway.
+    /// Creates the pipeline of a gateway.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self { gateway }
     }
 
-    /// The limits that a binding applies while it reads a request.
+    /// Returns the limits that a binding applies while it reads a request.
     pub fn limits(&self) -> &Limits {
         &self.gateway.config.limits
     }
@@ -103,7 +103,7 @@ impl Pipeline {
     }
 }
 
-/// The steps of one request. Cheap to clone: a step that must finish runs as a task of its own.
+/// Steps of one request. Cheap to clone: a step that must complete runs as a separate task.
 #[derive(Clone)]
 struct Handler {
     gateway: Arc<Gateway>,
@@ -124,8 +124,8 @@ impl Handler {
         if !self.changes_ae_identity(&request).await {
             return self.check_and_route(request).await;
         }
-        // Such a request is finished even if its connection breaks: an AE that is registered and not
-        // bound would be out of reach for its own credential.
+        // Such a request completes even if its connection breaks. Otherwise a registered AE without
+        // a binding could not be reached with its own credential.
         let (id, this) = (request.request_id.clone(), self.clone());
         let work = async move { this.check_and_route(request).await };
         let done = tokio::spawn(work.in_current_span()).await;
@@ -135,21 +135,22 @@ impl Handler {
         })
     }
 
-    /// Whether a request may change which AE the credential is: a registration here, or its deletion.
+    /// Returns whether a request may change the AE of the credential: a registration here, or its
+    /// deletion.
     async fn changes_ae_identity(&self, request: &RequestPrimitive) -> bool {
         if !self.is_local(request) {
             return false;
         }
         match (request.operation, &self.gateway.backend) {
             (Operation::Create, _) => request.creates(ResourceType::Ae),
-            // Any other deletion here goes on for as long as its originator waits.
+            // Any other deletion stops when its originator disconnects.
             (Operation::Delete, Backend::Embedded(_)) => self.is_its_own_ae(&request.to).await,
             (Operation::Delete, _) => true,
             _ => false,
         }
     }
 
-    /// Whether the target of a request is at this CSE.
+    /// Returns whether the target of a request is at this CSE.
     fn is_local(&self, request: &RequestPrimitive) -> bool {
         let cse = &self.gateway.config.cse;
         request.to.is_at(&cse.cse_id, cse.service_provider.as_deref())
@@ -160,12 +161,12 @@ impl Handler {
         mut request: RequestPrimitive,
     ) -> (ResponsePrimitive, Option<Reserved>) {
         let is_local = self.is_local(&request);
-        // A MAF has addresses of its own.
+        // Addresses at a MAF have a different form.
         if is_local && !self.gateway.config.role.is_maf() {
-            // One form for policy and CSE alike, however the originator wrote it.
+            // Policy and CSE see the same form, independent of the one that the originator used.
             request.to.scope = Scope::CseRelative;
         }
-        // Taken once: the request sees one generation from start to end.
+        // Loaded once: a request uses one generation from start to end.
         let generation = self.gateway.policy.current();
         if let Err(refusal) = self.check(&generation, &request).await {
             return (self.refuse(&request, refusal), None);
@@ -188,7 +189,7 @@ impl Handler {
         (response, memory)
     }
 
-    /// All checks before the request is routed.
+    /// Performs all checks before the request is routed.
     async fn check(
         &self,
         generation: &Generation,
@@ -202,7 +203,7 @@ impl Handler {
         self.check_originator(generation, request).await?;
         self.check_forwarded_originator(generation, request).await?;
         if request.content.as_ref().is_some_and(Content::is_security_information) {
-            let why = "primitives that are protected end to end (ESPrim) are not taken";
+            let why = "end-to-end protected primitives (ESPrim) are not supported";
             return Err((Rsc::EsprimImpersonationError, why.into()));
         }
         if creates_ae {
@@ -211,36 +212,37 @@ impl Handler {
         self.check_announcement(generation, request).await
     }
 
-    /// Checks that the association holds in a generation, and that its AE is still registered.
+    /// Checks that the association is valid in a generation, and that its AE is still registered.
     async fn revalidate(&self, generation: &Generation, creates_ae: bool) -> Result<(), Refusal> {
         let refused = |rsc, why: &str| Err((rsc, why.to_string()));
         let active = &self.session.active;
         match active.revalidate(generation).await {
             Revalidation::Valid => {}
             Revalidation::Revoked => {
-                let why = "the credential of this security association no longer holds";
+                let why = "the credential of this security association is no longer valid";
                 return refused(Rsc::OriginatorNotAuthenticated, why);
             }
             Revalidation::Deferred => {
                 return refused(Rsc::InternalServerError, "the request could not be checked");
             }
         }
-        // It may register as the same AE again, and nothing else.
+        // It may only register as the same AE again.
         if !creates_ae && active.has_lost_its_ae_id(&self.gateway.ae_ids) {
-            let why = "the AE of this security association is registered no more";
+            let why = "the AE of this security association is no longer registered";
             active.revoke(generation, why).await;
             return refused(Rsc::OriginatorNotAuthenticated, why);
         }
         Ok(())
     }
 
-    /// Asks policy whether the request may use its originator.
+    /// Checks with policy that the request may use its originator.
     async fn check_originator(
         &self,
         generation: &Generation,
         request: &RequestPrimitive,
     ) -> Result<(), Refusal> {
-        // An allowance for an originator covers requests that name no other, and register nothing.
+        // An allowance for an originator covers requests that name no other originator and register
+        // nothing.
         let names_nobody = |c: &Content| c.named_originators().is_empty();
         let registers = [ResourceType::Ae, ResourceType::RemoteCse, ResourceType::AeAnnc]
             .into_iter()
@@ -269,7 +271,7 @@ impl Handler {
         allowed(verdict)
     }
 
-    /// The credential and the authority of the request, for the backend.
+    /// Returns the credential and the authority of the request, for the backend.
     fn asker(&self) -> Asker<'_> {
         let active = &self.session.active;
         Asker { credential: &active.association.credential_id, authority: active.authority() }
@@ -279,13 +281,13 @@ impl Handler {
         let from = request.from.as_deref();
         let association = &self.session.active.association;
         audit::request_refused(association, &request.request_id, from, rsc, &why);
-        // Causes inside the gateway are for its operator, not for the originator.
+        // The originator does not receive internal causes. They are logged for the operator.
         let is_internal = rsc == Rsc::InternalServerError;
         let why = if is_internal { "the request could not be carried out" } else { &why };
         ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, why)
     }
 
-    /// Holds the memory of a response, or refuses where the credential has not enough of it. `evicted` is
+    /// Holds the memory of a response, or refuses it if the credential has not enough. `evicted` is
     /// canceled when another response needs the memory more.
     fn hold(
         &self,

@@ -1,4 +1,4 @@
-//! A gateway, or a MAF, from its start to its end.
+//! A gateway or a MAF, from its start to its end.
 
 pub mod connection;
 mod connection_task;
@@ -29,10 +29,10 @@ use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::Written;
 use crate::telemetry::{audit, warnings};
 
-/// Runs a gateway until it is told to stop.
+/// Runs a gateway until a signal stops it.
 ///
 /// # Errors
-/// When it can't start.
+/// Fails if it cannot start.
 pub async fn run(
     file: &Path,
     config: Config,
@@ -42,24 +42,24 @@ pub async fn run(
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     accept::raise_descriptor_limit(config.limits.connections, config.limits.handshakes);
     let (address, monitor) = (config.listen.address.clone(), config.metrics.address.clone());
-    // Before the store is opened: where the address is in use, nothing else need be tried.
+    // Before the store is opened: if the address is in use, the start fails early.
     let listener = socket_activation::listener(&address)
         .await
-        .map_err(|e| own(format!("listen.address: {address} can't be listened on: {e}")))?;
+        .map_err(|e| own(format!("cannot bind listen.address {address}: {e}")))?;
     let local = listener.local_addr().map_err(|e| own(format!("listen.address: {e}")))?;
     let gateway = Arc::new(Gateway::open(file, config, written, recording).await?);
-    let signals = Signals::new().map_err(|e| own(format!("signals can't be caught: {e}")))?;
+    let signals = Signals::new().map_err(|e| own(format!("cannot handle signals: {e}")))?;
 
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
     let admin = Admin::listen(gateway.clone(), reloaded.clone())
         .map_err(|e| own(format!("admin.socket: {e}")))?;
     let monitor = match monitor {
         None => None,
-        Some(address) => {
-            Some(metrics_endpoint::listen(&address, gateway.clone()).await.map_err(|e| {
-                own(format!("metrics.address: {address} can't be listened on: {e}"))
-            })?)
-        }
+        Some(address) => Some(
+            metrics_endpoint::listen(&address, gateway.clone())
+                .await
+                .map_err(|e| own(format!("cannot bind metrics.address {address}: {e}")))?,
+        ),
     };
     let _relay = listen_for_notifications(file, &gateway).await?;
     let lines_of_decisions = recording.map(|recording| recording.lost.clone());
@@ -75,7 +75,7 @@ pub async fn run(
 
     status::warn_of_credentials(file, &gateway.config);
     for line in status::serving(&gateway, local, monitor.as_ref().map(|m| m.address)) {
-        // Whoever started us may have closed the pipe; that is no reason not to serve.
+        // The parent process may have closed the pipe, which must not stop the gateway.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
     tasks::log_warnings(&gateway, warnings::of).await;
@@ -86,7 +86,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Listens for notifications of the CSE behind, where it is configured to send them.
+/// Listens for notifications of the upstream CSE, if configured.
 async fn listen_for_notifications(
     file: &Path,
     gateway: &Arc<Gateway>,
@@ -99,8 +99,8 @@ async fn listen_for_notifications(
         tracing::warn!(
             event = "notification.listener-unrestricted",
             "a process of any user of this machine may send notifications to {address}, if it \
-             knows an address of an AE there; set upstream.notification-uid to the user ID \
-             of the CSE behind"
+             knows a relayed address of an AE; set upstream.notification-uid to the user ID \
+             of the upstream CSE"
         );
     }
     let relay = Relay {
@@ -111,17 +111,18 @@ async fn listen_for_notifications(
         content_timeout: Duration::from_secs(config.limits.content_seconds),
         response_timeout: Duration::from_secs(config.notifications.timeout_seconds),
     };
-    let listening = relay.listen(address, upstream.notification_uid).await.map_err(|e| {
-        own(format!("upstream.notification-listen: {address} can't be listened on: {e}"))
-    })?;
+    let listening = relay
+        .listen(address, upstream.notification_uid)
+        .await
+        .map_err(|e| own(format!("cannot bind upstream.notification-listen {address}: {e}")))?;
     let relay_address = RelayAddress::new(listening.address, &upstream.notification_key_file)
         .map_err(|e| own(format!("upstream.notification-key-file: {e}")))?;
-    // Set once, for it listens once.
+    // Set once, because the relay is started once.
     let _ = gateway.relay_address.set(relay_address);
     Ok(Some(listening))
 }
 
-/// Starts the tasks that run for as long as the gateway does.
+/// Starts the tasks that run as long as the gateway.
 fn spawn_tasks(tasks: &mut JoinSet<()>, gateway: &Arc<Gateway>) {
     let own = gateway.clone();
     tasks.spawn(async move { own.backend.sweep().await });

@@ -1,4 +1,4 @@
-//! Security associations: which there are, whether they still hold, the AE-IDs that they learned, and
+//! Security associations: the list of active ones, their revalidation, their assigned AE-IDs, and
 //! the state that their requests share.
 
 pub mod ae_id_store;
@@ -19,31 +19,31 @@ use tokio_util::task::TaskTracker;
 use self::registry::ActiveAssociation;
 use self::response_memory::Share;
 
-/// Maximum number of originators whose allowance one association remembers.
+/// Maximum number of originators whose allowance one association stores.
 const MAX_ALLOWANCES: usize = 16;
 
-/// An established association, as its requests see it.
+/// An established association, from the view of its requests.
 pub struct Session {
     /// The association.
     pub active: Arc<ActiveAssociation>,
-    /// The originators that policy has allowed.
+    /// Originators that policy has allowed.
     pub allowances: Mutex<AllowanceCache>,
-    /// The key that was exported from the TLS session, at a MAF.
+    /// Key that was exported from the TLS session, at a MAF.
     pub exported: Option<Exported>,
     /// Whether that key has been registered.
     pub key_is_registered: AtomicBool,
-    /// The memory that the credential may use for large responses.
+    /// Memory that the credential may use for large responses.
     pub response_memory: Share,
-    /// Canceled when a response that was not read had to make room for others.
+    /// Canceled when an unread response had to make room for others.
     pub evicted: CancellationToken,
-    /// Requests that were acknowledged and are being carried out.
+    /// Acknowledged requests that are still running.
     pub acknowledged: TaskTracker,
-    /// Counts the association. Requests that outlive their connection hold it too.
+    /// Counts the association. Requests that outlive their connection share it.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Session {
-    /// The session of an association, which counts with `permit`.
+    /// Creates the session of an association, which counts with `permit`.
     pub fn new(
         active: Arc<ActiveAssociation>,
         exported: Option<Exported>,
@@ -78,19 +78,20 @@ impl Session {
         }
     }
 
-    /// Whether requests that were acknowledged are being carried out.
+    /// Returns whether acknowledged requests are still running.
     pub fn has_acknowledged(&self) -> bool {
         !self.acknowledged.is_empty()
     }
 
-    /// Waits until all acknowledged requests are carried out. The connection takes no more requests.
+    /// Waits until all acknowledged requests have ended. The connection accepts no further
+    /// requests.
     pub async fn acknowledged_are_done(&self) {
         self.acknowledged.close();
         self.acknowledged.wait().await;
     }
 }
 
-/// The originators that policy allowed, for as long as the generation lasts.
+/// Originators that policy allowed, valid for one generation.
 #[derive(Default)]
 pub struct AllowanceCache {
     generation: u64,
@@ -98,12 +99,12 @@ pub struct AllowanceCache {
 }
 
 impl AllowanceCache {
-    /// Whether an originator is allowed in a generation.
+    /// Returns whether an originator is allowed in a generation.
     pub fn allows(&self, generation: u64, originator: &str) -> bool {
         self.generation == generation && self.originators.iter().any(|o| o == originator)
     }
 
-    /// Remembers that an originator is allowed in a generation.
+    /// Stores that an originator is allowed in a generation.
     pub fn insert(&mut self, generation: u64, originator: &str) {
         if self.generation != generation {
             *self = Self { generation, originators: Vec::new() };

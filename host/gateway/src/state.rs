@@ -1,4 +1,4 @@
-//! The gateway as a whole: what every connection shares, and how it is set up.
+//! State that all connections share, and its initialization.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +31,7 @@ use crate::telemetry::logging::Written;
 use crate::telemetry::metrics::Metrics;
 use crate::usage::Usage;
 
-/// What every connection shares.
+/// State that all connections share.
 pub struct Gateway {
     /// The configuration.
     pub config: Config,
@@ -39,25 +39,25 @@ pub struct Gateway {
     pub policy: Arc<Policy>,
     /// The engine for pre-shared keys.
     pub psk: psk::Server,
-    /// The engines for certificates, with what they were set up by.
+    /// Engines for certificates, with the certificates that they were created from.
     certificates: Mutex<Option<(Arc<Certificates>, Arc<certificate::Server>)>>,
-    /// The CSE behind.
+    /// Upstream or embedded CSE, or the MAF.
     pub backend: Backend,
-    /// Other CSEs.
+    /// Peer CSEs.
     pub cses: Arc<PeerCses>,
-    /// The AEs that have been here.
+    /// AEs that have connected.
     pub aes: Arc<Aes>,
     /// The connections that AEs keep open.
     pub ae_channels: Arc<AeChannels>,
     /// The keys of MAFs, where some are configured.
     pub maf_keys: Option<Arc<KeyFetcher>>,
-    /// The live associations.
+    /// Active associations.
     pub associations: Associations,
-    /// The room for large answers.
+    /// Memory of large responses.
     pub response_memory: ResponseMemory,
-    /// Where the service subscription's rules are.
+    /// Source of the rules of the service subscription.
     pub rules: Arc<ServiceSubscriptionSource>,
-    /// The AE-IDs that credentials have got by registering.
+    /// AE-IDs that registrations assigned to credentials.
     pub ae_ids: AeIdStore,
     /// The processor time that credentials use.
     pub usage: Arc<Usage>,
@@ -65,38 +65,37 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Log and audit trails.
     pub written: Written,
-    /// The address of the notification relay, once it listens.
+    /// Address of the notification relay, once it listens.
     pub relay_address: Arc<OnceLock<RelayAddress>>,
     stopping: AtomicBool,
     next_association: AtomicU64,
 }
 
-/// Whether a gateway should be sent work.
+/// Whether a gateway should receive traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// It should.
     Ready,
-    /// It is about to end.
+    /// It is stopping.
     Stopping,
-    /// The embedded registrar's store can't be read or written.
+    /// The store of the embedded CSE cannot be read or written.
     StoreFails,
-    /// It works, by an older policy than the one on disk.
+    /// It works with an older policy than the one on disk.
     PolicyBehind {
-        /// Since when.
+        /// The time since which this is so.
         since: SystemTime,
-        /// How that on disk stands.
+        /// State of the policy on disk.
         how: &'static str,
-        /// Whether it should be sent work all the same.
+        /// Whether it should receive traffic anyway.
         is_ready: bool,
     },
 }
 
 impl Gateway {
-    /// Sets a gateway up: loads policy and opens the store, or says all that is wrong. No port
-    /// is opened.
+    /// Initializes a gateway: loads the policy and opens the store. Does not open a port.
     ///
     /// # Errors
-    /// All that is wrong with the configuration's parts.
+    /// Returns all faults of the configuration and its parts.
     pub async fn open(
         file: &Path,
         config: Config,
@@ -167,10 +166,11 @@ impl Gateway {
         })
     }
 
-    /// The engines for certificates of a generation; none, where it has no certificate to show.
+    /// Returns the engines for certificates of a generation. Returns `None` if it has no
+    /// certificate of its own.
     ///
     /// # Errors
-    /// When an engine does not take what the generation has.
+    /// Fails if an engine rejects the content of the generation.
     pub fn certificate_engine(
         &self,
         generation: &Generation,
@@ -185,7 +185,7 @@ impl Gateway {
             return Ok(Some(engine.clone()));
         }
         let engine = certificate::Server::new(certificates.trust.clone(), &certificates.own)?;
-        // A MAF's clients may have it register what the session exports.
+        // Clients of a MAF may register a key that is exported from the session.
         let engine = if self.config.role.is_maf() {
             engine.exporting()
         } else if self.config.listen.resumption {
@@ -198,12 +198,12 @@ impl Gateway {
         Ok(Some(engine))
     }
 
-    /// From now on it is not ready.
+    /// Marks the gateway as stopping, and thereby not ready.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it should be sent work.
+    /// Returns whether it should receive traffic.
     pub fn readiness(&self) -> Readiness {
         if self.stopping.load(Ordering::Relaxed) {
             return Readiness::Stopping;
@@ -220,13 +220,13 @@ impl Gateway {
         }
     }
 
-    /// The number of the next association.
+    /// Returns the number of the next association.
     pub fn next_association(&self) -> u64 {
         self.next_association.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// Opens what carries requests out.
+/// Opens the backend.
 fn open_backend(
     config: &Config,
     generation: &Generation,
@@ -297,7 +297,7 @@ fn open_cse(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults
     let quota = &config.cse.quota;
     settings.limits.max_resources_per_registree = quota.resources;
     settings.limits.max_bytes_per_registree = quota.bytes;
-    // A store of an earlier version does not say who has registered.
+    // A store of an earlier version does not have the credentials of its AEs.
     let registrant =
         |stem: &str| Some(bindings.bound_to(&AeIdStem::parse(stem).ok()?)?.to_string());
     EmbeddedCse::open_knowing(store, settings, &registrant).map_err(|e| fault(e.to_string()))

@@ -1,4 +1,4 @@
-//! The service subscription of this CSE.
+//! Service subscription of this CSE.
 
 mod cache_file;
 pub mod source;

@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use saegis_onem2m::id::CredentialId;
 
-/// Time constant with which usage is forgotten.
+/// Time constant with which usage decays.
 const DECAY: Duration = Duration::from_secs(1);
 
-/// Usage from which a credential gives way: a twentieth of one processor for a while.
+/// Usage from which a credential gives way: a twentieth of one processor.
 const HEAVY: Duration = Duration::from_millis(50);
 
-/// Usage below which a credential need not be remembered.
+/// Usage below which the entry of a credential can be removed.
 const FORGOTTEN: Duration = Duration::from_millis(1);
 
 /// Cost of a commit beside the processor's time: there is one disk for all.
 pub const COMMIT_COST: Duration = Duration::from_millis(1);
 
-/// The usage of each credential.
+/// Usage of each credential.
 #[derive(Debug, Default)]
 pub struct Usage {
     of: Mutex<HashMap<CredentialId, Used>>,
@@ -40,7 +40,7 @@ impl Used {
 }
 
 impl Usage {
-    /// Nothing panics while it holds the lock.
+    /// Code that holds the lock does not panic.
     fn of(&self) -> MutexGuard<'_, HashMap<CredentialId, Used>> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,7 +61,7 @@ impl Usage {
 
     fn charge_at(&self, credential: &CredentialId, used: Duration, now: Instant) {
         let mut of = self.of();
-        // Now and then is enough: there are no more of them than credentials.
+        // It suffices to do this at powers of two: there are no more entries than credentials.
         if of.len() >= 1024 && of.len().is_power_of_two() {
             of.retain(|_, used| used.now(now) > FORGOTTEN.as_secs_f64());
         }

@@ -1,4 +1,4 @@
-//! Removes an AE with all that is its.
+//! Removes an AE with its resources and its AE-ID.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::backend::{Backend, as_ae};
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
-/// Deletes the AE with that AE-ID-Stem at the CSE, frees the AE-ID if a credential had got it by
-/// registering, and ends that credential's associations.
+/// Deletes the AE with that AE-ID-Stem at the CSE, releases its AE-ID if a registration assigned
+/// it, and ends the associations of the credential.
 ///
 /// # Errors
-/// Why it could not be done.
+/// Returns the reason if a step fails.
 pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Result<Deleted, String> {
     let Ok(stem) = AeIdStem::parse(ae_id) else {
         return Err(format!("{ae_id} is not an AE-ID-Stem such as Clight-AE1"));
     };
     let why = "the gateway's owner removed its AE";
     let timeout = Duration::from_secs(gateway.config.limits.upstream_seconds);
-    // Held to the end, so that its credential does not register anew between the steps.
+    // Held until the end, so that the credential cannot register again between the steps.
     let Some(_removal) = gateway.ae_ids.begin_removal(&stem, 2 * timeout).await else {
         return Err(format!("{stem} is being registered or deleted; try again"));
     };
@@ -41,7 +41,7 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Result<Deleted, String
             let place = places.unwrap_or_default().into_iter().next();
             let place = place.unwrap_or_else(|| stem.to_string());
             let Some(request) = as_ae(Operation::Delete, &place, &stem) else {
-                return Err(format!("{place} is not an address of a resource"));
+                return Err(format!("{place} is not the address of a resource"));
             };
             let response = remote.handle(request, timeout).await;
             match response.rsc {
@@ -49,8 +49,7 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Result<Deleted, String
                 Rsc::NotFound => false,
                 rsc => {
                     let code = rsc.code();
-                    let what =
-                        format!("the CSE behind the gateway does not delete {place}: {code}");
+                    let what = format!("the upstream CSE did not delete {place}: {code}");
                     return Err(what);
                 }
             }
@@ -60,7 +59,7 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Result<Deleted, String
     if deleted {
         audit::ae_removed(&stem);
     }
-    // An AE whose AE-ID the registrar chose may have been bound meanwhile.
+    // If the registrar chose the AE-ID, it may have been bound in the meantime.
     let holder = gateway.ae_ids.bound_to(&stem);
     let Some(holder) = holder else { return Ok(Deleted { deleted, freed: None }) };
     let generation = gateway.policy.current();

@@ -1,4 +1,4 @@
-//! Metrics and health over HTTP, on a loopback port of their own.
+//! Metrics and health over HTTP, on a separate loopback port.
 
 mod prometheus_text;
 
@@ -18,19 +18,19 @@ use crate::config::ListenAddress;
 use crate::listener::loopback_http::{Bounds, Local};
 use crate::state::{Gateway, Readiness};
 
-/// A scraper needs one connection, for a moment.
+/// A scraper needs a single short connection.
 const BOUNDS: Bounds =
     Bounds { connections: 64, header: Duration::from_secs(2), connection: Duration::from_secs(60) };
 
-/// The media types of the two text formats.
+/// Media types of the two text formats.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Listens.
+/// Binds the address and serves requests.
 ///
 /// # Errors
-/// When the address can't be had.
+/// Fails if the address cannot be bound.
 pub async fn listen(address: &ListenAddress, gateway: Arc<Gateway>) -> std::io::Result<Local> {
     let answer = move |request: Request<Incoming>| {
         let response = respond(&gateway, &request);
@@ -74,7 +74,11 @@ fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Byte
                 Ok(text) => {
                     answer(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&text))
                 }
-                Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "no metrics\n".into()),
+                Err(_) => answer(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    PLAIN,
+                    "cannot encode the metrics\n".into(),
+                ),
             }
         }
         "/healthz" => answer(StatusCode::OK, PLAIN, "alive\n".into()),
@@ -103,10 +107,10 @@ fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Byte
     }
 }
 
-/// The host that a request names.
+/// Host of a request.
 enum Host {
     Named(String),
-    /// None, as HTTP/1.0 allows. Browsers send one.
+    /// No Host header, which HTTP/1.0 allows. Browsers always send one.
     None,
     Malformed,
 }
@@ -118,7 +122,7 @@ fn host<B>(request: &Request<B>) -> Host {
         (None, _) | (_, Some(_)) => return Host::Malformed,
         (Some(host), None) => Some(host),
     };
-    // A target in absolute form takes the place of the header (RFC 9112 clause 3.2.2).
+    // A target in absolute form overrides the header (RFC 9112 clause 3.2.2).
     if let Some(authority) = request.uri().authority() {
         return Host::Named(authority.host().to_ascii_lowercase());
     }
@@ -127,8 +131,8 @@ fn host<B>(request: &Request<B>) -> Host {
     authority.map_or(Host::Malformed, |host| Host::Named(host.host().to_ascii_lowercase()))
 }
 
-/// Returns whether a host name is of this machine or listed by the operator. Any other may be that of a
-/// web page (DNS rebinding).
+/// Returns whether a host name is that of this machine or is listed by the operator. Any other name
+/// may be that of a web page (DNS rebinding).
 fn is_ours(host: &str, listed: &[String]) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = literal.parse::<IpAddr>() {
@@ -137,7 +141,7 @@ fn is_ours(host: &str, listed: &[String]) -> bool {
     host == "localhost" || listed.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
 
-/// Returns whether a request asks for OpenMetrics by its media type.
+/// Returns whether a request accepts the media type of OpenMetrics.
 fn takes_open_metrics(headers: &HeaderMap) -> bool {
     let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     ranges.flat_map(|value| value.split(',')).any(|range| {

@@ -1,39 +1,38 @@
-//! The protocol of the administration socket: one request and one answer a connection, each a line of
-//! JSON.
+//! Protocol of the admin socket: one request and one response per connection, each a line of JSON.
 
 use serde::{Deserialize, Serialize};
 
-/// What may be asked.
+/// A request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "command")]
 pub enum Request {
-    /// How the gateway is.
+    /// Returns the state of the gateway.
     Status,
-    /// The live associations.
+    /// Lists the active associations.
     Associations,
-    /// The modules and tables of the generation in force.
+    /// Lists the modules and tables of the generation in force.
     Modules,
-    /// Read policy files and modules again.
+    /// Reloads the policy files and modules.
     Reload {
-        /// Policy files that are gone are so on purpose.
+        /// Accepts that policy files were removed on purpose.
         #[serde(default)]
         accept_removals: bool,
     },
-    /// The AE-IDs that credentials have got by registering.
+    /// Lists the AE-IDs that registrations assigned to credentials.
     AeIds,
-    /// Release the AE-ID that a credential has got.
+    /// Releases the AE-ID that a registration assigned to a credential.
     ReleaseAeId {
         /// The Credential-ID.
         credential_id: String,
     },
-    /// Delete an AE with all that is its.
+    /// Deletes an AE with its resources.
     DeleteAe {
         /// Its AE-ID-Stem.
         ae_id: String,
     },
-    /// The other CSEs.
+    /// Lists the peer CSEs.
     Peers,
-    /// End an association.
+    /// Ends an association.
     EndAssociation {
         /// Its number.
         id: u64,
@@ -41,7 +40,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// The command as the audit trail has it, if it changes something.
+    /// Returns the command for the audit trail, if it changes something.
     pub fn change(&self) -> Option<String> {
         match self {
             Self::Status | Self::Associations | Self::Modules | Self::AeIds | Self::Peers => None,
@@ -54,7 +53,7 @@ impl Request {
     }
 }
 
-/// The answer to a request.
+/// Response to a request.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Response {
@@ -76,25 +75,25 @@ pub enum Response {
     Peers(PeerList),
     /// To `end-association`.
     Ended(Ended),
-    /// The request could not be carried out.
+    /// The request failed.
     Error(Failed),
 }
 
 impl Response {
-    /// The request could not be carried out, for that reason.
+    /// Creates the response to a request that failed.
     pub fn error(why: impl Into<String>) -> Self {
         Self::Error(Failed { error: why.into() })
     }
 }
 
-/// Why a request could not be carried out.
+/// Error of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Failed {
     /// The reason.
     pub error: String,
 }
 
-/// The state of the gateway. Times are in the format of oneM2M.
+/// State of the gateway. Times have the format of oneM2M.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StatusReport {
     /// The version of the program.
@@ -103,13 +102,13 @@ pub struct StatusReport {
     pub pid: u32,
     /// The CSE-ID.
     pub cse_id: String,
-    /// The address that is configured.
+    /// The configured address.
     pub address: String,
     /// The time of the start.
     pub started: String,
     /// The number of the generation in force.
     pub generation: u64,
-    /// The number of live associations.
+    /// The number of active associations.
     pub associations: usize,
     /// The digest of the last line of the audit trail.
     pub audit_head: Option<String>,
@@ -125,19 +124,19 @@ pub struct StatusReport {
     pub configuration: String,
 }
 
-/// The live associations.
+/// The active associations.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AssociationList {
-    /// By their numbers.
+    /// The associations, by their numbers.
     pub associations: Vec<AssociationEntry>,
 }
 
-/// A live association.
+/// An active association.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AssociationEntry {
     /// Its number.
     pub id: u64,
-    /// The framework: `psk`, `certificate` or `maf`.
+    /// The Security Association Establishment Framework: `psk`, `certificate` or `maf`.
     pub saef: String,
     /// The entity that the credential stands for.
     pub entity: String,
@@ -149,16 +148,16 @@ pub struct AssociationEntry {
     pub protocol: String,
     /// The cipher suite.
     pub suite: String,
-    /// When it was established.
+    /// The time at which it was established.
     pub established: String,
-    /// When its credential expires.
+    /// The time at which its credential expires.
     pub expires: Option<String>,
 }
 
 /// The content of a generation.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct GenerationReport {
-    /// Its number, where it is in force.
+    /// Its number, if it is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
     /// Warnings about it.
@@ -180,7 +179,7 @@ pub struct GenerationReport {
 /// The certificates of a generation.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CertificateReport {
-    /// The gateway's own.
+    /// The certificates of the gateway itself.
     pub own: Vec<OwnCertificateEntry>,
     /// The number of trust anchors.
     pub anchors: usize,
@@ -191,7 +190,7 @@ pub struct CertificateReport {
 /// A certificate of the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct OwnCertificateEntry {
-    /// The names that it proves.
+    /// The names in the certificate.
     pub names: Vec<String>,
     /// The end of its validity.
     pub until: String,
@@ -231,15 +230,15 @@ pub struct ShadowEntry {
     pub capabilities: Vec<String>,
     /// The digest of its file.
     pub sha256: String,
-    /// Decisions that it agreed with.
+    /// The number of decisions in which it agreed.
     pub agreed: u64,
-    /// Decisions that it disagreed with.
+    /// The number of decisions in which it disagreed.
     pub disagreed: u64,
-    /// Decisions that could not be compared.
+    /// The number of decisions that could not be compared.
     pub not_compared: u64,
-    /// Decisions that it was not asked about.
+    /// The number of decisions for which it was not called.
     pub dropped: u64,
-    /// Why it is not loaded.
+    /// The faults that prevent it from being loaded.
     pub faults: Vec<String>,
 }
 
@@ -250,9 +249,9 @@ pub struct TableEntry {
     pub name: String,
     /// The number of its rows.
     pub rows: usize,
-    /// The number of rows with a key that is short or has a pattern.
+    /// The number of rows with a short key, or a key with a pattern.
     pub short_keys: usize,
-    /// Whether every user of the machine can read it.
+    /// Whether every user of the machine can read its file.
     pub exposed: bool,
     /// The modules that read it.
     pub read_by: Vec<String>,
@@ -266,18 +265,18 @@ pub enum ReloadOutcome {
     Unchanged,
     /// A new generation is in force.
     InForce,
-    /// What is on disk is refused.
+    /// The files on disk were rejected.
     Refused,
 }
 
-/// A reload.
+/// The result of a reload.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReloadReport {
     /// Its outcome.
     pub outcome: ReloadOutcome,
     /// The generation in force.
     pub generation: u64,
-    /// Whether the policy on disk is good again, where nothing has changed.
+    /// Whether the files on disk are valid again, if nothing has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovered: Option<bool>,
     /// The faults, or the files that are missing.
@@ -287,10 +286,10 @@ pub struct ReloadReport {
     pub configuration_changed: bool,
 }
 
-/// The AE-IDs that credentials have got by registering.
+/// The AE-IDs that registrations assigned to credentials.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AeIdList {
-    /// One for each credential.
+    /// One entry for each credential.
     pub ae_ids: Vec<AeIdEntry>,
 }
 
@@ -301,56 +300,57 @@ pub struct AeIdEntry {
     pub credential_id: String,
     /// The AE-ID-Stem.
     pub ae_id: String,
-    /// Since when.
+    /// The time at which it was assigned.
     pub since: String,
 }
 
 /// The release of an AE-ID.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Released {
-    /// Whether there was one.
+    /// Whether the credential had one.
     pub freed: bool,
 }
 
 /// The deletion of an AE.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Deleted {
-    /// Whether there was an AE.
+    /// Whether the AE existed.
     pub deleted: bool,
     /// The Credential-ID whose AE-ID was released.
     pub freed: Option<String>,
 }
 
-/// The other CSEs.
+/// The peer CSEs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PeerList {
-    /// In the order of the configuration.
+    /// The peers, in the order of the configuration.
     pub peers: Vec<PeerEntry>,
 }
 
-/// Another CSE.
+/// A peer CSE.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PeerEntry {
     /// Its CSE-ID.
     pub cse_id: String,
     /// Its address.
     pub address: String,
-    /// The framework: `psk` or `certificate`.
+    /// The Security Association Establishment Framework: `psk` or `certificate`.
     pub saef: String,
     /// The state of this CSE's registration with it: `none`, `pending`, `registered` or `failed`.
     pub registration: String,
     /// The end of the registration.
     pub until: Option<String>,
-    /// Why it failed.
+    /// The cause of a failed registration.
     pub why: Option<String>,
 }
 
 /// The end of an association.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ended {
-    /// Whether there was one.
+    /// Whether it existed.
     pub ended: bool,
 }
 
-/// Longest line either way, in bytes: the list of some ten thousand associations.
+/// Maximum length of a line in both directions, in bytes. It suffices for a list of some ten
+/// thousand associations.
 pub const MAX_LINE: u64 = 8 << 20;

@@ -1,4 +1,4 @@
-//! What a gateway serves, in words and as JSON.
+//! Summary of a gateway, as text and as JSON.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ use crate::notification::relay_address::RelayAddress;
 use crate::state::Gateway;
 use crate::telemetry::warnings;
 
-/// What a running gateway prints.
+/// Returns the lines that a gateway prints when it starts to serve.
 pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAddr>) -> Vec<String> {
     let config = &gateway.config;
     let generation = gateway.policy.current();
@@ -32,7 +32,7 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
         format!("saegis {}", env!("CARGO_PKG_VERSION")),
         format!("  CSE-ID      {}", config.cse.cse_id),
         format!("  TLS         {address}"),
-        format!("  behind it   {behind}"),
+        format!("  backend     {behind}"),
     ];
     let relay = gateway.relay_address.get().map(RelayAddress::address);
     lines.extend(relay.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));
@@ -41,7 +41,7 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
     lines
 }
 
-/// The content of a generation, for programs.
+/// Returns the content of a generation as JSON.
 pub fn report(generation: &Generation) -> GenerationReport {
     let modules = generation.modules().into_iter().map(|m| ModuleEntry {
         name: m.name.to_string(),
@@ -94,7 +94,7 @@ fn own_certificate(own: &OwnCertificate) -> OwnCertificateEntry {
     OwnCertificateEntry { names, until: timestamp::format(own.not_after()) }
 }
 
-/// Whether the policy on disk is in force, and its faults.
+/// Returns whether the policy on disk is in force, and its faults.
 pub fn policy_on_disk(policy: &Policy) -> (String, Vec<String>) {
     match policy.disk_state() {
         DiskState::InForce => ("in force".into(), Vec::new()),
@@ -108,18 +108,18 @@ pub fn policy_on_disk(policy: &Policy) -> (String, Vec<String>) {
     }
 }
 
-/// Whether the configuration on disk is in force.
+/// Returns whether the configuration on disk is in force.
 pub fn configuration_on_disk(policy: &Policy) -> String {
     match policy.configuration_changed() {
         None => "in force".into(),
         Some(since) => format!(
-            "changed since the start, known since {}: counts from the next start",
+            "changed since the start, detected at {}; restart the gateway to apply it",
             timestamp::format(since)
         ),
     }
 }
 
-/// Tells that the configuration on disk is another than at the start, or no other any longer.
+/// Logs that the configuration on disk differs from that at the start, or no longer does.
 pub fn log_configuration_change(config: &Config, changed: bool) {
     let Some(file) = &config.file else { return };
     let file = saegis_policy::Shown(&file.path);
@@ -127,19 +127,20 @@ pub fn log_configuration_change(config: &Config, changed: bool) {
         tracing::warn!(
             event = "config.changed",
             %file,
-            "{file} has changed since the start; it counts from the next start (saegis check says \
-             whether it is good)"
+            "{file} has changed since the start; check it with saegis check, then restart the gateway \
+             to apply it"
         );
     } else {
         tracing::info!(
             event = "config.restored",
             %file,
-            "{file} is what it was at the start again"
+            "{file} is again the same as at the start"
         );
     }
 }
 
-/// Warns of keys in the configuration that can be guessed, or read by every user of the machine.
+/// Logs a warning for keys in the configuration that are easy to guess or that every user of the
+/// machine can read.
 pub fn warn_of_credentials(file: &Path, config: &Config) {
     let peers = config.peer.iter().map(|peer| (peer.cse_id.to_string(), &peer.credential));
     let mafs = config.maf_peer.iter().map(|maf| (maf.fqdn.clone(), &maf.credential));
@@ -151,8 +152,8 @@ pub fn warn_of_credentials(file: &Path, config: &Config) {
             tracing::warn!(
                 event = "config.weak-key",
                 peer = whose,
-                "the key that is shared with {whose} has less than 16 bytes, or a pattern, and can be \
-                 guessed by whoever records a handshake"
+                "the key shared with {whose} has less than 16 bytes, or a pattern; it can be guessed from a \
+                 recorded handshake"
             );
         }
     }
@@ -160,7 +161,7 @@ pub fn warn_of_credentials(file: &Path, config: &Config) {
     if has_keys && std::fs::metadata(file).is_ok_and(exposed) {
         tracing::warn!(
             event = "config.exposed",
-            "every user of this machine can read the keys in {0}; take that right from them \
+            "every user of this machine can read the keys in {0}; remove that permission \
              (chmod o-r {0})",
             saegis_policy::Shown(file)
         );

@@ -1,4 +1,4 @@
-//! The gateway's end.
+//! Server of the admin socket.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
@@ -26,26 +26,26 @@ use crate::state::Gateway;
 use crate::telemetry::audit;
 use crate::telemetry::warnings;
 
-/// How long a client may take to ask.
+/// Timeout for the request of a client.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The socket can't be had.
+/// Error of the creation of the admin socket.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminSocketError {
-    /// Somebody answers at it.
+    /// Another process answers at the socket.
     #[error("another gateway answers at {}", saegis_policy::Shown(.0))]
     InUse(PathBuf),
-    /// The system says no.
-    #[error("{} can't be listened on: {error}", saegis_policy::Shown(.path))]
+    /// A system call failed.
+    #[error("cannot bind {}: {error}", saegis_policy::Shown(.path))]
     Io {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         error: io::Error,
     },
 }
 
-/// The administration socket of a gateway; when dropped, it is gone.
+/// Admin socket of a gateway. It is removed when this is dropped.
 pub struct Admin {
     path: PathBuf,
     task: tokio::task::JoinHandle<()>,
@@ -54,16 +54,17 @@ pub struct Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.task.abort();
-        // It may be gone already; that is as well.
+        // It may have been removed already.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
 impl Admin {
-    /// Listens. Reloads that are asked for are told to `reloaded` too.
+    /// Binds the socket and serves requests. Reloads that clients request are also sent to
+    /// `reloaded`.
     ///
     /// # Errors
-    /// When the socket can't be had.
+    /// Fails if the socket cannot be bound.
     pub fn listen(
         gateway: Arc<Gateway>,
         reloaded: UnboundedSender<Reload>,
@@ -78,7 +79,7 @@ impl Admin {
                         let (gateway, reloaded) = (gateway.clone(), reloaded.clone());
                         tokio::spawn(async move {
                             let served = serve(&gateway, &reloaded, started, stream);
-                            // A client that went away is no loss.
+                            // A client that closes its connection is not an error.
                             let _ = served.await;
                         });
                     }
@@ -95,14 +96,15 @@ fn bind(path: &Path) -> Result<UnixListener, AdminSocketError> {
     if let Some(folder) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
     }
-    // What a gateway that was killed left behind is in the way; what one uses is not ours.
+    // A socket that a killed gateway left behind is removed. One that is in use belongs to another
+    // gateway.
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(AdminSocketError::InUse(path.into())),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-            // A plain file answers in the same way, and is not ours to remove.
+            // Connecting to a plain file fails in the same way, but the file must not be removed.
             let meta = std::fs::symlink_metadata(path).map_err(io)?;
             if !meta.file_type().is_socket() {
-                return Err(io(io::Error::other("there is something that is no socket")));
+                return Err(io(io::Error::other("the path exists and is not a socket")));
             }
             std::fs::remove_file(path).map_err(io)?;
         }
@@ -113,8 +115,8 @@ fn bind(path: &Path) -> Result<UnixListener, AdminSocketError> {
     Ok(listener)
 }
 
-/// Whether a user is the one that the gateway runs as, or root. The socket's mode says the same; but
-/// between its making and the change of its mode there is a moment.
+/// Returns whether a user is the one that runs the gateway, or root. The mode of the socket has the
+/// same effect, but it is set shortly after the socket is created.
 fn is_owner(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
@@ -140,11 +142,11 @@ async fn serve(
             }
             carry_out(gateway, reloaded, started, request).await
         }
-        Err(e) => Response::error(format!("no request: {e}")),
+        Err(e) => Response::error(format!("invalid request: {e}")),
     };
     let mut text = serde_json::to_string(&answer)?;
     if text.len() as u64 >= MAX_LINE {
-        text = serde_json::to_string(&Response::error("the answer is too long"))?;
+        text = serde_json::to_string(&Response::error("the response is too long"))?;
     }
     text.push('\n');
     tokio::time::timeout(REQUEST_TIMEOUT, writer.write_all(text.as_bytes())).await??;
@@ -176,7 +178,7 @@ async fn carry_out(
                 if accept_removals { ReloadCause::AcceptedRemovals } else { ReloadCause::Operator };
             let reload = gateway.policy.reload(cause).await;
             let report = report_of(&reload, gateway);
-            // Whoever follows reloads lives as long as the gateway.
+            // The receiver lives as long as the gateway.
             let _ = reloaded.send(reload);
             Response::Reload(report)
         }
@@ -241,7 +243,7 @@ fn association(association: &SecurityAssociation) -> AssociationEntry {
 
 fn report_of(reload: &Reload, gateway: &Gateway) -> ReloadReport {
     let texts = |faults: &[Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-    // Another reload may have been first.
+    // Another reload may have been faster.
     let current = gateway.policy.current().number;
     let (outcome, generation, recovered, faults) = match reload {
         Reload::Unchanged { recovered } => {
@@ -258,7 +260,7 @@ fn report_of(reload: &Reload, gateway: &Gateway) -> ReloadReport {
 
 async fn release_ae_id(gateway: &Gateway, credential_id: &str) -> Response {
     let Ok(credential) = CredentialId::parse(credential_id) else {
-        return Response::error(format!("{credential_id} is no Credential-ID"));
+        return Response::error(format!("{credential_id} is not a Credential-ID"));
     };
     let why = "the gateway's owner asked for it";
     let generation = gateway.policy.current();

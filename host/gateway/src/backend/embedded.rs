@@ -38,7 +38,7 @@ pub struct EmbeddedBackend {
     notifier: Arc<Notifier>,
 }
 
-/// Sends the result of a request that was acknowledged.
+/// Sends the result of an acknowledged request.
 pub struct ResultSender {
     cse: Arc<EmbeddedCse>,
     notifier: Arc<Notifier>,
@@ -57,7 +57,7 @@ impl EmbeddedBackend {
         Self { cse, shared: Shared::new(limits, usage), notifier }
     }
 
-    /// The CSE itself, whose methods block on the disk.
+    /// Returns the CSE, whose methods block on the disk.
     pub fn cse(&self) -> &Arc<EmbeddedCse> {
         &self.cse
     }
@@ -65,7 +65,7 @@ impl EmbeddedBackend {
     /// Runs `work` with the CSE on a thread that may block on the disk.
     ///
     /// # Errors
-    /// When the work panics.
+    /// Fails if the work panics.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&EmbeddedCse) -> T + Send + 'static,
@@ -74,11 +74,11 @@ impl EmbeddedBackend {
         tokio::task::spawn_blocking(move || work(&cse)).await
     }
 
-    /// Decides whether a request is acknowledged that is carried out later: the CSE knows a way to each
-    /// target of its result, and the gateway may send there.
+    /// Decides whether a request can be acknowledged and carried out later. The CSE must have a
+    /// route to each target of the result, and the rules must allow it.
     ///
     /// # Errors
-    /// The refusal.
+    /// Returns the refusal.
     pub async fn accept(
         &self,
         request: RequestPrimitive,
@@ -91,7 +91,7 @@ impl EmbeddedBackend {
         let own = self.shared.acknowledged.take(asker.credential);
         let permit = self.shared.may_acknowledge.clone().try_acquire_owned().ok();
         let Some(permits) = own.zip(permit) else {
-            let why = "too many results are still to be sent: wait for them";
+            let why = "too many results have not been sent yet; wait for them";
             return Err(refuse(Rsc::NotAcceptable, why));
         };
         let mut work = Work::new(&self.cse, &self.shared, asker, &request);
@@ -101,12 +101,12 @@ impl EmbeddedBackend {
         };
         let accepted = match work.enter_and(accept).await {
             Ok(accepted) => accepted?,
-            Err(rsc) => return Err(refuse(rsc, "the CSE could not do it in time")),
+            Err(rsc) => return Err(refuse(rsc, "the CSE timed out")),
         };
         for there in accepted.destinations() {
             if let Err(why) = self.notifier.check(there).await {
                 let why = why.for_originator();
-                let why = format!("a target of the result can't be reached: {why}");
+                let why = format!("a target of the result cannot be reached: {why}");
                 return Err(refuse(Rsc::TargetNotReachable, &why));
             }
         }
@@ -115,8 +115,8 @@ impl EmbeddedBackend {
         Ok((request, ResultSender { cse, notifier, recipients, _permits: permits }))
     }
 
-    /// Carries a request out. Always returns a response. The work stops when this future is dropped,
-    /// and when the authority of the asker ends.
+    /// Handles a request. Always returns a response. The work stops when this future is dropped,
+    /// and when the authority of the credential ends.
     pub async fn handle(&self, request: RequestPrimitive, asker: Asker<'_>) -> Outcome {
         let (id, release) = (request.request_id.clone(), request.release.clone());
         let mut work = Work::new(&self.cse, &self.shared, asker, &request);
@@ -127,14 +127,14 @@ impl EmbeddedBackend {
                 Outcome { response: answer.response, is_answered: true }
             }
             Err(rsc) => {
-                let why = "the CSE could not do it in time";
+                let why = "the CSE timed out";
                 let response = ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why);
                 Outcome { response, is_answered: false }
             }
         }
     }
 
-    /// Takes a request from turn to turn, and waits for others in between.
+    /// Runs a request slice by slice, and waits for other requests in between.
     async fn finish(&self, work: &mut Work<'_>, request: RequestPrimitive) -> Result<Answer, Rsc> {
         let mut handled = work.begin(request).await?;
         loop {
@@ -152,7 +152,7 @@ impl EmbeddedBackend {
                         Err(_) => delivery.unanswered(),
                     });
                 }
-                // A subscription's targets are asked first, each within its own time.
+                // The targets of a subscription are verified first, each with its own timeout.
                 Handled::Verify(target) => {
                     work.leave();
                     let response = match self.notifier.ask(target.notification()).await {
@@ -174,7 +174,7 @@ impl EmbeddedBackend {
         }
     }
 
-    /// Removes expired resources, again and again, a batch at a time.
+    /// Removes expired resources periodically, in batches.
     pub async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
@@ -184,7 +184,8 @@ impl EmbeddedBackend {
                     if cse.sweep(SystemTime::now())? < SWEEP_BATCH {
                         return Ok::<_, StoreError>(());
                     }
-                    // At most half of the writer's time: expiry must not be at the cost of others.
+                    // Uses at most half of the time of the writer, so that expiry does not delay
+                    // requests.
                     std::thread::sleep(begun.elapsed());
                 }
             };
@@ -193,13 +194,16 @@ impl EmbeddedBackend {
                 Ok(Err(e)) => e.to_string(),
                 Err(e) => e.to_string(),
             };
-            tracing::error!(event = "cse.store-failed", "expired resources stay: {failed}");
+            tracing::error!(
+                event = "cse.store-failed",
+                "cannot remove expired resources: {failed}"
+            );
         }
     }
 }
 
 impl ResultSender {
-    /// Sends the result to each target, one after the other.
+    /// Sends the result to each target in turn.
     pub async fn send(self, response: &ResponsePrimitive) {
         for notification in self.cse.result(self.recipients, response) {
             // A target that does not take it is logged.
@@ -211,7 +215,7 @@ impl ResultSender {
     }
 }
 
-/// Waits for something to be there for an AE.
+/// Waits until a request for an AE is available.
 async fn polled(mut poll: LongPoll) -> Answer {
     let until = poll.until().and_then(|at| at.duration_since(SystemTime::now()).ok());
     let timeout = until.unwrap_or(MAX_POLL).min(MAX_POLL);

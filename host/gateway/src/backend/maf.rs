@@ -13,21 +13,21 @@ use crate::session::Session;
 /// Interval between removals of expired keys.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A MAF.
+/// The backend of a MAF.
 pub struct MafBackend(Arc<Maf>);
 
 impl MafBackend {
-    /// The backend of an opened MAF.
+    /// Creates the backend of an opened MAF.
     pub fn new(maf: Arc<Maf>) -> Self {
         Self(maf)
     }
 
-    /// Whether its store cannot be read or written.
+    /// Returns whether its store cannot be read or written.
     pub fn store_fails(&self) -> bool {
         self.0.store_fails()
     }
 
-    /// Carries a request of a MAF client out. Always returns a response.
+    /// Handles a request of a MAF client. Always returns a response.
     pub async fn handle(
         &self,
         session: Arc<Session>,
@@ -37,7 +37,7 @@ impl MafBackend {
         let refuse =
             move |rsc, why| ResponsePrimitive::refusal(&request_id, release.as_deref(), rsc, why);
         let Entity::MafClient(id) = session.active.association.entity() else {
-            return refuse(Rsc::OriginatorNotAuthenticated, "the originator is no MAF client");
+            return refuse(Rsc::OriginatorNotAuthenticated, "the originator is not a MAF client");
         };
         let (maf, id) = (self.0.clone(), id.clone());
         let work = move || {
@@ -51,7 +51,7 @@ impl MafBackend {
         })
     }
 
-    /// Removes expired keys, again and again.
+    /// Removes expired keys periodically.
     pub async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
@@ -61,7 +61,7 @@ impl MafBackend {
                 Ok::<_, StoreError>(())
             };
             if let Ok(Err(e)) = tokio::task::spawn_blocking(batches).await {
-                tracing::error!(event = "maf.store-failed", "expired keys stay: {e}");
+                tracing::error!(event = "maf.store-failed", "cannot remove expired keys: {e}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The store of an M2M Authentication Function (TS-0003 clause 8.8) and the key that it is encrypted with.
+//! Store of an M2M Authentication Function (TS-0003 clause 8.8), and the key that encrypts it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use zeroize::Zeroizing;
 
 use crate::config::maf::MafSettings;
 
-/// Largest file with a store key, in bytes.
+/// Maximum size of a file with a store key, in bytes.
 const MAX_KEY_FILE: u64 = 4096;
 
-/// The variable that the store key is in, where no file is configured.
+/// Environment variable with the store key, if no file is configured.
 const KEY_VARIABLE: &str = "SAEGIS_MAF_STORE_KEY";
 
-/// Opens a MAF's store.
+/// Opens the store of a MAF.
 ///
 /// # Errors
-/// What is wrong with it, or with its key.
+/// Returns the faults of the store or of its key.
 pub fn open(authority: &MafSettings) -> Result<Arc<Maf>, Faults> {
     let key = store_key(authority.store_key_file.as_deref())?;
     let store = &authority.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
     if let Some(folder) = store.parent() {
         std::fs::create_dir_all(folder)
-            .map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+            .map_err(|e| fault(format!("cannot create its folder: {e}")))?;
     }
     let opened = Maf::open(store, &key, authority.settings()?);
     opened.map(Arc::new).map_err(|e| fault(e.to_string()))
 }
 
-/// Checks what a MAF needs besides its policy, without opening its store.
+/// Checks the settings of a MAF other than its policy, without opening the store.
 ///
 /// # Errors
-/// What is wrong with its name or its store's key.
+/// Returns the faults of its name or of the store key.
 pub fn check(authority: &MafSettings) -> Result<(), Faults> {
     authority.settings()?;
     store_key(authority.store_key_file.as_deref()).map(drop)
@@ -53,7 +53,7 @@ fn store_key(file: Option<&Path>) -> Result<StoreKey, Faults> {
             let fault = |what: String| Faults(vec![Fault::of(Path::new(KEY_VARIABLE), what)]);
             let text = std::env::var(KEY_VARIABLE).map(Zeroizing::new).map_err(|_| {
                 fault(
-                    "is not set, and maf.store-key-file neither: one of them has the store's key"
+                    "is not set, and neither is maf.store-key-file; one of them must provide the store key"
                         .into(),
                 )
             })?;
@@ -62,10 +62,10 @@ fn store_key(file: Option<&Path>) -> Result<StoreKey, Faults> {
     }
 }
 
-/// Writes the store anew under another key.
+/// Re-encrypts the store with another key.
 ///
 /// # Errors
-/// What is wrong with the store or with one of the keys; then it is as it was.
+/// Returns the faults of the store or of a key. The store is then unchanged.
 pub fn reencrypt(authority: &MafSettings, new: &Path) -> Result<(), Faults> {
     let old = store_key(authority.store_key_file.as_deref())?;
     let new = store_key(Some(new))?;

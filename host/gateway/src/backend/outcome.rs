@@ -1,4 +1,4 @@
-//! What a backend is given with a request, and what it returns.
+//! Input and output of a backend.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use saegis_cse::Authority;
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::ResponsePrimitive;
 
-/// The credential that a request counts for, and the authority that it is carried out by.
+/// The credential that a request counts for, and the authority of its association.
 #[derive(Clone, Copy)]
 pub struct Asker<'a> {
     /// The credential.
@@ -15,10 +15,10 @@ pub struct Asker<'a> {
     pub authority: &'a Arc<Authority>,
 }
 
-/// The response to a request, and where it comes from.
+/// The response to a request, and whether it is from the CSE.
 pub struct Outcome {
     /// The response.
     pub response: ResponsePrimitive,
-    /// Whether the CSE has given it: then it has done what it confirms, and has not done what it refuses.
+    /// Whether the CSE itself responded. Then it has done exactly what the response confirms.
     pub is_answered: bool,
 }

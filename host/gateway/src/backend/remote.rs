@@ -1,4 +1,4 @@
-//! Another CSE as the backend, over the HTTP binding without TLS.
+//! Upstream CSE as the backend, over the HTTP binding without TLS.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use saegis_onem2m::rsc::Rsc;
 
 use super::outcome::Outcome;
 
-/// Another CSE.
+/// Upstream CSE.
 pub struct RemoteBackend {
     connections: PlainHttp,
     url: Uri,
-    /// What requests name as their host.
+    /// Host of the requests.
     host: HeaderValue,
     cse: CseId,
 }
 
 impl RemoteBackend {
-    /// The CSE `cse`, whose HTTP binding is at `url`: a scheme and an authority. To be called within a
-    /// Tokio runtime.
+    /// Creates the backend of the CSE `cse`, whose HTTP binding is at `url`: a scheme and an
+    /// authority. Must be called within a Tokio runtime.
     pub fn new(url: Uri, cse: CseId, content_bytes: usize) -> Self {
         let host = url.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
         let host = host.unwrap_or_else(|| HeaderValue::from_static(""));
         Self { connections: PlainHttp::new(&url, content_bytes), url, host, cse }
     }
 
-    /// Sends a request, and reads the answer. The text of an error is for the log.
+    /// Sends a request and reads the response. The text of an error is for the log.
     async fn ask(&self, request: &RequestPrimitive) -> Result<ResponsePrimitive, String> {
         let mut request = write_request(request, &self.cse).map_err(|e| e.to_string())?;
         request.headers_mut().insert(HOST, self.host.clone());
@@ -39,12 +39,12 @@ impl RemoteBackend {
         read_response(parts.status, &parts.headers, body).map_err(|e| e.to_string())
     }
 
-    /// Carries a request out. Always returns a response.
+    /// Handles a request. Always returns a response.
     pub async fn handle(&self, request: RequestPrimitive, timeout: Duration) -> ResponsePrimitive {
         self.try_handle(request, timeout).await.response
     }
 
-    /// Carries a request out, and says whether the CSE has answered it.
+    /// Handles a request, and returns whether the CSE responded.
     pub async fn try_handle(&self, request: RequestPrimitive, timeout: Duration) -> Outcome {
         let refuse = |rsc, why: &str| {
             let release = request.release.as_deref();
@@ -59,11 +59,11 @@ impl RemoteBackend {
             }
             Ok(Err(why)) => {
                 tracing::warn!(event = "upstream.failed", "the CSE at {url}: {why}");
-                refuse(Rsc::TargetNotReachable, "the CSE can't be reached")
+                refuse(Rsc::TargetNotReachable, "the CSE cannot be reached")
             }
             Err(_) => {
-                tracing::warn!(event = "upstream.failed", "the CSE at {url}: no answer in time");
-                refuse(Rsc::RequestTimeout, "the CSE did not answer in time")
+                tracing::warn!(event = "upstream.failed", "the CSE at {url}: timeout");
+                refuse(Rsc::RequestTimeout, "the CSE timed out")
             }
         };
         Outcome { response, is_answered: false }

@@ -1,4 +1,4 @@
-//! Checks of the configuration that no type can express.
+//! Checks of the configuration that types cannot express.
 
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
 use saegis_onem2m::id::check_fqdn;
@@ -9,7 +9,7 @@ use super::sections::{MAX_RESPONSE, RuleSource};
 use super::server_config::Config;
 
 impl Config {
-    /// Adds a fault for each option that cannot be as it is.
+    /// Adds a fault for each invalid option.
     pub(super) fn check(&self, document: &mut Document<'_>) {
         self.check_cse(document);
         self.check_upstream(document);
@@ -29,7 +29,7 @@ impl Config {
         let name = &self.cse.csebase_name;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
         if name.is_empty() || name == "-" || !name.chars().all(plain) {
-            fault("cse.csebase-name", &format!("{name:?} is no resource name"));
+            fault("cse.csebase-name", &format!("{name:?} is not a resource name"));
         }
         if let Some(sp) = &self.cse.service_provider
             && let Err(e) = check_fqdn(sp)
@@ -50,12 +50,12 @@ impl Config {
             fault("upstream.url", &format!("{url} is not of the form http://host:port"));
         }
         if upstream.notification_listen.as_ref().is_some_and(|a| !a.is_loopback()) {
-            let what = "must be of the loopback interface, such as 127.0.0.1:8081, for whoever \
-                        reaches it speaks as the CSE behind";
+            let what = "must be on the loopback interface, such as 127.0.0.1:8081: every process that can \
+                        connect to it acts as the upstream CSE";
             fault("upstream.notification-listen", what);
         }
         if upstream.notification_listen.is_none() && upstream.notification_uid.is_some() {
-            let what = "is of no use without upstream.notification-listen";
+            let what = "has no effect without upstream.notification-listen";
             fault("upstream.notification-uid", what);
         }
     }
@@ -85,12 +85,10 @@ impl Config {
             let mut fault =
                 |what: String| document.add_fault("maf-peer", &format!("{}: {what}", maf.fqdn));
             if self.cse.service_provider.is_none() {
-                fault(
-                    "cse.service-provider must be known, for MAFs name their clients by it".into(),
-                );
+                fault("cse.service-provider must be set: MAFs identify their clients by it".into());
             }
             if self.maf_peer.iter().take(nth).any(|other| other.fqdn == maf.fqdn) {
-                fault("stands twice".into());
+                fault("is listed twice".into());
             }
             let port = maf.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
             if port.is_none() {
@@ -140,7 +138,9 @@ impl Config {
             // A semaphore counts them.
             if !(MAX_RESPONSE..=1 << 30).contains(&bytes) {
                 let least = MAX_RESPONSE;
-                let what = format!("must be from {least}, the largest answer, to 1073741824");
+                let what = format!(
+                    "must be from {least}, the size of the largest response, to 1073741824"
+                );
                 fault(entry, &what);
             }
         }
@@ -172,7 +172,7 @@ impl Config {
             }
         }
         if !(decisions.sample > 0.0 && decisions.sample <= 1.0) {
-            fault("decisions.sample", "must be above 0, and 1 at the most");
+            fault("decisions.sample", "must be greater than 0 and at most 1");
         }
         let of_refusals = audit.refusals_file();
         if decisions.record.is_some() && [&audit.file, &of_refusals].contains(&&decisions.record) {
@@ -188,11 +188,11 @@ impl Config {
         if let Some(filter) = &self.log.filter
             && let Err(e) = EnvFilter::try_new(filter)
         {
-            fault("log.filter", &format!("{filter:?} is no filter: {e}"));
+            fault("log.filter", &format!("{filter:?} is not a valid filter: {e}"));
         }
         if self.metrics.address.as_ref().is_some_and(|a| !a.is_loopback()) {
-            let what = "must be of the loopback interface, such as 127.0.0.1:9464, for there is no \
-                        authentication; let a proxy that has one pass it on";
+            let what = "must be on the loopback interface, such as 127.0.0.1:9464, because there is no \
+                        authentication; for remote access, use a proxy with authentication";
             fault("metrics.address", what);
         }
     }

@@ -1,4 +1,4 @@
-//! Addresses to listen at, as people write them: `127.0.0.1:8443`, `[::1]:8443`, `localhost:8443`, or
+//! Listen addresses in the configuration: `127.0.0.1:8443`, `[::1]:8443`, `localhost:8443`, or
 //! `:8443` for all interfaces.
 
 use std::fmt;
@@ -6,14 +6,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// An address to listen at.
+/// Listen address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
     /// An address of an interface.
     At(SocketAddr),
     /// All interfaces.
     AllInterfaces(u16),
-    /// The address that a name has at the start.
+    /// Address that a name resolves to at the start.
     Named {
         /// The name.
         host: String,
@@ -22,31 +22,31 @@ pub enum ListenAddress {
     },
 }
 
-/// The name of this machine's loopback interface (RFC 6761 section 6.3).
+/// Name of the loopback interface of this machine (RFC 6761 section 6.3).
 const LOCALHOST: &str = "localhost";
 
-/// A text that is no address to listen at.
+/// Error of a listen address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListenAddressError {
-    /// There is no port, or nothing else.
+    /// The port is missing.
     #[error("{0:?} has no port; write {0}:8443, or the port that you mean")]
     NoPort(String),
-    /// There is only a port.
-    #[error(
-        "{0:?} is a port alone; write 127.0.0.1:{0} for this machine, or :{0} for all interfaces"
-    )]
+    /// The host is missing.
+    #[error("{0:?} has no host; write 127.0.0.1:{0} for this machine, or :{0} for all interfaces")]
     PortAlone(String),
-    /// What should be a port is none.
-    #[error("{0:?} is no port; a port is a number up to 65535")]
+    /// The port is invalid.
+    #[error("{0:?} is not a port; a port is a number up to 65535")]
     BadPort(String),
     /// An IPv6 address is not in brackets.
     #[error("{0:?} is an IPv6 address without brackets; write [::1]:8443")]
     NoBrackets(String),
-    /// There is something of a URL.
-    #[error("{0:?} is no host and port; write them without a scheme and a path, as localhost:8443")]
+    /// It has parts of a URL.
+    #[error(
+        "{0:?} is not a host and a port; write them without a scheme and a path, as localhost:8443"
+    )]
     Url(String),
     /// The host is neither a name nor an address.
-    #[error("{0:?} is neither a host's name nor an IP address")]
+    #[error("{0:?} is neither a host name nor an IP address")]
     BadHost(String),
 }
 
@@ -73,7 +73,8 @@ impl FromStr for ListenAddress {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
             !label.is_empty() && label.bytes().all(plain)
         };
-        // What ends with a number would be an address (as in the host of a URL), and is none.
+        // A name that ends with a number would be an address (as in the host of a URL), but is not
+        // a valid one.
         let is_number = host.rsplit('.').next().is_some_and(|last| last.parse::<u64>().is_ok());
         if host.is_empty() {
             Ok(Self::AllInterfaces(port))
@@ -96,7 +97,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// Whether it is of the loopback interface, whatever a name resolves to.
+    /// Returns whether it is on the loopback interface, for every address that the name may have.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::At(address) => address.ip().is_loopback(),
@@ -105,14 +106,14 @@ impl ListenAddress {
         }
     }
 
-    /// The addresses that may be listened at, of which the first will do that can be had.
+    /// Returns the addresses to try in order; the first that can be bound is used.
     ///
     /// # Errors
-    /// When the name has none.
+    /// Fails if the name has no address.
     pub async fn candidates(&self) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = match self {
             Self::At(address) => return Ok(vec![*address]),
-            // The first takes IPv4 too; the second is for machines without IPv6.
+            // The first one accepts IPv4 too; the second one is for machines without IPv6.
             Self::AllInterfaces(port) => {
                 let any: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
                 return Ok(any.map(|ip| SocketAddr::new(ip, *port)).into());
@@ -149,11 +150,11 @@ mod tests {
         for (text, what) in [
             ("", "\"\" has no port"),
             ("localhost", "\"localhost\" has no port; write localhost:8443"),
-            ("8443", "\"8443\" is a port alone; write 127.0.0.1:8443 for this machine, or :8443"),
-            ("localhost:", "\"\" is no port"),
-            ("localhost:70000", "\"70000\" is no port"),
+            ("8443", "\"8443\" has no host; write 127.0.0.1:8443 for this machine, or :8443"),
+            ("localhost:", "\"\" is not a port"),
+            ("localhost:70000", "\"70000\" is not a port"),
             ("::1:8443", "\"::1:8443\" is an IPv6 address without brackets"),
-            ("https://localhost:8443", "\"https://localhost:8443\" is no host and port"),
+            ("https://localhost:8443", "\"https://localhost:8443\" is not a host and a port"),
             ("1.2.3:80", "\"1.2.3\" is neither"),
             ("1.2.3.400:80", "\"1.2.3.400\" is neither"),
             ("a b:80", "\"a b\" is neither"),

@@ -1,4 +1,4 @@
-//! Reading a configuration: everything that is wrong with it, each with its place.
+//! Loads a configuration and finds all its faults, each with its position.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::config::maf_file::MafConfig;
 use crate::config::oci_registry::ArtifactFetcher;
 use saegis_onem2m::cse::CseKind;
 
-/// A configuration as it was found.
+/// A loaded configuration.
 pub struct Loaded {
-    /// What it says, as far as it could be read.
+    /// The configuration, if it could be parsed.
     pub config: Option<Config>,
-    /// All that is wrong with it.
+    /// All faults.
     pub faults: Vec<Fault>,
-    /// Whether what it says of policy and modules is as it was meant.
+    /// Whether the parts about policy and modules are valid.
     pub policy_is_known: bool,
 }
 
-/// Reads a TOML file, and says all that is wrong with it, each with its place.
+/// Parses a TOML file, and finds all its faults with their positions.
 ///
 /// # Errors
-/// When the file can't be read, or is not as it should be.
+/// Fails if the file cannot be read or is invalid.
 pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Faults> {
     let text = text(file)?;
     let mut document = Document::parse(file, &text);
@@ -39,33 +39,33 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Faults> {
     read.filter(|_| faults.is_empty()).ok_or(Faults(faults))
 }
 
-/// The text of a configuration, if it is not too large for one.
+/// Returns the text of a configuration, if its size is within the limit.
 ///
 /// # Errors
-/// When the file can't be read, or is too large.
+/// Fails if the file cannot be read or is too large.
 fn text(file: &Path) -> Result<String, Faults> {
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
     let size = std::fs::metadata(file).map_or(0, |meta| meta.len());
     if size > ConfigurationFile::MAX_SIZE {
         return Err(fault(format!("is larger than {} bytes", ConfigurationFile::MAX_SIZE)));
     }
-    let bytes = std::fs::read(file).map_err(|e| fault(format!("can't be read: {e}")))?;
+    let bytes = std::fs::read(file).map_err(|e| fault(format!("cannot be read: {e}")))?;
     let text = saegis_policy::decode(file, &bytes).map_err(|fault| Faults(vec![fault]))?;
     Ok(text.into())
 }
 
 impl Config {
-    /// Reads and checks a configuration.
+    /// Loads and checks a configuration.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all faults.
     pub fn load(file: &Path) -> Result<Self, Faults> {
         let Loaded { config, faults, .. } = Self::look_at(file);
         config.filter(|_| faults.is_empty()).ok_or(Faults(faults))
     }
 
-    /// Reads and checks the configuration of a gateway, or of a MAF if it has `[maf]`, and goes on where
-    /// something is wrong with it.
+    /// Loads and checks the configuration of a gateway, or of a MAF if it has `[maf]`. Continues
+    /// after a fault.
     pub fn look_at(file: &Path) -> Loaded {
         let text = match text(file) {
             Ok(text) => text,
@@ -78,7 +78,7 @@ impl Config {
         let mut config: Option<Self> = if document.has_table("maf") {
             document.read().map(MafConfig::into_config)
         } else {
-            document.refuse("maf", "is called [[maf-peer]] now");
+            document.refuse("maf", "is now called [[maf-peer]]");
             document.read()
         };
         if let Some(config) = &mut config {
@@ -92,7 +92,7 @@ impl Config {
         Loaded { config, faults: document.into_faults(), policy_is_known }
     }
 
-    /// Paths are relative to the configuration's own folder.
+    /// Resolves paths relative to the folder of the configuration.
     pub fn place(&mut self, base: &Path) {
         self.artifacts.place(base);
         self.modules.place(base);
@@ -115,7 +115,7 @@ impl Config {
         }
     }
 
-    /// The settings of the policy runtime.
+    /// Returns the settings of the policy runtime.
     pub fn policy_settings(&self, observer: Option<Arc<dyn Observer>>) -> Settings {
         Settings {
             policies: self.policy.folder.clone(),

@@ -1,4 +1,4 @@
-//! The configuration of a MAF, and what a gateway's says of MAFs.
+//! Configuration of a MAF, and of the MAFs that a gateway uses.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ fn store() -> PathBuf {
     "state/maf.redb".into()
 }
 
-/// Longest MAF-FQDN, in bytes: the identifier of a key has a RelativeKeyID of 32 digits and `@` in front.
+/// Maximum length of a MAF-FQDN, in bytes: the identifier of a key prepends a RelativeKeyID of 32
+/// digits and `@`.
 const MAX_FQDN: usize = MAX_KEY_ID_LEN - 33;
 
 fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
@@ -43,7 +44,7 @@ fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     check_fqdn(&name).map_err(|e| D::Error::custom(format!("{name:?} {e}")))?;
     if name.len() > MAX_FQDN {
         let what = format!(
-            "{name:?} is longer than {MAX_FQDN} bytes, so that identifiers of keys are too long"
+            "{name:?} is longer than {MAX_FQDN} bytes, which makes key identifiers too long"
         );
         return Err(D::Error::custom(what));
     }
@@ -51,10 +52,10 @@ fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 }
 
 impl MafSettings {
-    /// The settings of the MAF.
+    /// Returns the settings of the MAF.
     ///
     /// # Errors
-    /// When its name is none.
+    /// Fails if its name is invalid.
     pub fn settings(&self) -> Result<Settings, Faults> {
         let fault = |what: String| Faults(vec![Fault::of(&self.store, what)]);
         let mut settings = Settings::new(&self.fqdn).map_err(|e| fault(e.to_string()))?;
@@ -101,19 +102,19 @@ fn timeout() -> u64 {
     3
 }
 
-/// What of a distributed key is Kc.
+/// Part of a distributed key that is Kc.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyPart {
-    /// All of it.
+    /// The whole key.
     #[default]
     Whole,
-    /// Its first half.
+    /// The first half.
     FirstHalf,
 }
 
 impl KeyPart {
-    /// That part of a key.
+    /// Returns that part of a key.
     #[must_use]
     pub fn of(self, whole: &[u8]) -> &[u8] {
         match self {
@@ -123,13 +124,13 @@ impl KeyPart {
     }
 }
 
-/// What the Credential-ID of an association with a distributed key is of.
+/// Subject of the Credential-ID of an association with a distributed key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CredentialOf {
     /// The key: `12-RelativeKeyID@MAF-FQDN`.
     #[default]
     Kc,
-    /// The source, by its MAF client identifier: `11-…`, the same whatever key it has.
+    /// The source, by its MAF client identifier: `11-…`, independent of the key.
     Source,
 }

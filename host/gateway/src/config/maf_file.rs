@@ -1,4 +1,4 @@
-//! `maf.toml`: the configuration of a MAF, which becomes one of the common form.
+//! Configuration of a MAF, `maf.toml`, which is converted to the common form.
 
 use saegis_onem2m::cse::{Cse, CseKind};
 use saegis_onem2m::id::CseId;
@@ -19,11 +19,11 @@ use super::server_config::Config;
 use super::server_config::Role;
 use crate::config::oci_registry::Artifacts;
 
-/// The configuration of a MAF, `maf.toml`. Paths in it are relative to its own folder.
+/// Configuration of a MAF, `maf.toml`. Paths are relative to its folder.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MafConfig {
-    /// Which MAF this is.
+    /// Identity, store and limits of this MAF.
     maf: MafSettings,
     #[serde(default)]
     listen: Listen,
@@ -48,7 +48,7 @@ pub struct MafConfig {
 }
 
 impl MafConfig {
-    /// That of a gateway whose CSE is the MAF.
+    /// Converts it to the configuration of a gateway whose CSE is the MAF.
     pub fn into_config(self) -> Config {
         let Self {
             maf,
@@ -63,7 +63,7 @@ impl MafConfig {
             decisions,
             metrics,
         } = self;
-        // What addresses at a MAF have in place of a CSE-ID.
+        // Value in the addresses of a MAF in place of a CSE-ID.
         #[expect(clippy::expect_used, reason = "the name is a constant")]
         let cse_id = CseId::parse(saegis_maf::names::BASE).expect("the name is a CSE-ID's");
         Config {

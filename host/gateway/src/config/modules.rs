@@ -1,4 +1,4 @@
-//! `[modules]`: where modules are, what they may do, and what those with I/O get of the world.
+//! `[modules]`: folders, grants and limits of modules, and the resources of modules with I/O.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ struct Quota {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Values {
-    /// Values, by name.
+    /// Values by name.
     #[serde(default)]
     values: BTreeMap<String, String>,
     /// Files of secrets, by name. Only the user or the group of the gateway may be able to read
@@ -139,7 +139,7 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Most decisions of modules that wait, at a time.
+/// Maximum number of concurrent decisions of modules with I/O.
 const MAX_WAITING: usize = 4096;
 
 fn check_range(document: &mut Document<'_>, entry: &str, value: u64, from: u64, to: u64) {
@@ -149,7 +149,7 @@ fn check_range(document: &mut Document<'_>, entry: &str, value: u64, from: u64, 
 }
 
 impl Modules {
-    /// Paths are relative to the configuration's own folder.
+    /// Resolves paths relative to the folder of the configuration.
     pub fn place(&mut self, base: &Path) {
         if let Some(keys) = &mut self.require_signature {
             keys.place(base);
@@ -162,7 +162,7 @@ impl Modules {
         }
     }
 
-    /// What no type can say. A handshake has so much time.
+    /// Checks what types cannot express. `handshake` is the time limit of a handshake.
     pub fn check(&self, handshake: Duration, document: &mut Document<'_>) {
         if let Some(keys) = &self.require_signature {
             keys.check(document);
@@ -178,7 +178,7 @@ impl Modules {
         let time = milliseconds(handshake).max(1);
         if self.waiting_milliseconds.is_some_and(|whole| !(1..=time).contains(&whole)) {
             let what = format!(
-                "must be from 1 to {time}, the time that a handshake has (limits.handshake-seconds)"
+                "must be from 1 to {time}, the time limit of a handshake (limits.handshake-seconds)"
             );
             document.add_fault("modules.waiting-milliseconds", &what);
         }
@@ -191,7 +191,7 @@ impl Modules {
             range("milliseconds", http.milliseconds, 1, 60_000);
             range("concurrent-requests", http.concurrent_requests as u64, 1, 10_000);
             if http.hosts.is_empty() {
-                document.add_fault(&entry("hosts"), "names nobody to send requests to");
+                document.add_fault(&entry("hosts"), "must name at least one host");
             }
         }
         for (name, quota) in &self.key_value {
@@ -202,26 +202,25 @@ impl Modules {
             if let Some(twice) = values.values.keys().find(|key| values.secrets.contains_key(*key))
             {
                 let entry = format!("modules.config.{name}.secrets.{twice}");
-                document
-                    .add_fault(&entry, "is a value as well; one of them must have another name");
+                document.add_fault(&entry, "is also the name of a value; rename one of them");
             }
         }
         for (name, calls) in &self.reuse {
             if *calls == 0 {
                 document.add_fault(&format!("modules.reuse.{name}"), "must be at least 1");
             } else if name == "*" {
-                document.add_fault("modules.reuse.*", "is allowed to a module by its name only");
+                document.add_fault("modules.reuse.*", "must name a single module");
             }
         }
         self.check_grants(document);
     }
 
-    /// What has limits is granted by name, and what has limits is granted.
+    /// Checks that capabilities with limits are granted by name, and that each has its limits.
     fn check_grants(&self, document: &mut Document<'_>) {
         let limited = Capability::ALL.into_iter().filter(|capability| capability.wasi().is_some());
         for capability in limited {
             if self.grants.get("*").is_some_and(|every| every.contains(&capability)) {
-                let what = format!("{capability} is granted to a module by its name only");
+                let what = format!("{capability} can only be granted to a module by name");
                 document.add_fault("modules.grants.*", &what);
             }
             let names: Vec<&String> = match capability {
@@ -233,13 +232,13 @@ impl Modules {
                 self.grants.get(name).is_some_and(|capabilities| capabilities.contains(&capability))
             };
             for name in names.iter().filter(|name| !granted(name)) {
-                // What is wrong in itself is told already.
+                // A fault in the grant itself is already reported.
                 if document.is_faulty(&format!("modules.grants.{name}")) {
                     continue;
                 }
                 let what = format!(
-                    "{name} is not granted {capability}; grant it under [modules.grants], or take \
-                     this away"
+                    "{name} is not granted {capability}; grant it under [modules.grants], or remove \
+                     this table"
                 );
                 document.add_fault(&format!("modules.{capability}.{name}"), &what);
             }
@@ -247,7 +246,7 @@ impl Modules {
                 let is_faulty = document.is_faulty(&format!("modules.{capability}.{name}"));
                 if capabilities.contains(&capability) && !names.contains(&name) && !is_faulty {
                     let what = format!(
-                        "{capability} has limits, and nothing is said of them; add \
+                        "{capability} requires limits; add \
                          [modules.{capability}.{name}]"
                     );
                     document.add_fault(&format!("modules.grants.{name}"), &what);
@@ -256,7 +255,7 @@ impl Modules {
         }
     }
 
-    /// Bounds on each call. A handshake has so much time.
+    /// Returns the limits of each call. `handshake` is the time limit of a handshake.
     pub fn limits(&self, handshake: Duration) -> Limits {
         let defaults = Limits::default();
         let waiting = self.waiting_milliseconds.map(Duration::from_millis);
@@ -270,7 +269,7 @@ impl Modules {
         }
     }
 
-    /// What manifests may ask for, and what a module with I/O gets.
+    /// Returns the grants for manifests, and the resources of modules with I/O.
     pub fn grants(&self) -> Grants {
         let mut module = self.grants.clone();
         let any = module.remove("*").unwrap_or(Grants::default().any);

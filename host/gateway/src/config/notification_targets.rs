@@ -1,12 +1,12 @@
-//! Rules for the addresses that notifications may go to.
+//! Rules for the targets of notifications.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// An address that notifications may go to: a network, an address or a name, with a port or with
-/// each.
+/// Rule that allows notifications to a network, an address or a name, with a given port or with all
+/// ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowed {
     host: Host,
@@ -15,15 +15,15 @@ pub struct Allowed {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
-    /// Whatever has an address in it.
+    /// Every host whose address is in the network.
     Network(IpNet),
-    /// A name, whatever address it has.
+    /// A name, with any address.
     Name(String),
 }
 
-/// What is no rule.
+/// Error of a rule.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no address, network or name with or without a port, such as 10.0.0.0/8:8080")]
+#[error("{0:?} is not an address, network or name with or without a port, such as 10.0.0.0/8:8080")]
 pub struct NotAllowed(String);
 
 impl FromStr for Allowed {
@@ -54,7 +54,7 @@ impl FromStr for Allowed {
 }
 
 impl Allowed {
-    /// Whether it could allow that name, whatever its address is.
+    /// Returns whether it may allow that name, depending on its address.
     pub fn may_allow(&self, name: &str, port: u16) -> bool {
         let host = match &self.host {
             Host::Network(_) => true,
@@ -63,7 +63,7 @@ impl Allowed {
         host && self.port.is_none_or(|own| own == port)
     }
 
-    /// Whether it allows that address, under that name.
+    /// Returns whether it allows that address with that name.
     pub fn allows(&self, name: &str, address: SocketAddr) -> bool {
         let host = match &self.host {
             Host::Network(network) => network.contains(&address.ip().to_canonical()),
@@ -73,7 +73,7 @@ impl Allowed {
     }
 }
 
-/// A host without the brackets that an IPv6 address has in a URL.
+/// Returns a host without the brackets of an IPv6 address in a URL.
 pub fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
 }

@@ -1,4 +1,4 @@
-//! Artifacts of registries, for the policy: fetched as the configuration says, and kept.
+//! Artifacts from OCI registries for the policy: fetched as configured, and cached.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,12 +11,12 @@ use saegis_oci::{Bounds, Credentials, Reference, Registry, Store};
 use saegis_policy::{Limits, StoredArtifact, StoredFile};
 use serde::Deserialize;
 
-/// How long a registry that did not do is not asked again: a generation that wants something of it
-/// is tried every few seconds.
+/// Time for which a failed registry is not asked again. A generation that needs it is tried every
+/// few seconds.
 const REGISTRY_BACKOFF: Duration = Duration::from_secs(10);
-/// How many failures are remembered; there are no more artifacts than files name.
+/// Maximum number of stored failures; there are no more artifacts than files name.
 const MAX_FAILURES: usize = 256;
-/// How long is kept what nothing names any more: who goes back to it need not ask a registry.
+/// Lifetime of an unused artifact, so that returning to it needs no registry.
 const UNUSED_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// OCI registries for modules and policy files.
@@ -35,7 +35,7 @@ impl Default for Artifacts {
     }
 }
 
-/// A registry.
+/// An OCI registry.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct At {
@@ -57,7 +57,7 @@ fn timeout() -> u64 {
 }
 
 impl Artifacts {
-    /// Paths are relative to the configuration's own folder.
+    /// Resolves paths relative to the folder of the configuration.
     pub fn place(&mut self, base: &Path) {
         let of_registries = self
             .registry
@@ -68,12 +68,12 @@ impl Artifacts {
         }
     }
 
-    /// The folder of what was fetched.
+    /// Returns the folder for artifacts.
     pub fn store(&self) -> &Path {
         &self.store
     }
 
-    /// What no type can say.
+    /// Checks what types cannot express.
     pub fn check(&self, document: &mut saegis_policy::Document<'_>) {
         for (nth, at) in self.registry.iter().enumerate() {
             let mut fault = |what: &str| {
@@ -83,7 +83,7 @@ impl Artifacts {
                 fault("is not of the form host or host:port");
             }
             if self.registry.iter().take(nth).any(|other| other.host == at.host) {
-                fault("stands twice");
+                fault("is listed twice");
             }
             if at.timeout_seconds == 0 || at.timeout_seconds > 3600 {
                 fault("timeout-seconds must be from 1 to 3600");
@@ -92,16 +92,16 @@ impl Artifacts {
     }
 }
 
-/// Fetches and keeps artifacts.
+/// Fetches and caches artifacts.
 pub struct ArtifactFetcher {
     config: Artifacts,
     store: Store,
-    /// Why artifacts could not be fetched, and when that was.
+    /// Failed artifacts, with the time and the cause.
     failed: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 impl ArtifactFetcher {
-    /// Has asked nobody yet.
+    /// Creates a fetcher that has not contacted a registry.
     pub fn new(config: &Artifacts) -> Self {
         let store = Store::new(config.store.clone());
         Self { config: config.clone(), store, failed: Mutex::default() }
@@ -115,11 +115,11 @@ impl ArtifactFetcher {
         let reference: Reference = source.parse().map_err(|e| format!("{source:?} {e}"))?;
         let host = &reference.registry;
         let at = self.config.registry.iter().find(|at| at.host == *host).ok_or_else(|| {
-            format!("{host} is no registry that may be asked; add it as an [[artifacts.registry]]")
+            format!("the registry {host} is not allowed; add it as an [[artifacts.registry]]")
         })?;
         let store = self.store.clone();
         let of = reference.clone();
-        // What is kept is read whole, to be held against its digest.
+        // A cached artifact is read completely to verify its digest.
         let found = tokio::task::spawn_blocking(move || store.find(&of)).await;
         match found {
             Ok(Ok(Some(_))) => return Ok(()),
@@ -140,8 +140,8 @@ impl ArtifactFetcher {
         let registry = registry.map_err(|e| e.to_string())?;
         tracing::info!(event = "artifact.fetching", source, "fetching {source}");
         let pulled = registry.pull(&reference, &self.store).await;
-        pulled.map_err(|e| format!("{source} could not be fetched, and is not kept here: {e}"))?;
-        tracing::info!(event = "artifact.fetched", source, "{source} is here");
+        pulled.map_err(|e| format!("cannot fetch {source}, and it is not cached: {e}"))?;
+        tracing::info!(event = "artifact.fetched", source, "fetched {source}");
         Ok(())
     }
 }
@@ -171,7 +171,7 @@ impl saegis_policy::ArtifactSource for ArtifactFetcher {
         let artifact = self.store.find(&reference).map_err(|e| format!("{source} {e}"))?;
         let artifact = artifact.ok_or_else(|| match self.failure(source) {
             Some((_, why)) => why,
-            None => format!("{source} is not here yet"),
+            None => format!("{source} has not been fetched yet"),
         })?;
         let files = artifact.files.into_iter().map(|file| StoredFile {
             path: self.store.path(&file.digest),
@@ -183,7 +183,7 @@ impl saegis_policy::ArtifactSource for ArtifactFetcher {
     }
 
     fn remove_unused(&self, in_use: &[String]) {
-        // What is no reference names nothing that is kept.
+        // An invalid reference does not name a cached artifact.
         let in_use: Vec<Reference> = in_use.iter().filter_map(|s| s.parse().ok()).collect();
         let Some(before) = SystemTime::now().checked_sub(UNUSED_LIFETIME) else { return };
         match self.store.remove_unused(&in_use, before) {
@@ -191,9 +191,12 @@ impl saegis_policy::ArtifactSource for ArtifactFetcher {
             Ok(files) => tracing::info!(
                 event = "artifact.deleted",
                 files,
-                "{files} files of artifacts that nothing has named for 30 days were deleted"
+                "deleted {files} files of artifacts that were unused for 30 days"
             ),
-            Err(e) => tracing::warn!(event = "artifact.delete-failed", "old artifacts stay: {e}"),
+            Err(e) => tracing::warn!(
+                event = "artifact.delete-failed",
+                "cannot delete unused artifacts: {e}"
+            ),
         }
     }
 }

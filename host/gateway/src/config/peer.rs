@@ -1,4 +1,4 @@
-//! `[[peer]]`: another CSE that this one goes to.
+//! `[[peer]]`: a peer CSE to which this CSE connects.
 
 use std::sync::Arc;
 
@@ -61,9 +61,9 @@ fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::
 }
 
 impl Peer {
-    /// The domain name that its certificate must prove: `<CSE-ID>.<service provider>` of the IN-CSE,
-    /// and with the IN-CSE's label between of what registers there. None, where the service provider
-    /// is not known.
+    /// Returns the domain name that its certificate must contain: `<CSE-ID>.<service provider>` for
+    /// the IN-CSE. A CSE that registers with the IN-CSE has the label of the IN-CSE in between.
+    /// Returns `None` if the service provider is not known.
     pub fn name(&self, own: &Cse) -> Option<String> {
         if let Some(name) = &self.domain_name {
             return Some(name.clone());
@@ -76,15 +76,15 @@ impl Peer {
     }
 }
 
-/// Whether all that `peers` need is in the generation of policy that a gateway starts with.
+/// Checks that a generation has the certificates that `peers` need.
 ///
 /// # Errors
-/// What is missing.
+/// Returns the missing part.
 pub fn check_means(peers: &[Peer], generation: &Generation) -> Result<(), String> {
     let own = generation.certificates().is_some_and(|c| !c.own.is_empty());
     match peers.iter().find(|peer| peer.credential.is_none()) {
         Some(peer) if !own => Err(format!(
-            "peer: {} has no credential, so this CSE shows it a certificate, and there is none; add \
+            "peer: {} has no credential, so this CSE needs a certificate; add \
              an [[own]] to policies/certificates.toml",
             peer.cse_id
         )),
@@ -92,16 +92,16 @@ pub fn check_means(peers: &[Peer], generation: &Generation) -> Result<(), String
     }
 }
 
-/// What no type can say.
+/// Checks what types cannot express.
 pub(super) fn check(peers: &[Peer], own: &Cse, document: &mut Document<'_>) {
     let mut fault = |what: String| document.add_fault("peer", &what);
     for (nth, peer) in peers.iter().enumerate() {
         let id = &peer.cse_id;
         if *id == own.cse_id {
-            fault(format!("{id} is this very CSE"));
+            fault(format!("{id} is this CSE itself"));
         }
         if peers.iter().take(nth).any(|other| other.cse_id == *id) {
-            fault(format!("{id} stands twice"));
+            fault(format!("{id} is listed twice"));
         }
         let port = peer.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none() {
@@ -109,7 +109,7 @@ pub(super) fn check(peers: &[Peer], own: &Cse, document: &mut Document<'_>) {
         }
         if peer.credential.is_none() && peer.name(own).is_none() {
             fault(format!(
-                "{id}: its certificate must prove a domain name; set cse.service-provider, or \
+                "{id}: its certificate must contain a domain name; set cse.service-provider, or \
                  domain-name"
             ));
         }
@@ -118,6 +118,6 @@ pub(super) fn check(peers: &[Peer], own: &Cse, document: &mut Document<'_>) {
         }
     }
     if peers.iter().filter(|peer| peer.register).count() > 1 {
-        fault("a CSE registers with one other; set register for one peer only".into());
+        fault("a CSE has one registrar CSE; set register for one peer only".into());
     }
 }

@@ -1,16 +1,16 @@
-//! Files that are their owner's alone, and are replaced as a whole.
+//! Files that only their owner can access, and that are replaced atomically.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Replaces a file by one that its owner alone can read. A reader finds the old content or the new. When
-/// this returns, the new file survives a power cut.
+/// Replaces a file with one that only its owner can read. A reader finds either the old or the new
+/// content. After this returns, the new file survives a power failure.
 ///
 /// # Errors
-/// When it can't be written. Then the old file is as it was, or, where only the folder could not be synced,
-/// the new one may be lost with a power cut.
+/// Fails if it cannot be written. Then the old file is unchanged; but if only syncing the folder
+/// failed, a power failure may lose the new file.
 pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
@@ -21,7 +21,7 @@ pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     new.write_all(bytes)?;
     new.as_file().sync_all()?;
     new.persist(file)?;
-    // Without this the folder may still name the old file after a power cut.
+    // Without this, the folder may still name the old file after a power failure.
     opened.sync_all()
 }
 
@@ -40,7 +40,7 @@ mod tests {
         replace(&file, b"new").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        // A folder in its place stays, and nothing is left beside it.
+        // A folder at the path stays, and no other file is left behind.
         let taken = folder.path().join("taken");
         fs::create_dir_all(taken.join("inside")).unwrap();
         assert!(replace(&taken, b"new").is_err());

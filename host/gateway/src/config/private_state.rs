@@ -1,5 +1,6 @@
-//! Files that the gateway writes are its own alone. Those of earlier versions, or of a wider umask, are
-//! checked at the start: own ones lose the rights of others, and what others may have written is refused.
+//! Checks at the start that files written by the gateway are private, including those of earlier
+//! versions or of a wider umask. Files of the gateway lose the permissions of others. Files that
+//! others could have written are rejected.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -11,7 +12,7 @@ use saegis_policy::{Fault, Faults};
 
 use super::server_config::Config;
 
-/// The folder of everything that is written, where the configuration names no other; beside that.
+/// Default folder of all written files, beside the configuration.
 const FOLDER: &str = "state";
 
 const GROUP_AND_OTHERS: u32 = 0o077;
@@ -20,37 +21,38 @@ const WRITE_OF_OTHERS: u32 = 0o002;
 const WRITE_OF_GROUP_AND_OTHERS: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// A file or folder of the gateway's that others can read.
+/// A file or folder of the gateway that others can read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exposed {
     path: PathBuf,
     mode: u32,
 }
 
-/// Takes the rights of others from the files that a configuration names for writing, and from everything in
-/// the folder `state` beside it. Returns what others could read.
+/// Removes the permissions of others from the files that a configuration names for writing, and
+/// from the folder `state` beside it. Returns the entries that others could read.
 ///
 /// # Errors
-/// Which of them belongs to another user, or could be written by others; then nothing is changed.
+/// Fails for entries that belong to another user or that others could write. Then nothing is
+/// changed.
 pub fn make_private(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
     let exposed = inspect(file, config)?;
     for Exposed { path, mode } in &exposed {
         let private = fs::Permissions::from_mode(mode & !GROUP_AND_OTHERS);
         fs::set_permissions(path, private).map_err(|e| {
-            Faults(vec![Fault::of(path, format!("others can read it, and chmod fails: {e}"))])
+            Faults(vec![Fault::of(path, format!("other users can read it, and chmod fails: {e}"))])
         })?;
     }
     Ok(exposed)
 }
 
-/// Inspects the same files. Returns what others can read.
+/// Inspects the same files. Returns the entries that others can read.
 ///
 /// # Errors
-/// Which of them belongs to another user, or could be written by others.
+/// Fails for entries that belong to another user or that others could write.
 pub fn inspect(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
     let mut inspection = Inspection { own: geteuid().as_raw(), ..Inspection::default() };
     let state = file.parent().unwrap_or(Path::new("")).join(FOLDER);
-    // What is in it is run, so a group may not write there either.
+    // The gateway executes the compiled code, so a group must not write there either.
     let code = &config.modules.code_cache;
     inspection.tree(code, WRITE_OF_GROUP_AND_OTHERS);
     for folder in [&state, &config.modules.key_value_folder, config.artifacts.store()] {
@@ -69,7 +71,7 @@ pub fn inspect(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
     if faults.is_empty() { Ok(exposed) } else { Err(Faults(faults)) }
 }
 
-/// The files that are written, and those that their rotation leaves.
+/// Returns the written files and their rotated files.
 fn files(config: &Config) -> Vec<PathBuf> {
     let stores = [&config.cse.store, &config.ae_ids.store, &config.service_subscription.store];
     let of_maf = config.role.maf().map(|maf| &maf.store);
@@ -98,19 +100,19 @@ fn generations(file: &Path) -> Vec<PathBuf> {
 
 #[derive(Default)]
 struct Inspection {
-    /// The user that this process runs as.
+    /// User that runs this process.
     own: u32,
     exposed: Vec<Exposed>,
     faults: Vec<Fault>,
 }
 
 impl Inspection {
-    /// A folder, and everything in it. Links in it lead to nothing that the gateway wrote.
+    /// Inspects a folder and its content. Links in it do not lead to files of the gateway.
     fn tree(&mut self, root: &Path, refused: u32) {
         self.entry(root, fs::metadata(root), refused);
         let mut folders = vec![root.to_path_buf()];
         while let Some(folder) = folders.pop() {
-            // A folder that is not there, or can't be read, is reported by what uses it.
+            // A missing or unreadable folder is reported by the code that uses it.
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 let meta = entry.metadata();
@@ -124,11 +126,11 @@ impl Inspection {
         }
     }
 
-    /// A file or folder of the gateway's own, which nobody may have had the rights `refused` to.
+    /// Inspects a file or folder, to which others must not have had the permissions `refused`.
     fn entry(&mut self, path: &Path, meta: std::io::Result<Metadata>, refused: u32) {
         let meta = match meta {
             Ok(meta) => meta,
-            // What uses it makes it, or says why it cannot be had.
+            // The code that uses it creates it, or reports the error.
             Err(_) => return,
         };
         let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
@@ -136,7 +138,7 @@ impl Inspection {
             let (what, own) = ("belongs to another user, who can read and change it", self.own);
             return self.fault(path, format!("{what}: user {owner}; chown it to user {own}"));
         }
-        // A group may be how a file of root's is shared with the gateway.
+        // Root may share a file with the gateway through a group.
         let excess = if owner == self.own { GROUP_AND_OTHERS } else { OTHERS };
         if mode & refused != 0 {
             let what = "can be written by others, who may have changed it";
@@ -151,34 +153,35 @@ impl Inspection {
         }
     }
 
-    /// The folder of a store, which may have other things in it too: nobody else may replace the store.
+    /// Inspects the folder of a store, which may have other content: no other user may be able to
+    /// replace the store.
     fn parent(&mut self, folder: &Path) {
-        // An empty path is the folder that the process is in.
+        // An empty path is the current folder.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let Ok(meta) = fs::metadata(folder) else { return };
         let mode = meta.mode() & 0o7777;
         if mode & WRITE_OF_OTHERS != 0 && mode & STICKY == 0 {
-            let what = "every user can replace what is in this folder";
+            let what = "every user can replace the files in this folder";
             let remedy = "chmod o-w, or name another folder in the configuration";
             self.fault(folder, format!("{what}: mode {mode:03o}; {remedy}"));
         }
     }
 
     fn fault(&mut self, path: &Path, what: String) {
-        // A folder can be the parent of several.
+        // A folder can be the parent of several files.
         if !self.faults.iter().any(|fault| fault.file == path) {
             self.faults.push(Fault::of(path, what));
         }
     }
 }
 
-/// Logs what others could read until now.
+/// Logs the entries that others could read until now.
 pub fn log(exposed: &[Exposed]) {
     for Exposed { path, mode } in exposed {
         tracing::warn!(
             event = "state.mode-changed",
             path = %saegis_policy::Shown(path),
-            "other users could read this file or folder: its mode was {mode:03o}, and is {:03o} now",
+            "removed the permissions of other users: the mode was {mode:03o} and is now {:03o}",
             mode & !GROUP_AND_OTHERS
         );
     }

@@ -2,7 +2,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// A configuration in a folder of its own, with what belongs to it.
+/// Creates a configuration in a folder of its own, with additional text.
 fn configured(more: &str) -> (tempfile::TempDir, PathBuf, Config) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("saegis.toml");

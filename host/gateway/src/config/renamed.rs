@@ -1,8 +1,8 @@
-//! Options that had another name.
+//! Former names of options.
 
 use saegis_policy::Document;
 
-/// The names of options or tables that are no more, and those that stand for them.
+/// Former names of options and tables, and the names that replace them.
 pub const RENAMED: &[(&str, &str)] = &[
     ("artefacts", "artifacts"),
     ("audit.old-files", "audit.retained-files"),
@@ -20,10 +20,10 @@ pub const RENAMED: &[(&str, &str)] = &[
     ("upstream.notifications-uid", "upstream.notification-uid"),
 ];
 
-/// Rejects each option with a former name, and names the present one.
+/// Rejects each option with a former name, and reports the current name.
 pub fn refuse(document: &mut Document<'_>) {
     for (old, new) in RENAMED {
-        document.refuse(old, &format!("is called {new} now"));
+        document.refuse(old, &format!("is now called {new}"));
     }
 }
 
@@ -33,7 +33,7 @@ mod tests {
 
     use super::*;
 
-    /// Each is refused by the new name, and in no other way. The new name is one that is read.
+    /// The only fault is the one about the name, and the new name is valid.
     #[test]
     fn former_option_name_is_refused_with_new_one() {
         for (old, new) in RENAMED {
@@ -46,7 +46,7 @@ mod tests {
             refuse(&mut document);
             let faults: Vec<_> = document.into_faults().iter().map(ToString::to_string).collect();
             assert_eq!(faults.len(), 1, "{faults:?}");
-            assert!(faults[0].ends_with(&format!("{old}: is called {new} now")), "{faults:?}");
+            assert!(faults[0].ends_with(&format!("{old}: is now called {new}")), "{faults:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The tables of the configuration.
+//! Tables of the configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,17 +16,17 @@ use serde::de::{Deserializer, Error as _};
 use super::listen_address::ListenAddress;
 use super::notification_targets::Allowed;
 
-/// Size of the largest answer of the embedded registrar, in bytes: what it nests, and the target.
+/// Maximum size of a response of the embedded CSE, in bytes: the nested resources and the target.
 pub const MAX_RESPONSE: usize = (4 << 20) + (256 << 10);
 
-/// What each request to the embedded CSE may use.
+/// Limits of each request to the embedded CSE.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// Time, in which it waits for its turn too.
+    /// Time, including the wait for its turn.
     pub time: Duration,
-    /// Look-ups in the store.
+    /// Number of lookups in the store.
     pub steps: u64,
-    /// Requests of one credential that are carried out at a time.
+    /// Number of concurrent requests of one credential.
     pub per_credential: usize,
 }
 
@@ -239,11 +239,11 @@ impl Default for ServiceSubscription {
     }
 }
 
-/// Where the rules of the service subscription are.
+/// Source of the rules of the service subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuleSource {
-    /// In the policy file `service-subscription.toml`.
+    /// The policy file `service-subscription.toml`.
     #[default]
     PolicyFile,
     /// Among the embedded registrar's resources.
@@ -367,12 +367,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The time for the first flight of a handshake.
+    /// Returns the timeout for the first flight of a handshake.
     pub fn first_flight(&self) -> Duration {
         Duration::from_secs(self.first_flight_seconds)
     }
 
-    /// What each request to the embedded registrar may use.
+    /// Returns the limits of each request to the embedded CSE.
     pub fn requests(&self) -> RequestLimits {
         RequestLimits {
             time: Duration::from_secs(self.request_seconds),
@@ -381,13 +381,13 @@ impl Limits {
         }
     }
 
-    /// The time for a handshake.
+    /// Returns the timeout for a handshake.
     pub fn handshake(&self) -> Duration {
         Duration::from_secs(self.handshake_seconds)
     }
 }
 
-/// The log.
+/// Log.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Log {
@@ -398,14 +398,14 @@ pub struct Log {
     pub filter: Option<String>,
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -433,7 +433,7 @@ impl Default for Audit {
 }
 
 impl Audit {
-    /// The file of refused requests; none where there is no trail.
+    /// Returns the file of refused requests, if there is an audit trail.
     pub fn refusals_file(&self) -> Option<PathBuf> {
         let file = self.file.as_ref()?;
         Some(self.refusals_file.clone().unwrap_or_else(|| {
@@ -447,7 +447,7 @@ impl Audit {
         }))
     }
 
-    /// The paths that the configuration names.
+    /// Returns the paths in the configuration.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         self.file.iter_mut().chain(self.refusals_file.as_mut())
     }
@@ -503,7 +503,7 @@ fn taken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rsc, D::Error> {
     }
 }
 
-/// Reads something that is there, if it is.
+/// Deserializes an optional value into an `Arc`.
 pub fn shared_if_there<'de, D, T>(from: D) -> Result<Option<Arc<T>>, D::Error>
 where
     D: Deserializer<'de>,

@@ -72,12 +72,12 @@ pub struct Config {
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub metrics: Metrics,
-    /// The file that this was read from.
+    /// The file of this configuration.
     #[serde(skip)]
     pub file: Option<ConfigurationFile>,
 }
 
-/// What this process is.
+/// Role of this process.
 #[derive(Default)]
 pub enum Role {
     /// A gateway, which is a CSE.
@@ -88,12 +88,12 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether it is a MAF.
+    /// Returns whether it is a MAF.
     pub fn is_maf(&self) -> bool {
         self.maf().is_some()
     }
 
-    /// The same, to change it.
+    /// Returns the configuration of the MAF for modification, if it is one.
     pub fn maf_mut(&mut self) -> Option<&mut MafSettings> {
         match self {
             Self::Cse => None,
@@ -101,7 +101,7 @@ impl Role {
         }
     }
 
-    /// The configuration of the MAF, where it is one.
+    /// Returns the configuration of the MAF, if it is one.
     pub fn maf(&self) -> Option<&MafSettings> {
         match self {
             Self::Cse => None,

@@ -1,4 +1,4 @@
-//! Whose signatures modules must have: `[modules.require-signature]`.
+//! Required signatures of modules: `[modules.require-signature]`.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -27,22 +27,22 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Paths are relative to the configuration's own folder.
+    /// Resolves paths relative to the folder of the configuration.
     pub fn place(&mut self, base: &Path) {
         for file in &mut self.key_files {
             *file = base.join(&*file);
         }
     }
 
-    /// What no type can say.
+    /// Checks what types cannot express.
     pub fn check(&self, document: &mut Document<'_>) {
         if self.keys.is_empty() && self.key_files.is_empty() {
-            let what = "has neither keys nor key-files, so that no module could be taken";
+            let what = "has neither keys nor key-files, so every module would be rejected";
             document.add_fault("modules.require-signature", what);
         }
     }
 
-    /// The same for the policy runtime.
+    /// Returns the requirement for the policy runtime.
     pub fn required(&self) -> Required {
         Required {
             keys: self.keys.clone(),

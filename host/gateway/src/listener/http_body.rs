@@ -1,22 +1,22 @@
-//! Reads the body of an HTTP request within bounds.
+//! Reads the body of an HTTP request, with a limit.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-/// Why there is no content.
+/// Error of reading a body.
 pub enum NotCollected {
-    /// It is larger than it may be.
+    /// The body is too large.
     TooLarge,
-    /// It does not come to its end.
+    /// The body is incomplete.
     BreaksOff,
 }
 
-/// How much of a content that is too large is read and thrown away, in bytes: whoever sends it hears
-/// the answer only when it has sent it.
+/// Maximum part of a too large body that is read and discarded, in bytes. A client reads the
+/// response only after it has sent the body.
 const MAX_DISCARDED: usize = 4 << 20;
 
-/// Reads a content of at most so many bytes.
+/// Reads a body of at most `most` bytes.
 pub async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, NotCollected> {
     let mut content = BytesMut::new();
     let mut discarded = 0;

@@ -1,5 +1,5 @@
-//! A small HTTP server for who is on the same machine: on a loopback port, with few connections, each
-//! bounded in time.
+//! Small HTTP server for clients on the same machine: listens on a loopback port, with few
+//! connections and a timeout for each.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,26 +21,26 @@ use tokio::task::AbortHandle;
 use crate::config::ListenAddress;
 use crate::listener::loopback_peer;
 
-/// How long to wait after an accept that failed, and for a connection to end where all are at work.
+/// Delay after a failed accept, and interval for a connection to end if all are in use.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Bounds of a server.
+/// Limits of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections at a time. One more ends the oldest on which no request is answered.
+    /// Maximum number of connections. A further one ends the oldest without an active request.
     pub connections: usize,
-    /// For the header of a request.
+    /// Timeout for the header of a request.
     pub header: Duration,
-    /// For a connection.
+    /// Maximum lifetime of a connection.
     pub connection: Duration,
 }
 
 /// Interval between log lines about connections of other users.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Answers until it is dropped.
+/// HTTP server; it stops when this is dropped.
 pub struct Local {
-    /// Where it listens.
+    /// Bound address.
     pub address: SocketAddr,
     task: tokio::task::JoinHandle<()>,
 }
@@ -52,11 +52,11 @@ impl Drop for Local {
 }
 
 impl Local {
-    /// Listens, and has requests answered. With a `user`, connections of processes of other users are
-    /// closed.
+    /// Binds the address and serves requests. With a `user`, connections from processes of other
+    /// users are closed.
     ///
     /// # Errors
-    /// When the address can't be had.
+    /// Fails if the address cannot be bound.
     pub async fn listen<A, F>(
         address: &ListenAddress,
         bounds: Bounds,
@@ -73,10 +73,10 @@ impl Local {
     }
 }
 
-/// A connection that is served.
+/// An active connection.
 struct Connection {
     task: AbortHandle,
-    /// Requests that are answered on it.
+    /// Number of active requests on it.
     answering: Arc<AtomicUsize>,
 }
 
@@ -108,7 +108,8 @@ where
     }
 }
 
-/// Makes room for one more, so that half a request keeps no place that another needs.
+/// Makes room for one more connection. A connection without a complete request must not block
+/// others.
 async fn make_room(connections: &mut VecDeque<Connection>, most: usize) {
     loop {
         connections.retain(|connection| !connection.task.is_finished());
@@ -123,7 +124,7 @@ async fn make_room(connections: &mut VecDeque<Connection>, most: usize) {
     }
 }
 
-/// Counts a request while it is answered.
+/// Counts a request while it is active.
 struct Answering(Arc<AtomicUsize>);
 
 impl Answering {
@@ -158,14 +159,14 @@ where
         .header_read_timeout(bounds.header)
         .max_buf_size(8 << 10)
         .serve_connection(TokioIo::new(socket), answer);
-    // Whether the answer is read is up to whoever asked.
+    // The client decides whether it reads the response.
     let _ = tokio::time::timeout(bounds.connection, connection).await;
 }
 
-/// The one user whose processes may connect.
+/// The only user whose processes may connect.
 struct Admission {
     user: u32,
-    /// When a connection of another was logged last.
+    /// Time of the last log line about another user.
     logged: Mutex<Option<Instant>>,
 }
 
@@ -180,12 +181,12 @@ impl Admission {
             *logged = Some(Instant::now());
             let found = match found {
                 Ok(Some(user)) => format!("is of user {user}"),
-                Ok(None) => "has no user, or is closed already".into(),
-                Err(e) => format!("has no user that can be found: {e}"),
+                Ok(None) => "has no user, or is already closed".into(),
+                Err(e) => format!("cannot find its user: {e}"),
             };
             tracing::warn!(
                 event = "notification.user-refused",
-                "a connection from this machine {found}, and only user {} may connect",
+                "rejected a connection from this machine: it {found}, but only user {} may connect",
                 self.user
             );
         }

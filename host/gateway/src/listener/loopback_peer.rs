@@ -1,9 +1,9 @@
 //! The user behind a TCP connection of the same machine.
 //!
-//! Linux lists the sockets of a network namespace with their users in `/proc/net/tcp` and `/proc/net/tcp6`. The
-//! peer's socket is the one with the addresses of this end, exchanged. As long as this end is connected, no
-//! other socket can be connected by these two addresses. So what the list said is true if this end is still
-//! connected after it was read.
+//! Linux lists the sockets of a network namespace with their users in `/proc/net/tcp` and
+//! `/proc/net/tcp6`. The socket of the peer has the two addresses of this end in exchanged order.
+//! As long as this end is connected, no other socket can be connected with these two addresses. So
+//! an entry of the list is valid if this end is still connected after the list was read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -11,32 +11,33 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpStream;
 
-/// The state of a connected socket in the list.
+/// State of a connected socket in the list.
 const ESTABLISHED: &str = "01";
 
-/// Returns the user ID of the process that made the peer's socket; `None` where the peer has closed its end, or
-/// is not of this machine.
+/// Returns the user ID of the process that created the socket of the peer. Returns `None` if the
+/// peer has closed its end or is not on this machine.
 ///
 /// # Errors
-/// When the connection is broken, or the list cannot be read.
+/// Fails if the connection is broken or the list cannot be read.
 pub async fn user(socket: &TcpStream) -> io::Result<Option<u32>> {
     let (own, peer) = (socket.local_addr()?, socket.peer_addr()?);
     let listed = tokio::task::spawn_blocking(move || find(peer, own)).await??;
-    // It fails once the peer has reset the connection, after which another could have its addresses.
+    // It fails after the peer has reset the connection. Then another socket could have the same
+    // addresses.
     socket.peer_addr()?;
     Ok(listed)
 }
 
-/// The user of the connected socket with those addresses.
+/// Returns the user of the connected socket with those addresses.
 fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u32>> {
     for list in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let file = match File::open(list) {
             Ok(file) => file,
-            // A kernel without IPv6 has no list of it.
+            // A kernel without IPv6 does not have that list.
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };
-        // The first line has the names of the columns.
+        // The first line has the column names.
         for line in BufReader::new(file).lines().skip(1) {
             if let Some(user) = user_in(&line?, local, remote) {
                 return Ok(Some(user));
@@ -46,7 +47,8 @@ fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
-/// The user in a line of the list, if the line is of the connected socket with those addresses.
+/// Returns the user in a line of the list, if the line is for the connected socket with those
+/// addresses.
 fn user_in(line: &str, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     let mut columns = line.split_ascii_whitespace().skip(1);
     let is = |column: &str, address: SocketAddr| {
@@ -58,11 +60,11 @@ fn user_in(line: &str, local: SocketAddr, remote: SocketAddr) -> Option<u32> {
     if columns.next()? != ESTABLISHED {
         return None;
     }
-    // Queues, timer and retransmissions are between.
+    // Queues, timer and retransmissions are in between.
     columns.nth(3)?.parse().ok()
 }
 
-/// Reads an address: words of 32 bits as this machine has them in memory, and the port.
+/// Parses an address: words of 32 bits in the byte order of this machine, and the port.
 fn parse(column: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = column.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

@@ -1,5 +1,4 @@
-//! Handshakes by peer address: how many are under way and how many have failed, so that one host can't
-//! take the places of others, or try keys without end.
+//! Per-address limits on concurrent and failed handshakes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,26 +7,25 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// The time in which a peer's allowance of failures is given back.
+/// Time in which the allowance of failures of a peer is restored.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Most networks that are remembered. Where there are more, those with nothing under way whose
-/// failures are fewest are forgotten.
+/// Maximum number of stored networks. Beyond it, networks without active handshakes and with the
+/// fewest failures are removed.
 const MAX_NETWORKS: usize = 50_000;
 
-/// The networks that are counted of an IPv6 address, by the length of their prefix, and how many
-/// times as much each may have as the first. A host has all of a network of 64 bits, a site often one
-/// of 56 or 48.
+/// Networks that are counted for an IPv6 address: the length of the prefix, and the factor of its
+/// limit. A host has a whole network of 64 bits, a site often one of 56 or 48.
 const IPV6_NETWORKS: [(u8, usize); 3] = [(64, 1), (56, 2), (48, 4)];
 
-/// Bounds on handshakes.
+/// Limits on handshakes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Under way at a time.
+    /// Maximum number of active handshakes.
     pub all: usize,
-    /// Under way at a time of one peer.
+    /// Maximum number of active handshakes of one peer.
     pub under_way: usize,
-    /// Of one peer that may fail in a minute.
+    /// Maximum number of failed handshakes of one peer per minute.
     pub failures: u32,
 }
 
@@ -41,18 +39,18 @@ pub struct Peers {
 #[derive(Default)]
 struct Counts {
     networks: HashMap<Network, Count>,
-    /// The places that are taken, by the widest network that is counted, each the oldest first.
+    /// Active slots by the widest counted network, the oldest first.
     places: HashMap<Network, BTreeMap<u64, Place>>,
-    /// How many there are.
+    /// Number of active slots.
     taken: usize,
     next: u64,
 }
 
-/// A place that is taken.
+/// An active slot.
 #[derive(Default)]
 struct Place {
     displaced: CancellationToken,
-    /// Whether the peer has sent a whole first flight.
+    /// Whether the peer has sent a complete first flight.
     has_begun: bool,
 }
 
@@ -60,7 +58,7 @@ struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Network {
     address: IpAddr,
-    /// The length of the prefix, in bits.
+    /// Length of the prefix, in bits.
     prefix: u8,
 }
 
@@ -70,7 +68,7 @@ struct Count {
     failures: Failures,
 }
 
-/// A bucket that each failure fills a little and time empties.
+/// Bucket that each failure fills and that empties over time.
 #[derive(Default, Clone, Copy)]
 struct Failures {
     level: f64,
@@ -78,7 +76,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// The level now, of a bucket that a minute empties of so much.
+    /// Returns the current level of a bucket that loses `most` per minute.
     fn now(self, now: Instant, most: f64) -> f64 {
         let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let emptied = since.as_secs_f64() / MINUTE.as_secs_f64() * most;
@@ -86,7 +84,7 @@ impl Failures {
     }
 }
 
-/// A handshake under way; it ends when this is dropped.
+/// An active handshake, until it is dropped.
 pub struct UnderWay {
     peers: Peers,
     peer: IpAddr,
@@ -94,19 +92,19 @@ pub struct UnderWay {
     displaced: CancellationToken,
 }
 
-/// Why a peer may not begin a handshake now.
+/// Reason why a peer may not start a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// It has as many under way as it may.
+    /// The peer has the maximum number of active handshakes.
     UnderWay,
-    /// All places for handshakes are taken, and nobody has more of them than it.
+    /// All slots are in use, and no other network has more than this one.
     Places,
-    /// Too many of its handshakes have failed.
+    /// Too many handshakes of the peer have failed.
     Failures,
 }
 
 impl Full {
-    /// The cause of the refusal, for log and counters.
+    /// Returns the cause for log and counters.
     pub fn cause(self) -> &'static str {
         match self {
             Self::UnderWay => "too-many",
@@ -115,30 +113,28 @@ impl Full {
         }
     }
 
-    /// The same in words.
+    /// Returns the reason as text.
     pub fn why(self) -> &'static str {
         match self {
-            Self::UnderWay => "the peer has as many handshakes under way as it may",
-            Self::Places => {
-                "all places for handshakes are taken, and nobody has more of them than the peer"
-            }
+            Self::UnderWay => "the peer has the maximum number of concurrent handshakes",
+            Self::Places => "all handshake slots are in use, and no other network has more of them",
             Self::Failures => {
-                "as many handshakes of the peer have failed in the last minute as may"
+                "the peer has the maximum number of failed handshakes in the last minute"
             }
         }
     }
 }
 
 impl Peers {
-    /// Nothing counted yet.
+    /// Creates empty counters.
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, counts: Arc::default() }
     }
 
-    /// Counts one more under way, unless the peer may not have it.
+    /// Counts a new handshake, unless a limit is reached.
     ///
     /// # Errors
-    /// Why not.
+    /// Returns the limit that is reached.
     pub fn enter(&self, peer: IpAddr) -> Result<UnderWay, Full> {
         self.enter_at(peer, Instant::now())
     }
@@ -171,18 +167,18 @@ impl Peers {
         Ok(UnderWay { peers: self.clone(), peer, place, displaced })
     }
 
-    /// Returns how many handshakes of a network may fail in a minute.
+    /// Returns the maximum number of failed handshakes of a network per minute.
     fn failures_of(&self, times: usize) -> f64 {
         let times = u32::try_from(times).unwrap_or(u32::MAX);
         f64::from(self.bounds.failures) * f64::from(times)
     }
 
-    /// Nothing panics while it holds the lock.
+    /// Code that holds the lock does not panic.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets those who owe nothing, and, if that is not enough, those who owe the least.
+    /// Removes networks without failures and, if that is not enough, those with the fewest.
     fn make_room(&self, networks: &mut HashMap<Network, Count>, now: Instant) {
         let most = f64::from(self.bounds.failures);
         let owes = |count: &Count| count.failures.now(now, most);
@@ -197,16 +193,16 @@ impl Peers {
 }
 
 impl Counts {
-    /// Ends a handshake of the network that has the most, if it has more than this one: the oldest of
-    /// those without a whole first flight or, where there are none, the oldest. So peers that stall take
-    /// places from each other.
+    /// Ends a handshake of the network that has the most, if it has more than this one. Selects the
+    /// oldest without a complete first flight or, if there is none, the oldest. So peers that stall
+    /// only displace each other.
     fn displace_for(&mut self, own: Network) -> bool {
         let has = self.places.get(&own).map_or(0, BTreeMap::len);
         let first = |(network, places): (&Network, &BTreeMap<u64, Place>)| {
             let (place, of) = places.iter().min_by_key(|(n, place)| (place.has_begun, **n))?;
             Some((places.len(), std::cmp::Reverse((of.has_begun, *place)), *network))
         };
-        // Where several have as many, the first of all in that order.
+        // If several networks have equally many, takes the first in that order.
         let biggest =
             self.places.iter().filter_map(first).max_by_key(|(most, first, _)| (*most, *first));
         let Some((most, std::cmp::Reverse((_, first)), network)) = biggest else { return false };
@@ -219,7 +215,7 @@ impl Counts {
         true
     }
 
-    /// Releases a place, unless it was released before.
+    /// Releases a slot, unless it was already released.
     fn free(&mut self, network: Network, place: u64) -> Option<Place> {
         let places = self.places.get_mut(&network)?;
         let freed = places.remove(&place)?;
@@ -232,12 +228,12 @@ impl Counts {
 }
 
 impl UnderWay {
-    /// Resolves when another peer has got its place.
+    /// Resolves when another peer has received its slot.
     pub async fn displaced(&self) {
         self.displaced.cancelled().await;
     }
 
-    /// The peer has sent a whole first flight: others are displaced before it.
+    /// Records that the peer has sent a complete first flight: others are displaced first.
     pub fn has_begun(&self) {
         let mut counts = self.peers.lock();
         let places = counts.places.get_mut(&widest(self.peer));
@@ -246,7 +242,7 @@ impl UnderWay {
         }
     }
 
-    /// The handshake has failed.
+    /// Records that the handshake has failed.
     pub fn failed(self) {
         self.failed_at(Instant::now());
     }
@@ -280,8 +276,8 @@ impl Drop for UnderWay {
     }
 }
 
-/// Returns the networks that are counted of an address, the narrowest first, and how many times as much
-/// each may have.
+/// Returns the networks that are counted for an address, the narrowest first, with the factors of
+/// their limits.
 fn networks(peer: IpAddr) -> impl Iterator<Item = (Network, usize)> {
     let (v4, v6) = match peer.to_canonical() {
         v4 @ IpAddr::V4(_) => (Some((Network { address: v4, prefix: 32 }, 1)), None),
@@ -301,7 +297,7 @@ fn widest(peer: IpAddr) -> Network {
     networks(peer).last().map_or(itself, |(network, _)| network)
 }
 
-/// Returns the widest network that is counted of an address, in its usual notation.
+/// Returns the widest counted network of an address, in its usual notation.
 pub fn widest_network(peer: IpAddr) -> String {
     match widest(peer) {
         Network { address: address @ IpAddr::V4(_), .. } => address.to_string(),
@@ -342,7 +338,7 @@ mod tests {
     fn networks_of_site_share_limit() {
         let peers = Peers::new(BOUNDS);
         let enter = |text: &str| peers.enter(address(text));
-        // Four of one /56, over two /64; then four more of the /48.
+        // Four of one /56, in two /64; then four more of the /48.
         let of_56: Vec<_> = ["1:2:3:100::1", "1:2:3:100::2", "1:2:3:101::1", "1:2:3:101::2"]
             .map(enter)
             .into_iter()
@@ -368,12 +364,12 @@ mod tests {
         };
         let (first, second) = (take("192.0.2.1"), take("192.0.2.2"));
         let gone = |of: &[UnderWay]| of.iter().filter(|u| u.displaced.is_cancelled()).count();
-        // The second has as many as the first then, at the first's expense.
+        // Then the second network has as many as the first, which lost them.
         assert_eq!((first.len(), gone(&first)), (60, 10));
         assert_eq!((second.len(), gone(&second)), (50, 0));
         assert!(first[0].displaced.is_cancelled() && !first[59].displaced.is_cancelled());
         assert_eq!(peers.enter(address("192.0.2.2")).err(), Some(Full::Places));
-        // Whoever comes new has a place, and keeps it while the others come again and again.
+        // A new peer gets a slot and keeps it, while the others try again and again.
         let new = peers.enter(address("192.0.2.3")).unwrap();
         let again: Vec<_> = (0..500)
             .filter_map(|n| {
@@ -394,7 +390,7 @@ mod tests {
             (1..=4).map(|n| peers.enter(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
         let gone: Vec<_> = all.iter().map(|u| u.displaced.is_cancelled()).collect();
         assert_eq!(gone, [true, false, false, false]);
-        // One network of a site counts as one host.
+        // A network of a site counts as one host.
         let site = Peers::new(Bounds { all: 2, under_way: 60, failures: 1_000_000 });
         let _held = [
             site.enter(address("1:2:3:4::1")).unwrap(),
@@ -414,7 +410,7 @@ mod tests {
             of.iter().map(|under_way| under_way.displaced.is_cancelled()).collect()
         };
         assert_eq!(gone(&all), [false, true, false]);
-        // So it is where each has one.
+        // The same if each network has one.
         let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
         let each: Vec<_> =
             (1..=3).map(|n| peers.enter(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
@@ -433,7 +429,7 @@ mod tests {
         }
         assert_eq!(peers.enter_at(bad, start).err(), Some(Full::Failures));
         assert!(peers.enter_at(good, start).is_ok());
-        // A third of the allowance is back after a third of the minute.
+        // A third of the allowance is restored after a third of the minute.
         let later = start + MINUTE / 3 + Duration::from_millis(1);
         peers.enter_at(bad, later).unwrap().failed_at(later);
         assert!(peers.enter_at(bad, later).is_err());
@@ -443,7 +439,7 @@ mod tests {
     #[test]
     fn failures_of_a_site_bar_the_site() {
         let (peers, start) = (Peers::new(BOUNDS), Instant::now());
-        // Each of another network of 64 bits.
+        // Each address is in another network of 64 bits.
         for n in 0..12 {
             let peer = address(&format!("2001:db8:1:{n:x}00::1"));
             peers.enter_at(peer, start).unwrap().failed_at(start);

@@ -1,5 +1,4 @@
-//! What is known of the keys of MAFs, within bounds: keys for their time, and for a little while that
-//! there is none.
+//! Bounded cache of MAF keys: keys until they expire, and refusals for a short time.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,32 +10,33 @@ use saegis_onem2m::id::CredentialId;
 use saegis_policy::MafKey;
 use subtle::ConstantTimeEq;
 
-/// Most keys that are kept. One that has to go for another is fetched again when it is wanted.
+/// Maximum number of cached keys. An evicted key is fetched again when it is needed.
 const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
-/// Most identities of which it is kept that there is no key. They are apart from the keys, so that
-/// made-up ones drive out each other.
+/// Maximum number of cached refusals. They are separate from the keys, so that invented identities
+/// only evict each other.
 const MAX_REFUSALS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// A key by its MAF, of those that are configured, and its RelativeKeyID.
+/// A key, identified by the index of its MAF in the configuration and its RelativeKeyID.
 pub type Of = (usize, String);
 
-/// A key in hand.
+/// A cached key.
 pub struct CachedKey {
     /// The key.
     pub key: PresharedKey,
-    /// Who registered it.
+    /// Entity that registered it.
     pub source: Entity,
-    /// The Credential-ID that it makes.
+    /// Credential-ID that it defines.
     pub id: CredentialId,
-    /// What it is for.
+    /// Security usage.
     pub suid: u8,
-    /// From when on it no longer holds.
+    /// Expiration time.
     pub expires: SystemTime,
 }
 
 impl CachedKey {
-    /// Whether an association with this key stands as one with that did: it may last longer.
+    /// Returns whether an association with the other key may continue with this one. This one may
+    /// last longer.
     pub fn stands_for(&self, had: &Self) -> bool {
         let same_key: bool = self.key.expose().ct_eq(had.key.expose()).into();
         same_key
@@ -46,7 +46,7 @@ impl CachedKey {
             && self.expires >= had.expires
     }
 
-    /// A copy for a call.
+    /// Returns a copy for a call.
     pub fn copy(&self) -> Option<MafKey> {
         Some(MafKey {
             source: self.source.clone(),
@@ -58,17 +58,17 @@ impl CachedKey {
     }
 }
 
-/// Why there is no key.
+/// Reason why a key is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUnavailable {
-    /// The MAF has none for us.
+    /// The MAF has no such key for this CSE.
     Refused,
-    /// It can't be reached.
+    /// The MAF cannot be reached.
     Unreachable,
 }
 
 impl KeyUnavailable {
-    /// How long it is believed.
+    /// Returns the lifetime of the cache entry.
     fn lasts(self) -> Duration {
         match self {
             Self::Refused => Duration::from_secs(10),
@@ -77,7 +77,7 @@ impl KeyUnavailable {
     }
 }
 
-/// What is known.
+/// Cached keys and refusals.
 pub struct KeyCache {
     keys: LruCache<Of, Arc<CachedKey>>,
     refusals: LruCache<Of, (Instant, KeyUnavailable)>,
@@ -90,7 +90,7 @@ impl Default for KeyCache {
 }
 
 impl KeyCache {
-    /// What is known of a key, if anything is. A key that is over is not kept.
+    /// Returns the cache entry of a key, if there is one. Expired keys are not cached.
     pub fn get(
         &mut self,
         of: &Of,
@@ -105,7 +105,7 @@ impl KeyCache {
         (since.elapsed() < why.lasts()).then_some(Err(*why))
     }
 
-    /// Keeps what has been found out, in place of what was known.
+    /// Stores a result and replaces the previous one.
     pub fn keep(&mut self, of: Of, what: Result<CachedKey, KeyUnavailable>) {
         match what {
             Ok(key) => {
@@ -119,19 +119,19 @@ impl KeyCache {
         }
     }
 
-    /// The keys of a MAF that are not over.
+    /// Returns the keys of a MAF that have not expired.
     pub fn of_maf(&self, nth: usize, now: SystemTime) -> Vec<(String, Arc<CachedKey>)> {
         let all = self.keys.iter().filter(|((maf, _), key)| *maf == nth && key.expires > now);
         all.map(|((_, relative), key)| (relative.clone(), key.clone())).collect()
     }
 
-    /// When the first key of a MAF ends, of those that are not over.
+    /// Returns the first expiration time of the keys of a MAF that have not expired.
     pub fn first_end(&self, nth: usize, now: SystemTime) -> Option<SystemTime> {
         let ends = self.keys.iter().filter(|((maf, _), _)| *maf == nth);
         ends.map(|(_, key)| key.expires).filter(|expires| *expires > now).min()
     }
 
-    /// Wipes the keys that are over.
+    /// Removes and wipes expired keys.
     pub fn wipe(&mut self, now: SystemTime) {
         let over = self.keys.iter().filter(|(_, key)| key.expires <= now);
         let over: Vec<Of> = over.map(|(of, _)| of.clone()).collect();
@@ -173,7 +173,7 @@ mod tests {
             kept.keep(of(n), Ok(key(2, now + HOUR)));
             assert!(matches!(kept.get(&of(n), now), Some(Ok(_))), "{n}");
         }
-        assert!(kept.get(&of(0), now).is_none(), "the one that was not used for longest went");
+        assert!(kept.get(&of(0), now).is_none(), "the least recently used key was evicted");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Keys that MAFs distribute, for handshakes that need them (TS-0003 clauses 8.2.2.3 and 8.8.2.8): each
-//! is fetched once for all who wait, and kept for its time, never past it. That there is none is kept
-//! for a little while, so that made-up identities do not come to the MAF.
+//! Fetches keys that MAFs distribute, for handshakes that need them (TS-0003 clauses 8.2.2.3 and
+//! 8.8.2.8). Each key is fetched once for all waiting handshakes and cached until it expires. A
+//! refusal is cached for a short time, so that invented identities do not cause requests to the
+//! MAF.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,19 +25,19 @@ use crate::config::maf::{CredentialOf, MafPeer};
 use crate::maf_keys::cache::{CachedKey, KeyCache, KeyUnavailable};
 use saegis_client::{Endpoint, NoAnswer, PeerClient};
 
-/// Fetches at a time from one MAF.
+/// Maximum number of concurrent fetches from one MAF.
 const MAX_CONCURRENT: usize = 64;
 
-/// Fetches that may be under way or wait for their turn, of one MAF. Beyond that a handshake fails.
+/// Maximum number of active and waiting fetches from one MAF. Beyond it, a handshake fails.
 const MAX_PENDING: usize = 1024;
 
-/// How often keys that are over are wiped.
+/// Interval between removals of expired keys.
 const WIPE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long our registration with a MAF is asked for.
+/// Requested duration of the registration with a MAF.
 const REGISTRATION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The keys of all MAFs that are configured.
+/// Keys of all configured MAFs.
 pub struct KeyFetcher {
     mafs: Vec<MafClient>,
     own: CseId,
@@ -49,7 +50,7 @@ struct MafClient {
     client: Client,
     dial: OnceLock<PeerClient>,
     places: Semaphore,
-    /// The fetches under way: each ends by dropping what it sends with.
+    /// Active fetches. Each ends by dropping its sender.
     fetching: Mutex<HashMap<String, watch::Receiver<()>>>,
 }
 
@@ -59,19 +60,19 @@ impl MafClient {
     }
 }
 
-/// Why there is no key.
+/// Error of a fetch.
 #[derive(Debug, thiserror::Error)]
 enum NoKey {
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
     #[error("{0}")]
     Refused(#[from] AnswerError),
-    #[error("the request can't be made: {0}")]
+    #[error("cannot build the request: {0}")]
     Request(#[from] saegis_maf::client::RequestError),
 }
 
 impl KeyFetcher {
-    /// Those of the MAFs that are configured; none, where there are none.
+    /// Creates the fetcher for the configured MAFs. Returns `None` if there are none.
     pub fn new(config: &Config) -> Option<Arc<Self>> {
         let service_provider = config.cse.service_provider.clone()?;
         let own = config.cse.cse_id.clone();
@@ -90,7 +91,7 @@ impl KeyFetcher {
         (!mafs.is_empty()).then(|| Arc::new(Self { mafs, own, service_provider, kept }))
     }
 
-    /// From now on it can ask.
+    /// Enables requests.
     pub fn start(&self, policy: &Arc<Policy>) {
         for maf in &self.mafs {
             let endpoint = Endpoint {
@@ -108,8 +109,9 @@ impl KeyFetcher {
         }
     }
 
-    /// Asks for the keys in hand again, as often as is configured for each MAF, and tells when one is
-    /// another, or none, now. What can't be asked is believed until it expires. Wipes what is over.
+    /// Requests cached keys again, at the configured interval of each MAF. Notifies `changed` if a
+    /// key has changed or is no longer registered. If a request fails, the key is used until it
+    /// expires. Removes expired keys.
     pub async fn tend(self: Arc<Self>, changed: Arc<Notify>) {
         let mut tending = JoinSet::new();
         for nth in 0..self.mafs.len() {
@@ -139,7 +141,7 @@ impl KeyFetcher {
                 Err(NoKey::Refused(AnswerError::Refused { rsc, .. })) if is_no(rsc) => {
                     Err(KeyUnavailable::Refused)
                 }
-                // The others would wait as long.
+                // Further requests would time out as well.
                 Err(NoKey::NoAnswer(_)) => return,
                 Err(NoKey::Refused(_) | NoKey::Request(_)) => continue,
             };
@@ -150,7 +152,8 @@ impl KeyFetcher {
         }
     }
 
-    /// When the first key in hand of each MAF ends, by its FQDN; nothing of one of which there is none.
+    /// Returns the first expiration time of the cached keys of each MAF, by its FQDN. A MAF without
+    /// cached keys is left out.
     pub fn first_ends(&self) -> Vec<(String, SystemTime)> {
         let (kept, now) = (self.kept(), SystemTime::now());
         let mafs = self.mafs.iter().enumerate();
@@ -167,15 +170,15 @@ impl KeyFetcher {
         self.mafs.iter().position(|maf| maf.at.fqdn.eq_ignore_ascii_case(fqdn))
     }
 
-    /// Fetches a key; a CSE that the MAF does not know yet registers with it first.
+    /// Fetches a key. Registers with the MAF first if this CSE is not registered there.
     async fn retrieve(&self, maf: &MafClient, relative: &str) -> Result<RetrievedKey, NoKey> {
         let id = || format!("{:016x}", rand::rng().random::<u64>());
         let ask = async |request| {
             let Some(dial) = maf.dial.get() else {
-                return Err(NoAnswer::Failed("it is not started".into()));
+                return Err(NoAnswer::Failed("the fetcher is not started".into()));
             };
             let timeout = Duration::from_secs(maf.at.timeout_seconds);
-            // What stands in the address where another has the CSE-ID.
+            // Value in the addresses of a MAF in place of a CSE-ID.
             let base = CseId::parse(names::BASE);
             let base = base.map_err(|e| NoAnswer::Failed(e.to_string()))?;
             dial.ask(&request, &base, timeout).await
@@ -197,7 +200,7 @@ impl KeyFetcher {
         Ok(read_retrieved_key(&ask(request).await?)?)
     }
 
-    /// What a key that was fetched is good for here.
+    /// Validates a fetched key for use at this CSE.
     fn take(
         &self,
         maf: &MafClient,
@@ -206,13 +209,13 @@ impl KeyFetcher {
     ) -> Result<CachedKey, KeyUnavailable> {
         let Some(source) = entity(&found.source, &self.own, &self.service_provider) else {
             tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
-                "a key of the MAF {} is {}'s, who has no business here", maf.at.fqdn, found.source);
+                "rejected a key of the MAF {}: its source {} may not use this CSE", maf.at.fqdn, found.source);
             return Err(KeyUnavailable::Refused);
         };
         let part = maf.at.key.of(found.key.expose());
         if let Err(e) = KeyStrength::of(part, PresharedKey::MIN_OF_MAF) {
             tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
-                "a key of the MAF {} that {} registered {e}", maf.at.fqdn, found.source);
+                "rejected a key of the MAF {}: its source {} registered a key that {e}", maf.at.fqdn, found.source);
             return Err(KeyUnavailable::Refused);
         }
         let id = match maf.at.credential_id {
@@ -228,9 +231,9 @@ impl KeyFetcher {
         }
     }
 
-    /// Fetches a key, and keeps what came of it.
+    /// Fetches a key and caches the result.
     async fn fetch_now(&self, nth: usize, maf: &MafClient, relative: &str) {
-        // Who waits for a place waits no longer than for an answer.
+        // The wait for a permit has the same timeout as a response.
         let timeout = Duration::from_secs(maf.at.timeout_seconds);
         let found = match tokio::time::timeout(timeout, maf.places.acquire()).await {
             Err(_) | Ok(Err(_)) => Err(KeyUnavailable::Unreachable),
@@ -241,7 +244,7 @@ impl KeyFetcher {
                     tracing::warn!(
                         event = "maf.failed",
                         maf = maf.at.fqdn,
-                        "the MAF {} gave no key: {error}",
+                        "cannot fetch a key from the MAF {}: {error}",
                         maf.at.fqdn
                     );
                     Err(KeyUnavailable::Unreachable)
@@ -251,8 +254,8 @@ impl KeyFetcher {
         self.kept().keep((nth, relative.to_string()), found);
     }
 
-    /// The fetch of a key that is under way, or one that is begun. It is a task of its own: the
-    /// handshake that began it may end before it, and what came of it is kept all the same.
+    /// Returns the active fetch of a key, or starts one. It is a separate task: the handshake that
+    /// started it may end earlier, and the result is cached anyway.
     fn fetching(self: &Arc<Self>, nth: usize, relative: String) -> Option<watch::Receiver<()>> {
         let mut fetching = self.mafs.get(nth)?.fetching();
         if let Some(under_way) = fetching.get(&relative) {
@@ -273,7 +276,7 @@ impl KeyFetcher {
     }
 }
 
-/// A fetch. When it ends, however it does, it is under way no more, and those who wait go on.
+/// An active fetch. When it is dropped, it is no longer active, and waiting handshakes continue.
 struct UnderWay {
     keys: Arc<KeyFetcher>,
     nth: usize,
@@ -289,13 +292,13 @@ impl Drop for UnderWay {
     }
 }
 
-/// Whether an answer says that there is no such key for us, and not that the MAF has trouble.
+/// Returns whether a response means that this key does not exist, rather than a failure of the MAF.
 fn is_no(rsc: Rsc) -> bool {
     (4000..5000).contains(&rsc.code()) && rsc != Rsc::RequestTimeout
 }
 
-/// Whom the source of a key is here: an AE that may register at this CSE, or a CSE of the service
-/// provider's.
+/// Returns the entity of the source of a key: an AE that may register at this CSE, or a CSE of the
+/// service provider.
 fn entity(source: &AbsoluteId, own: &CseId, service_provider: &str) -> Option<Entity> {
     let OriginatorId::Absolute { sp, first, stem } = OriginatorId::parse(source.as_str()).ok()?
     else {
@@ -314,8 +317,8 @@ fn entity(source: &AbsoluteId, own: &CseId, service_provider: &str) -> Option<En
     }
 }
 
-/// Whether it may be a RelativeKeyID: no MAF is asked about what can't be one, or names something else
-/// there.
+/// Returns whether it may be a RelativeKeyID. Other strings are not sent to the MAF: they cannot be
+/// a key, or could name another resource.
 fn may_be_a_key(id: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=MAX_RELATIVE_ID).contains(&id.len())
@@ -345,11 +348,11 @@ impl MafKeys for KeyFetcher {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let Some(nth) = self.maf(&maf) else { return };
-            // Another may have fetched it since.
+            // Another handshake may have fetched it in the meantime.
             if matches!(self.known(&maf, &relative_key_id), Known::NotYet)
                 && let Some(mut under_way) = self.fetching(nth, relative_key_id)
             {
-                // It ends with an error, for nothing is ever sent.
+                // Resolves with an error, because no value is ever sent.
                 let _ = under_way.changed().await;
             }
         })

@@ -1,9 +1,11 @@
-//! Associations with AEs in which this gateway is the client: SA2 of TS-0003 clause 8.2, which comes after
-//! SA1, the AE's own, and uses the same credential again. It is made when there is something for an AE
-//! whose point of access is an `https://` one, and is kept for a while.
+//! Associations with AEs in which this gateway is the client.
 //!
-//! For a key the AE proves that it has it, and we that we have; with certificates both show theirs, and
-//! the AE's must name whom it named when it came itself.
+//! This is SA2 of TS-0003 clause 8.2, which follows SA1, the association of the AE, and uses the
+//! same credential. It is established to send a request to an AE with an `https://` point of
+//! access, and is then pooled.
+//!
+//! With a key, the AE and the gateway prove possession of it. With certificates, both present one,
+//! and that of the AE must contain the same identity as in its own association.
 
 use std::future::Future;
 use std::io;
@@ -36,17 +38,17 @@ use crate::session::revalidation::{ClientCredential, CredentialRevalidation};
 use saegis_client::error_chain;
 use saegis_client::{Stream, within};
 
-/// Most credentials, and AE-IDs, that are remembered; of more, those that were here last.
+/// Maximum number of stored credentials and AE-IDs; the least recently used ones are evicted.
 const MAX_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
 
-/// Most AEs with which associations are kept when idle, and how many with each, and for how long.
+/// Maximum number of AEs with idle associations, idle associations per AE, and their idle timeout.
 const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
 const MAX_IDLE: usize = 2;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 type Pool = Client<Connector, Full<Bytes>>;
 
-/// The AEs that have been here, and the associations with them.
+/// AEs that have connected, and the associations with them.
 pub struct Aes {
     policy: Arc<Policy>,
     bindings: AeIdStore,
@@ -56,15 +58,16 @@ pub struct Aes {
     known: Mutex<Known>,
 }
 
-/// What is remembered of those who were here.
+/// Stored data of AEs that have connected.
 struct Known {
     credentials: LruCache<CredentialId, Arc<CredentialRevalidation>>,
-    /// The credential that names the AE-ID. What others have got by registering is bound.
+    /// The credential that names the AE-ID. AE-IDs that registrations assigned are in the AE-ID
+    /// store.
     of_ae: LruCache<AeIdStem, CredentialId>,
     pools: LruCache<CredentialId, CachedClient>,
 }
 
-/// The associations with one, and what they were made by.
+/// Associations with one AE, and the inputs of their connector.
 struct CachedClient {
     generation: u64,
     evidence: Arc<CredentialRevalidation>,
@@ -72,7 +75,7 @@ struct CachedClient {
 }
 
 impl Aes {
-    /// Nobody has been here yet.
+    /// Creates an empty store.
     pub fn new(
         policy: Arc<Policy>,
         bindings: AeIdStore,
@@ -92,7 +95,7 @@ impl Aes {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes who has an association.
+    /// Stores the credential of an association.
     pub fn note(&self, live: &ActiveAssociation) {
         let credential = &live.association.credential_id;
         let mut known = self.known();
@@ -102,7 +105,7 @@ impl Aes {
         }
     }
 
-    /// Sends a request to an AE that is registered here, by its AE-ID-Stem, and reads the answer.
+    /// Sends a request to a registered AE, by its AE-ID-Stem, and reads the response.
     pub async fn ask_ae(
         &self,
         ae: &str,
@@ -118,11 +121,12 @@ impl Aes {
     /// When the AE has had no association since the start.
     pub fn holder(&self, ae: &str) -> Result<CredentialId, Failure> {
         let not_here = || {
-            let why = "the AE has had no association of its own since the gateway started";
+            let why = "the AE has not connected since the gateway started";
             Failure::NoAssociation(why.into())
         };
         let stem = AeIdStem::parse(ae).map_err(|_| not_here())?;
-        // What policy gives to another credential is that one's, though its AE has not come yet.
+        // If policy gives the AE-ID to another credential, it belongs to that one, even before its
+        // AE connects.
         let bound = self.bindings.bound_to(&stem);
         match bound.filter(|_| !self.policy.current().reserves(&stem)) {
             Some(holder) => Ok(holder),
@@ -130,7 +134,7 @@ impl Aes {
         }
     }
 
-    /// The AEs that a credential stands for, as far as is known.
+    /// Returns the known AEs of a credential.
     pub fn stems(&self, credential: &CredentialId) -> Vec<AeIdStem> {
         let known = self.known().credentials.peek(credential).cloned();
         let named = known.map(|evidence| evidence.entity().stems().to_vec()).unwrap_or_default();
@@ -139,7 +143,7 @@ impl Aes {
         named.into_iter().chain(bound).collect()
     }
 
-    /// Sends a request to whoever has the credential, and reads the answer.
+    /// Sends a request to the holder of a credential, and reads the response.
     pub async fn ask(
         &self,
         credential: &CredentialId,
@@ -151,7 +155,8 @@ impl Aes {
             Failure::NoAssociation(why.into())
         })?;
         let generation = self.policy.current();
-        // Asked each time: what was good when the association was made may have been taken back.
+        // Revalidated for each request: a credential may be revoked after the association was
+        // established.
         if let Err(why) = evidence.is_good_in(&generation).await {
             self.known().pools.pop(credential);
             return Err(Failure::NoAssociation(why));
@@ -161,8 +166,8 @@ impl Aes {
         read(response.map_err(|e| Failure::NoAssociation(error_chain(&e)))?).await
     }
 
-    /// The associations with one, made anew with each generation, and when it has come by another key or
-    /// certificate.
+    /// Returns the pool of associations with an AE. It is replaced with each generation, and when
+    /// the AE has connected with another key or certificate.
     fn pool(
         &self,
         credential: &CredentialId,
@@ -195,7 +200,7 @@ impl Aes {
     }
 }
 
-/// Makes associations with one AE.
+/// Establishes associations with one AE.
 #[derive(Clone)]
 struct Connector {
     credential: CredentialId,
@@ -217,7 +222,7 @@ impl Connector {
             authority = url.authority().map(http::uri::Authority::as_str),
             protocol = connected.protocol,
             suite = connected.suite,
-            "association established with {who}, as its client"
+            "association established as the client of {who}"
         );
         Ok(Stream::over(connected))
     }
@@ -238,8 +243,9 @@ impl Connector {
                 client.connect(socket, name).await.map_err(|e| e.to_string())
             }
             ClientCredential::Certificate(identity) => {
-                let certificates = generation.certificates().ok_or("we have no certificate")?;
-                let own = certificates.own.first().ok_or("we have no certificate")?;
+                let certificates =
+                    generation.certificates().ok_or("this CSE has no certificate")?;
+                let own = certificates.own.first().ok_or("this CSE has no certificate")?;
                 let client = certificate::Client::new(certificates.trust.clone(), own);
                 let connected = client.connect(socket, host, Expected::Known(identity)).await;
                 connected.map_err(|e| e.to_string())

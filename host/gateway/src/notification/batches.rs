@@ -1,8 +1,8 @@
-//! The batches of notifications that are being sent, shared between those on whose word they are.
+//! Limit of concurrent batches of notifications, shared between the AEs that requested them.
 //!
-//! A batch to a silent target lasts until its time is up. Where too many batches are being sent, the oldest of
-//! the sender that has most is displaced. So silent targets cost their sender's notifications, and nobody
-//! else's.
+//! A batch to a silent target lasts until its timeout. If too many batches are active, the oldest
+//! batch of the sender with the most batches is displaced. So silent targets only affect the
+//! notifications of their sender.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use saegis_cse::NamedBy;
 use tokio_util::sync::CancellationToken;
 
-/// The batches that are being sent.
+/// Active batches.
 #[derive(Debug)]
 pub(super) struct Batches {
-    /// The oldest first.
+    /// The oldest is first.
     active: Mutex<VecDeque<Active>>,
     limit: usize,
     per_sender: usize,
@@ -25,7 +25,7 @@ struct Active {
     displaced: CancellationToken,
 }
 
-/// The permit to send one batch, until it is dropped.
+/// Permit to send one batch, until it is dropped.
 #[derive(Debug)]
 pub(super) struct BatchPermit {
     batches: Arc<Batches>,
@@ -33,7 +33,7 @@ pub(super) struct BatchPermit {
 }
 
 impl Batches {
-    /// Makes a limit of so many batches at a time, of which each sender may have `per_sender`.
+    /// Creates a limit of `limit` concurrent batches, and of `per_sender` for each sender.
     pub(super) fn new(limit: usize, per_sender: usize) -> Arc<Self> {
         Arc::new(Self { active: Mutex::default(), limit, per_sender })
     }
@@ -42,7 +42,8 @@ impl Batches {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a permit for one more batch of a sender, if it does not have as many as any other by then.
+    /// Returns a permit for one more batch of a sender, unless no other sender would then have more
+    /// batches.
     pub(super) fn begin(self: &Arc<Self>, sender: NamedBy) -> Option<BatchPermit> {
         let mut active = self.active();
         let mut of_each = HashMap::<_, usize>::new();
@@ -68,7 +69,7 @@ impl Batches {
 }
 
 impl BatchPermit {
-    /// Waits until another batch has to take this one's place.
+    /// Waits until another batch displaces this one.
     pub(super) async fn displaced(&self) {
         self.displaced.cancelled().await;
     }
@@ -76,9 +77,9 @@ impl BatchPermit {
 
 impl Drop for BatchPermit {
     fn drop(&mut self) {
-        // A displaced one is there no more.
+        // A displaced batch is already removed.
         if !self.displaced.is_cancelled() {
-            // Marks it, to tell it from the others of its sender.
+            // Marks it, to distinguish it from other batches of its sender.
             self.displaced.cancel();
             self.batches.active().retain(|batch| !batch.displaced.is_cancelled());
         }
@@ -104,7 +105,7 @@ mod tests {
             all.iter().map(|permit| permit.displaced.is_cancelled()).collect()
         };
         assert_eq!(displaced(&of_a), [true, false, false]);
-        assert!(batches.begin(ae("b")).is_none(), "none has two more than it");
+        assert!(batches.begin(ae("b")).is_none(), "no sender has two more than it");
         drop(of_a);
         assert_eq!(batches.active().len(), 2);
         drop((b, c));

@@ -1,27 +1,27 @@
-//! Why a notification came to nothing.
+//! Errors of notifications.
 
 use http::StatusCode;
 use saegis_client::NoAnswer;
 
-/// Why a notification was not sent, or not answered.
+/// Error of a notification.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// No rule allows the address.
-    #[error("no rule allows it (notifications.targets)")]
+    #[error("no rule allows the address (notifications.targets)")]
     NotAllowed,
-    /// The name of the address leads nowhere.
-    #[error("its name can't be resolved: {0}")]
+    /// The name of the address cannot be resolved.
+    #[error("cannot resolve its name: {0}")]
     NoSuchName(std::io::Error),
-    /// Too many names are being looked up.
-    #[error("too many names are being looked up")]
+    /// The limit of concurrent name lookups is reached.
+    #[error("too many concurrent name lookups")]
     Busy,
-    /// The connection fails.
+    /// The connection failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// HTTP fails.
+    /// The HTTP exchange failed.
     #[error("{0}")]
     Http(#[from] hyper::Error),
-    /// There is no association with the AE.
+    /// An association with the AE could not be established.
     #[error("{0}")]
     NoAssociation(String),
     /// The AE has not opened a connection over which requests can be sent to it.
@@ -30,33 +30,33 @@ pub enum Failure {
     /// There is no way to the CSE where the AE is.
     #[error("no way to that CSE is known")]
     NoWay,
-    /// The other CSE gives no answer.
+    /// The peer CSE did not respond.
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
-    /// It took too long.
-    #[error("there was no answer in time")]
+    /// The target did not respond in time.
+    #[error("timeout")]
     Late,
-    /// What came is no response primitive.
-    #[error("what was answered is no response: {0}")]
+    /// The response is not a response primitive.
+    #[error("the response is not a response primitive: {0}")]
     NoResponse(String),
-    /// What came is a response of HTTP and none of oneM2M.
-    #[error("it answered {} without X-M2M-RSC", .0.as_u16())]
+    /// The response is an HTTP response without a oneM2M status.
+    #[error("the target responded with {} and without X-M2M-RSC", .0.as_u16())]
     NoStatusCode(StatusCode),
-    /// A server that need not know oneM2M does not take it.
-    #[error("it answered {}", .0.as_u16())]
+    /// A target that does not implement oneM2M rejected the notification.
+    #[error("the target responded with {}", .0.as_u16())]
     NotTaken(StatusCode),
-    /// The answer says that it is somebody else's.
-    #[error("the answer is in the name of {0:?}")]
+    /// The From of the response does not match the AE.
+    #[error("the From of the response is {0:?}")]
     InAnotherName(String),
 }
 
 impl Failure {
-    /// The reason for whoever named the address. It does not say what is behind an address to which
-    /// no rule lets it send, nor whether a name exists in the gateway's network.
+    /// Returns the reason for the AE that chose the address. It does not disclose the state of an
+    /// address that no rule allows, nor whether a name exists in the network of the gateway.
     pub fn for_originator(&self) -> String {
         match self {
             Self::NotAllowed | Self::NoSuchName(_) | Self::Busy => {
-                "no rule of this CSE allows that address, or it can't be resolved".into()
+                "no rule of this CSE allows that address, or it cannot be resolved".into()
             }
             Self::NotConnected => {
                 "it has neither a reachable point of access nor an open connection".into()
@@ -65,10 +65,10 @@ impl Failure {
             | Self::Http(_)
             | Self::NoAssociation(_)
             | Self::NoWay
-            | Self::NoAnswer(_) => "it can't be reached".into(),
-            Self::Late => "it did not answer in time".into(),
-            Self::NoResponse(_) => "it answered with no response primitive".into(),
-            Self::InAnotherName(_) => "it answered in another's name".into(),
+            | Self::NoAnswer(_) => "it cannot be reached".into(),
+            Self::Late => "it did not respond in time".into(),
+            Self::NoResponse(_) => "its response is not a response primitive".into(),
+            Self::InAnotherName(_) => "the From of its response does not match".into(),
             Self::NoStatusCode(_) | Self::NotTaken(_) => self.to_string(),
         }
     }

@@ -1,9 +1,9 @@
-//! The notification relay: notifications that the CSE behind the gateway sends to AEs pass through the
-//! gateway, over security associations with the AEs.
+//! Notification relay: forwards notifications of the upstream CSE to AEs, over security
+//! associations with the AEs.
 //!
-//! The CSE sends to the points of access that it knows of an AE. When an AE registers with a point of
-//! access at `https://…`, the pipeline replaces it by an address of the relay
-//! (see [`relay_address`](super::relay_address)).
+//! The CSE sends to the points of access of an AE. When an AE registers with a point of access at
+//! `https://…`, the pipeline replaces it with an address of the relay (see
+//! [`relay_address`](super::relay_address)).
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::config::ListenAddress;
 use crate::listener::http_body::collect;
 use crate::listener::loopback_http::{Bounds, Local};
 
-/// Bounds on the connections of the CSE, which keeps them for its next notifications.
+/// Limits on the connections of the CSE, which reuses them for further notifications.
 const BOUNDS: Bounds = Bounds {
     connections: 256,
     header: Duration::from_secs(30),
@@ -37,7 +37,7 @@ const BOUNDS: Bounds = Bounds {
 
 /// Relays notifications to AEs.
 pub struct Relay {
-    /// The relay's own address, once it listens.
+    /// Address of the relay, once it listens.
     pub address: Arc<OnceLock<RelayAddress>>,
     /// The AEs that have connected.
     pub aes: Arc<Aes>,
@@ -73,31 +73,27 @@ impl Relay {
         Local::listen(address, BOUNDS, user, answer).await
     }
 
-    /// Relays one notification, and the AE's response to it.
+    /// Forwards one notification, and returns the response of the AE.
     async fn relay(&self, request: Request<Incoming>) -> ResponsePrimitive {
         let (parts, body) = request.into_parts();
         let refuse = |id: &str, rsc, why: &str| {
             tracing::warn!(
                 event = "notification.failed",
                 to = %parts.uri,
-                "a notification of the CSE behind could not be sent: {why}"
+                "cannot forward a notification of the upstream CSE: {why}"
             );
             ResponsePrimitive::refusal(id, None, rsc, why)
         };
         let target = self.address.get().and_then(|address| address.target(&parts.uri));
         let Some((credential, url)) = target else {
-            let why = "the path is none that an AE's point of access has here";
+            let why = "the path is not that of a relayed point of access";
             return refuse("", Rsc::NotFound, why);
         };
         let body = collect(body, self.content_bytes);
         let Ok(Ok(body)) = tokio::time::timeout(self.content_timeout, body).await else {
-            return refuse(
-                "",
-                Rsc::BadRequest,
-                "its content is too large, or did not come in time",
-            );
+            return refuse("", Rsc::BadRequest, "its content is too large or timed out");
         };
-        // The path is not the target: that is the AE itself.
+        // The path is that of the relay; the target is the AE itself.
         let mut of_ae = parts.clone();
         of_ae.uri = Uri::from_static("/-");
         let request = match read_server_request(&of_ae, body) {
@@ -117,7 +113,7 @@ impl Relay {
         let (Operation::Notify, true, Some(content)) =
             (request.operation, names_somebody, &request.content)
         else {
-            let why = "what goes to an AE here is a notification that says whose it is";
+            let why = "only notifications with a From are relayed to AEs";
             return refuse(&id, Rsc::BadRequest, why);
         };
         let from = request.from.as_deref().unwrap_or_default();
@@ -142,7 +138,7 @@ impl Relay {
         let stems = self.aes.stems(credential);
         if stems.is_empty() {
             let why =
-                "its credential stands for no AE any more, or has not been used since the start";
+                "its credential no longer identifies an AE, or has not been used since the start";
             return Err(Failure::NoAssociation(why.into()));
         }
         let asked = self.aes.ask(credential, notification.map(Full::new));

@@ -1,9 +1,10 @@
-//! Addresses of the notification relay, which stand for points of access of AEs.
+//! Addresses of the notification relay, which replace points of access of AEs.
 //!
-//! An address has all that is needed to forward a notification: `http://RELAY/MAC/CREDENTIAL-ID/PLACE`,
-//! whose last segment is the AE's own address. What the CSE appends to it is forwarded too. The gateway
-//! stores none of them, so they stay valid across a restart. The MAC is made with a key of the gateway,
-//! so that an AE cannot direct the CSE to the holder of another credential, or to any address.
+//! An address contains everything that is needed to forward a notification:
+//! `http://RELAY/MAC/CREDENTIAL-ID/PLACE`. The last segment is the address of the AE. A suffix that
+//! the CSE appends is forwarded too. The gateway does not store addresses, so they stay valid
+//! across a restart. The MAC uses a key of the gateway, so that an AE cannot direct the CSE to the
+//! holder of another credential, or to any address.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,26 +23,26 @@ use zeroize::Zeroizing;
 
 use crate::config::private_file;
 
-/// What is escaped in a Credential-ID that is a segment of a path.
+/// Characters that are escaped in a Credential-ID as a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
-/// Length of a MAC in an address, in bytes.
+/// Length of the MAC of an address, in bytes.
 const MAC: usize = 16;
 
-/// The file of a key may have a line's end more than its 64 digits.
+/// Maximum size of a key file, in bytes: 64 digits and a line break.
 const MAX_KEY_FILE: u64 = 66;
 
-/// Where the CSE behind sends to, and what shows that an address there is ours.
+/// Address of the relay, and the key for the MAC of relayed addresses.
 pub struct RelayAddress {
     address: SocketAddr,
     key: Zeroizing<[u8; 32]>,
 }
 
 impl RelayAddress {
-    /// That of an address, with the key in a file, which is made if it is not there.
+    /// Creates it for an address, with the key in a file. The file is created if it does not exist.
     ///
     /// # Errors
-    /// When the key can't be read or written.
+    /// Fails if the key cannot be read or written.
     pub fn new(address: SocketAddr, key_file: &Path) -> std::io::Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         if matches!(key_file.try_exists(), Ok(false)) {
@@ -55,14 +56,14 @@ impl RelayAddress {
             let text = text.map_err(|fault| std::io::Error::other(fault.to_string()))?;
             hex::decode_to_slice(text.trim_ascii(), &mut *key).map_err(|_| {
                 let what =
-                    "is no key of 64 hexadecimal digits; take it away, and AEs register anew";
+                    "is not a key of 64 hexadecimal digits; remove it, and AEs have to register again";
                 std::io::Error::other(format!("{}: {what}", saegis_policy::Shown(key_file)))
             })?;
         }
         Ok(Self { address, key })
     }
 
-    /// Where it is.
+    /// Returns the address of the relay.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -71,13 +72,13 @@ impl RelayAddress {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("any key length");
         mac.update(credential.as_bytes());
-        // Neither has it in it.
+        // Neither part contains a line break.
         mac.update(b"\n");
         mac.update(place.as_bytes());
         mac
     }
 
-    /// The address for what goes to the holder of a credential at that place.
+    /// Returns the address that forwards to the holder of a credential.
     fn of(&self, credential: &CredentialId, place: &str) -> String {
         let credential = credential.to_string();
         let mac = self.mac(&credential, place).finalize().into_bytes();
@@ -87,8 +88,8 @@ impl RelayAddress {
         format!("http://{}/{mac}/{credential}/{place}", self.address)
     }
 
-    /// Who is to be told, and where, if the path starts like one of ours. What is appended to it can't
-    /// lead to another host, for a place has a path.
+    /// Returns the credential and the address of an AE, if the path has a valid MAC. A suffix
+    /// cannot lead to another host, because the address of the AE has a path.
     pub fn target(&self, uri: &Uri) -> Option<(CredentialId, Uri)> {
         let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
         let (mac, path) = path.split_once('/')?;
@@ -103,8 +104,7 @@ impl RelayAddress {
     }
 }
 
-/// Has the CSE send what is for an AE to us, if the request says where the AE is reached: its points of
-/// access over associations are ours.
+/// Replaces the `https://` points of access in a request by addresses of the relay.
 pub fn rewrite_points_of_access(
     request: &mut RequestPrimitive,
     credential: &CredentialId,
@@ -130,7 +130,7 @@ pub fn rewrite_points_of_access(
         *place = relay.of(credential, &format!("{authority}{path}")).into();
         changed = true;
     }
-    // What was a representation is one still.
+    // A valid representation stays valid.
     if changed && let Ok(content) = Content::parse(resource.to_string().into()) {
         request.content = Some(content);
     }
@@ -188,7 +188,7 @@ mod tests {
     fn forged_relay_address_is_refused() {
         let credential = CredentialId::parse("12-a@b.c").unwrap();
         let good = relay().of(&credential, "d:1/x");
-        // A CSE may append whom it is for.
+        // The CSE may append the identifier of the AE.
         for (appended, there) in [("", "/x"), ("/Ca", "/x/Ca"), ("/Ca?b=c", "/x/Ca?b=c")] {
             let address = format!("{good}{appended}").parse().unwrap();
             let (_, url) = relay().target(&address).unwrap();
@@ -205,7 +205,7 @@ mod tests {
             &format!("/{mac}"),
             &format!("/{mac}/12-a@b.c"),
             &format!("/{mac}/12-a@b.c/d:1/x"),
-            // Of another, at another place, and a part of the MAC.
+            // Of another credential, with another address, and a truncated MAC.
             &format!("/{mac}/12-b@b.c/d%3A1%2Fx"),
             &format!("/{mac}/12-a@b.c/d%3A2%2Fx"),
             &format!("/{mac}/12-a@b.c/d%3A1%2F"),
@@ -214,7 +214,7 @@ mod tests {
         ] {
             assert!(relay().target(&path.parse().unwrap()).is_none(), "{path}");
         }
-        // Whoever has another key has none of ours.
+        // Addresses with another key are rejected.
         let other = RelayAddress { key: Zeroizing::new([8; 32]), ..relay() };
         assert!(other.target(&good.parse().unwrap()).is_none());
     }
@@ -227,6 +227,6 @@ mod tests {
         assert_eq!(*RelayAddress::new(address, &file).unwrap().key, *made.key);
         std::fs::write(&file, "rubbish").unwrap();
         let e = RelayAddress::new(address, &file).err().unwrap();
-        assert!(e.to_string().contains("is no key of 64 hexadecimal digits"), "{e}");
+        assert!(e.to_string().contains("is not a key of 64 hexadecimal digits"), "{e}");
     }
 }

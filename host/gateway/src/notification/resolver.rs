@@ -1,5 +1,5 @@
-//! Which addresses requests to AEs may go to: the addresses come from whoever creates a subscription or an
-//! AE, so what no rule allows is sent nothing.
+//! Resolves the addresses of notification targets. AEs choose the addresses in subscriptions and
+//! points of access, so a request is only sent to an address that a rule allows.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use tokio::sync::Semaphore;
 use super::failure::Failure;
 use crate::config::{Allowed, bare};
 
-/// Look-ups of names at a time.
+/// Maximum number of concurrent name lookups.
 const MAX_CONCURRENT_LOOKUPS: usize = 8;
 
-/// The rules.
+/// Rules for targets.
 pub struct Targets {
     allowed: Vec<Allowed>,
     lookups: Arc<Semaphore>,
 }
 
 impl Targets {
-    /// These addresses are allowed and no others.
+    /// Creates rules that allow only these addresses.
     pub fn new(allowed: Vec<Allowed>) -> Arc<Self> {
         Arc::new(Self { allowed, lookups: Arc::new(Semaphore::new(MAX_CONCURRENT_LOOKUPS)) })
     }
 
-    /// The address of a URL, if a rule allows it. What its name stands for is looked up once: that very
-    /// address is judged, and is the one to connect to.
+    /// Returns the address of a URL if a rule allows it. The name is resolved once: the rules are
+    /// applied to the same address that is used to connect.
     pub async fn address(&self, url: &Uri) -> Result<SocketAddr, Failure> {
         let authority = url.authority().ok_or(Failure::NotAllowed)?;
         let name = authority.host();
@@ -41,8 +41,8 @@ impl Targets {
         addresses.into_iter().find(allowed).ok_or(Failure::NotAllowed)
     }
 
-    /// The addresses of a name, if any rule could allow one. A look-up keeps a thread until it ends,
-    /// whether anybody waits for it or not, so there are few at a time.
+    /// Returns the addresses of a name, if a rule may allow one. A lookup occupies a thread until
+    /// it ends, even if the request is dropped, so concurrent lookups are limited.
     async fn look_up(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         if !self.allowed.iter().any(|rule| rule.may_allow(name, port)) {
             return Err(Failure::NotAllowed);

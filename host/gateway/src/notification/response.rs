@@ -8,12 +8,12 @@ use saegis_onem2m::rsc::Rsc;
 
 use super::failure::Failure;
 
-/// Largest answer, in bytes.
+/// Maximum size of a response, in bytes.
 const MAX_CONTENT: usize = 64 << 10;
 
-/// Reads the answer of a server that need not know oneM2M: the answer to a notification is expected
-/// of a resource only (TS-0001 table 9.6.8-2, notificationURI). What counts is the status of HTTP, and a
-/// refusal of oneM2M where there is one.
+/// Reads the response of a server that may not implement oneM2M. Only a resource is expected to
+/// respond to a notification (TS-0001 table 9.6.8-2, notificationURI). The HTTP status decides, and
+/// a oneM2M status if it is a refusal.
 pub fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive, Failure> {
     let code = response.headers().get(STATUS).and_then(|v| v.to_str().ok()?.parse().ok());
     let rsc = match code.map(Rsc::from_code) {
@@ -32,7 +32,7 @@ pub fn read_status<B>(response: &http::Response<B>) -> Result<ResponsePrimitive,
     })
 }
 
-/// Reads an answer, bounded.
+/// Reads a response, with a size limit.
 pub async fn read(response: http::Response<Incoming>) -> Result<ResponsePrimitive, Failure> {
     let status = response.status();
     if !response.headers().contains_key(STATUS) && status != StatusCode::NO_CONTENT {
@@ -66,13 +66,13 @@ mod tests {
         ] {
             assert_eq!(status_of(status, rsc), Ok(Rsc::Ok), "{status} {rsc:?}");
         }
-        // What says that it is a refusal is one, whatever it travels with.
+        // A oneM2M refusal counts with every HTTP status.
         for status in [200, 403, 500] {
             let refused = status_of(status, Some("4103"));
             assert_eq!(refused, Ok(Rsc::OriginatorHasNoPrivilege), "{status}");
         }
         for status in [302, 404, 500] {
-            assert_eq!(status_of(status, None), Err(format!("it answered {status}")));
+            assert_eq!(status_of(status, None), Err(format!("the target responded with {status}")));
         }
     }
 }

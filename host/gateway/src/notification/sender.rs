@@ -1,5 +1,5 @@
-//! Sends what is for AEs: the embedded registrar's notifications, and those of the CSE behind. Over HTTP
-//! and only where a rule allows it, over a security association with the AE, or by way of another CSE.
+//! Sends notifications to AEs, of the embedded CSE and of the upstream CSE. Uses HTTP if a rule
+//! allows the address, a security association with the AE, or the registrar CSE of the AE.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +26,14 @@ use crate::notification::response::{read, read_status};
 use crate::peer_cse::PeerCses;
 use saegis_onem2m::routing::cse_of;
 
-/// Batches of notifications that are being sent at a time: of all, and on the word of one AE.
+/// Maximum number of active batches of notifications: in total, and of one AE.
 const MAX_CONCURRENT: usize = 256;
 const MAX_PER_NAMER: usize = 32;
 
 /// How many times the time for an answer a batch has, however many notifications are in it.
 const BATCH: u32 = 8;
 
-/// Sends notifications.
+/// Sender of notifications.
 pub struct Notifier {
     targets: Arc<Targets>,
     aes: Arc<Aes>,
@@ -45,7 +45,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A sender by these ways and no others.
+    /// Creates a sender.
     pub fn new(
         own: saegis_onem2m::cse::Cse,
         targets: Arc<Targets>,
@@ -64,10 +64,10 @@ impl Notifier {
         })
     }
 
-    /// Sends one, and waits for what is answered.
+    /// Sends a notification and waits for the response.
     ///
     /// # Errors
-    /// When no rule allows it, or no response comes in time. It is logged.
+    /// Fails if no rule allows the address or no valid response is received. The failure is logged.
     pub async fn ask(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
         let asked = tokio::time::timeout(self.timeout, self.send(notification)).await;
         let failed = |why: &Failure| {
@@ -76,16 +76,16 @@ impl Notifier {
                 to = %notification.to,
                 named_by = ?notification.named_by,
                 about = notification.about,
-                "a notification could not be sent: {why}"
+                "cannot send a notification: {why}"
             );
         };
         asked.unwrap_or(Err(Failure::Late)).inspect_err(failed)
     }
 
-    /// Checks that a notification may be sent to a destination, and that there is a way to it.
+    /// Checks that the rules allow a destination, and that there is a route to it.
     ///
     /// # Errors
-    /// When no rule allows the address, or the way to the CSE is not known.
+    /// Fails if no rule allows the address, or there is no route to the CSE.
     pub async fn check(&self, to: &Destination) -> Result<(), Failure> {
         match to {
             Destination::PointOfAccess(there) => {
@@ -104,7 +104,7 @@ impl Notifier {
         }
     }
 
-    /// Sends some, those on the word of one AE one after the other; nobody waits for it.
+    /// Sends notifications in the background. Those of one AE are sent one after the other.
     pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>) {
         let mut batches: Vec<Vec<Notification>> = Vec::new();
         for notification in notifications {
@@ -146,7 +146,7 @@ impl Notifier {
                 event = "notification.dropped",
                 notifications = batch.len(),
                 ?named_by,
-                "notifications are lost, for too many are being sent"
+                "dropped notifications: too many are being sent"
             );
             return;
         };
@@ -156,7 +156,7 @@ impl Notifier {
             let mut sent = 0;
             let all = async {
                 for notification in batch {
-                    // What is answered changes nothing.
+                    // The result has no effect.
                     let _ = notifier.ask(&notification).await;
                     sent += 1;
                 }
@@ -171,7 +171,7 @@ impl Notifier {
                     event = "notification.dropped",
                     notifications = total - sent,
                     ?named_by,
-                    "notifications are lost, for those before them took too long"
+                    "dropped notifications: the batch timed out"
                 );
             }
         });
@@ -216,7 +216,7 @@ impl Notifier {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends with the sender, or with the process.
+        // Ends with this future, or with the process.
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
         let (mut parts, body) = request.into_parts();
         let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
@@ -234,7 +234,7 @@ impl Notifier {
         }
     }
 
-    /// Has another CSE pass it on to an AE that is registered there.
+    /// Sends through the registrar CSE of an AE.
     async fn by_way_of_its_cse(
         &self,
         notification: &Notification,
@@ -254,7 +254,8 @@ impl Notifier {
     }
 }
 
-/// Takes no answer that says that it is somebody else's (TS-0003 clause 7.2.1, the other way round).
+/// Rejects a response whose From does not match the AE (TS-0003 clause 7.2.1, in the other
+/// direction).
 pub fn answered_by(
     response: ResponsePrimitive,
     is_its_own: impl Fn(&str) -> bool,
@@ -265,10 +266,10 @@ pub fn answered_by(
     }
 }
 
-/// Longest name that is repeated in the log, in characters.
+/// Maximum length of a name in the log, in characters.
 const MAX_NAME: usize = 100;
 
-/// Whether a From is that of the AE, in any of its forms.
+/// Returns whether a From identifies the AE, in any of its forms.
 pub fn is_of(own: &saegis_onem2m::cse::Cse, from: &str, ae: &str) -> bool {
     let ours = |cse: &str| cse == own.cse_id.bare();
     match OriginatorId::parse(from) {
@@ -293,7 +294,7 @@ pub fn is_of(own: &saegis_onem2m::cse::Cse, from: &str, ae: &str) -> bool {
     }
 }
 
-/// On whose word: a CSE has one for all who are behind it.
+/// Returns the key of the limit: all AEs behind a CSE share that of the CSE.
 fn by(named_by: &NamedBy) -> NamedBy {
     match named_by {
         NamedBy::Subscriber(from) => match from.strip_prefix('/').and_then(|f| f.split_once('/')) {

@@ -1,5 +1,5 @@
-//! The registration of this CSE with another (TS-0001 clause 10.2.2.7): made, renewed before it
-//! ends, and made anew when it is lost.
+//! Registration of this CSE with another (TS-0001 clause 10.2.2.7): created, renewed before it
+//! expires, and recreated after it is lost.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,11 +14,11 @@ use super::registration_state::RegistrationState;
 use crate::peer_cse::{NoAnswer, PeerCse};
 use saegis_onem2m::cse::Cse;
 
-/// How long to wait after a registration that failed: at first, and at most.
+/// Minimum and maximum delay after a failed registration.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(120);
 
-/// Why there is no registration.
+/// Error of a registration.
 #[derive(Debug, thiserror::Error)]
 enum NotRegistered {
     #[error("{0}")]
@@ -27,7 +27,7 @@ enum NotRegistered {
     Refused { rsc: Rsc, why: String },
 }
 
-/// Keeps a CSE registered with another, for ever, and tells whether it is.
+/// Keeps a CSE registered with another, and reports each change to `tell`.
 pub async fn keep(remote: &PeerCse, own: &Cse, tell: impl Fn(bool)) {
     tell(false);
     let mut pause = MIN_BACKOFF;
@@ -46,17 +46,17 @@ pub async fn keep(remote: &PeerCse, own: &Cse, tell: impl Fn(bool)) {
                 }
                 (registered, pause) = (true, MIN_BACKOFF);
                 let left = until.duration_since(SystemTime::now()).unwrap_or_default();
-                // Enough is left for some tries before it ends.
+                // Leaves time for several attempts before it expires.
                 tokio::time::sleep(left.mul_f64(2.0 / 3.0).max(MIN_BACKOFF)).await;
             }
-            // It is gone from there: the next thing is to make it anew, and at once.
+            // The registration was deleted at the peer: recreates it at once.
             Err(NotRegistered::Refused { rsc: Rsc::NotFound, .. }) if registered => {
                 registered = false;
             }
             Err(error) => {
                 let cse = &remote.peer.cse_id;
                 tracing::warn!(event = "peer.registration-failed", %cse,
-                    "the registration with the CSE {cse} failed: {error}; it is tried again in {} s",
+                    "the registration with the CSE {cse} failed: {error}; next attempt in {} s",
                     pause.as_secs());
                 let until = match remote.registration.standing() {
                     RegistrationState::Until(until) if until > SystemTime::now() => Some(until),
@@ -67,7 +67,8 @@ pub async fn keep(remote: &PeerCse, own: &Cse, tell: impl Fn(bool)) {
                     tell(false);
                     remote.registration.set(RegistrationState::Failed(error.to_string()));
                 }
-                // Many gateways that lost one registrar are not to come back at one moment.
+                // Jitter, so that many gateways that lost a registrar do not return at the same
+                // moment.
                 let apart = rand::rng().random_range(0.7..1.3);
                 tokio::time::sleep(pause.mul_f64(apart)).await;
                 pause = (pause * 2).min(MAX_BACKOFF);
@@ -88,7 +89,7 @@ async fn register(remote: &PeerCse, own: &Cse) -> Result<SystemTime, NotRegister
     }
     let done = ask(remote, Operation::Create, "-".into(), csr).await;
     match done {
-        // What another run of this gateway left is ours all the same.
+        // A registration that an earlier run of this gateway left is updated.
         Err(NotRegistered::Refused {
             rsc: Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict,
             ..
@@ -115,7 +116,7 @@ fn what_changes(remote: &PeerCse) -> Value {
     csr
 }
 
-/// Asks for the registration, and tells until when it holds.
+/// Requests the registration, and returns its expiration time.
 async fn ask(
     remote: &PeerCse,
     operation: Operation,
@@ -132,7 +133,7 @@ async fn ask(
     if !response.rsc.is_success() {
         return Err(NotRegistered::Refused { rsc: response.rsc, why: response.reason_or_none() });
     }
-    // The other CSE may have made it shorter.
+    // The peer may have shortened it.
     let granted = content.get(kind.root()).and_then(|csr| csr.get("et")).and_then(Value::as_str);
     let granted = granted.and_then(|et| timestamp::parse(et).ok());
     let asked = SystemTime::now() + Duration::from_secs(remote.peer.registration_seconds);

@@ -3,29 +3,29 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// The state of a registration, which changes.
+/// State of a registration, shared with its readers.
 #[derive(Debug, Default)]
 pub struct Registration(Mutex<RegistrationState>);
 
 /// The state of a registration.
 #[derive(Debug, Clone, Default)]
 pub enum RegistrationState {
-    /// It has not been asked for.
+    /// Not requested yet.
     #[default]
     Nothing,
-    /// It holds until then.
+    /// Registered until that time.
     Until(SystemTime),
-    /// It could not be had, or was lost.
+    /// Failed or lost.
     Failed(String),
 }
 
 impl Registration {
-    /// The state now.
+    /// Returns the current state.
     pub fn standing(&self) -> RegistrationState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes it.
+    /// Sets the state.
     pub(super) fn set(&self, standing: RegistrationState) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }

@@ -1,4 +1,4 @@
-//! Requests that are acknowledged at once, and whose results are sent later (`rt=2`).
+//! Requests that are acknowledged at once and whose results are sent later (`rt=2`).
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use tracing::Instrument as _;
 use super::{Handler, HeldResponse};
 
 impl Handler {
-    /// Acknowledges a request to the embedded registrar whose result can be sent, and has it carried
-    /// out. Refuses all others.
+    /// Acknowledges a request to the embedded CSE if its result can be sent, and carries it out.
+    /// Refuses all other requests.
     pub(super) async fn acknowledge(
         &self,
         generation: &Arc<Generation>,
         request: RequestPrimitive,
     ) -> ResponsePrimitive {
         if self.changes_ae_identity(&request).await {
-            let why = "an AE registers and deregisters with a request that waits for the answer";
+            let why = "an AE must register and deregister with a blocking request";
             return self.refuse(&request, (Rsc::NotImplemented, why.into()));
         }
         let Some(embedded) = self.gateway.backend.embedded() else {
-            let why = "an answer that is deferred is not supported";
+            let why = "deferred responses are not supported";
             return self.refuse(&request, (Rsc::NotImplemented, why.into()));
         };
         let (request, sender) = match embedded.accept(request, self.asker()).await {
@@ -32,7 +32,7 @@ impl Handler {
         };
         let acknowledgement = ResponsePrimitive::to(&request, Rsc::AcceptedAsync);
         let (own, generation) = (self.clone(), generation.clone());
-        // The association stays listed until it is done, so that to revoke it stops the work.
+        // The association stays listed until the work ends, so that a revocation stops the work.
         let work = async move {
             let mut reserved = None;
             let response = own.handle_local(&generation, request, &mut reserved).await;
@@ -46,18 +46,19 @@ impl Handler {
                     association = id,
                     request_id,
                     rsc,
-                    "the result of a request is not sent: {why}"
+                    "dropped the result of a request: {why}"
                 );
             };
             if own.session.active.authority().has_ended() {
                 return dropped("the association has ended");
             }
-            // The targets take their time, and the association need not wait for them.
+            // Sending to the targets may take long, and the association does not have to wait for
+            // it.
             tokio::spawn(async move {
                 let _memory = memory;
                 tokio::select! {
                     () = sender.send(&response) => {}
-                    () = evicted.cancelled() => dropped("other large answers needed its room"),
+                    () = evicted.cancelled() => dropped("other large responses needed its memory"),
                 }
             });
         };

@@ -1,5 +1,5 @@
-//! S-type AE-IDs, which the service provider assigns (TS-0001 clause 10.2.2.2): what the registrar of
-//! such an AE asks of the IN-CSE, and what the IN-CSE asks of policy.
+//! S-type AE-IDs, which the service provider assigns (TS-0001 clause 10.2.2.2): the requests of a
+//! registrar CSE to the IN-CSE, and the checks of the IN-CSE.
 
 use std::time::SystemTime;
 
@@ -21,14 +21,14 @@ use saegis_onem2m::cse::CseKind;
 
 /// An AE that is announced at the IN-CSE.
 pub(super) struct Announced {
-    /// The AE-ID-Stem that the service provider has assigned, or confirmed.
+    /// AE-ID-Stem that the service provider has assigned or confirmed.
     pub stem: AeIdStem,
-    /// Whether it was announced by this request, and is to be withdrawn where that comes to nothing.
+    /// Whether this request announced it, so that a failed registration withdraws it.
     pub is_new: bool,
 }
 
 impl Handler {
-    /// At an IN-CSE: asks policy whether an AE may register at the CSE that announces it.
+    /// At an IN-CSE: checks with policy that an AE may register at the CSE that announces it.
     pub(super) async fn check_announcement(
         &self,
         generation: &Generation,
@@ -42,7 +42,7 @@ impl Handler {
         let Some(embedded) = self.gateway.backend.embedded() else { return Ok(()) };
         let is_cse = matches!(self.session.active.association.entity(), Entity::Cse(_));
         let announcement = match Announcement::of(request) {
-            // Only a CSE announces AEs, so nobody else pays for the look.
+            // Only a CSE announces AEs, so other requests skip the lookup.
             None if updates && is_cse => {
                 let request = request.clone();
                 let look = move |cse: &EmbeddedCse| cse.announced_anew(&request, SystemTime::now());
@@ -51,7 +51,7 @@ impl Handler {
             }
             other => other,
         };
-        // What is none is the registrar's to refuse, or another resource's update.
+        // Anything else is left to the registrar, or is an update of another resource.
         let Some(announcement) = announcement else { return Ok(()) };
         let rules = self.gateway.rules.rules_of(&announcement.cse, generation).await;
         let credential = announcement.credential_id.map(|id| id.to_string());
@@ -66,8 +66,8 @@ impl Handler {
         )
     }
 
-    /// At another CSE: has the IN-CSE assign or confirm the S-type AE-ID of an AE that registers.
-    /// Nothing, where the request is no such registration, or there is no IN-CSE to ask.
+    /// At another CSE: requests the IN-CSE to assign or confirm the S-type AE-ID of an AE that
+    /// registers. Returns `None` if the request is not such a registration, or there is no IN-CSE.
     pub(super) async fn announce(
         &self,
         request: &RequestPrimitive,
@@ -101,7 +101,7 @@ impl Handler {
         if response.rsc == Rsc::OriginatorHasAlreadyRegistered
             && let Some(stem) = &wanted
         {
-            // It may be this AE's, of an earlier registration: the IN-CSE knows whose it is.
+            // It may belong to this AE from an earlier registration: the IN-CSE knows its owner.
             let update = announce(Operation::Update, at_in_cse(stem), json!({ "lbl": [label] }));
             response = remote.handle(update.map_err(unreachable)?, timeout).await;
             is_new = false;
@@ -121,7 +121,7 @@ impl Handler {
                 Ok(Some(Announced { stem, is_new }))
             }
             _ => {
-                // What it has made all the same is not to stay.
+                // A resource that was created despite the failure is deleted.
                 if let Some(place) = &response.content_location
                     && let Ok(place) = Target::from_address(place)
                 {
@@ -133,14 +133,14 @@ impl Handler {
         }
     }
 
-    /// Takes back what was announced and came to nothing, or is there no more. Nobody waits for it.
+    /// Withdraws an announcement after a failed registration or a deletion, in the background.
     pub(super) fn withdraw(&self, announced: Option<Announced>) {
         let Some(Announced { stem, is_new: true }) = announced else { return };
         self.tell_in_cse(Operation::Delete, at_in_cse(&stem), None);
     }
 
-    /// Has the IN-CSE keep an announcement as long as the AE is registered here: what it forgets it
-    /// gives to somebody else.
+    /// Extends an announcement at the IN-CSE for as long as the AE is registered here. The IN-CSE
+    /// may assign the AE-ID of an expired announcement to another AE.
     pub(super) fn announce_until(&self, stem: &AeIdStem, response: &ResponsePrimitive) {
         if let Some(et) = response.content.as_ref().and_then(|c| attribute(c, "et")) {
             let kind = ResourceType::AeAnnc;
@@ -160,7 +160,7 @@ impl Handler {
             return tracing::warn!(
                 event = "peer.update-dropped",
                 place,
-                "the IN-CSE is not told of {place}: too much is being told"
+                "dropped update of {place}: too many pending requests to the IN-CSE"
             );
         };
         let timeout = self.timeout();
@@ -174,14 +174,14 @@ impl Handler {
                     event = "peer.update-dropped",
                     place,
                     rsc = response.rsc.code(),
-                    "the IN-CSE does not take the {} of the announcement {place}",
+                    "the IN-CSE rejected the {} of the announcement {place}",
                     operation.name()
                 );
             }
         });
     }
 
-    /// The S-type AE-ID-Stem of the AE at an address, where it is announced at an IN-CSE.
+    /// Returns the S-type AE-ID-Stem of the AE at an address, if it is announced at an IN-CSE.
     pub(super) async fn announced_at(&self, to: &Target) -> Option<AeIdStem> {
         let embedded = self.gateway.backend.embedded()?;
         let stems = self.session.active.association.entity().stems();
@@ -196,11 +196,12 @@ impl Handler {
     }
 }
 
-/// Where the IN-CSE keeps the announcement of an AE-ID-Stem: our own does so under this resource-ID.
+/// Returns the address of the announcement of an AE-ID-Stem. This IN-CSE uses it as the
+/// resource-ID.
 fn at_in_cse(stem: &AeIdStem) -> String {
     format!("aeA-{stem}")
 }
 
 fn unreachable(error: crate::peer_cse::NoAnswer) -> (Rsc, String) {
-    (Rsc::TargetNotReachable, format!("the IN-CSE can't be asked: {error}"))
+    (Rsc::TargetNotReachable, format!("cannot reach the IN-CSE: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Requests that pass through: from a CSE that speaks for others, and to a CSE that is not ours.
+//! Forwarded requests: from a CSE on behalf of others, and to a CSE other than this one.
 
 use std::time::SystemTime;
 
@@ -16,21 +16,22 @@ use super::{Handler, Refusal};
 use saegis_onem2m::cse::CseKind;
 use saegis_onem2m::routing::{cse_of, to_sp_relative_originator};
 
-/// Whether somebody may speak for whom it does.
+/// Result of the check of a forwarded originator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ForwardedOriginator {
     Good,
-    /// From is of a CSE that is registered here itself.
+    /// The From belongs to a CSE that is itself registered here.
     Registree,
-    /// From is an S-type AE-ID that is not at that CSE.
+    /// The From is an S-type AE-ID of an AE that is not at that CSE.
     Another,
 }
 
 impl Handler {
-    /// A CSE speaks for those behind it, and a registrar for many: but neither for a CSE that is
-    /// registered here itself (rule 4 of TS-0004 clause 7.3.2.1), nor for an S-type AE-ID, which names
-    /// no CSE, that is known to be elsewhere. Asked each time, whatever policy allows for longer: who
-    /// is registered changes.
+    /// Checks the originator of a request that a CSE forwards. A CSE may forward for those behind
+    /// it, and a registrar for many. Neither may use the identity of a CSE that is registered here
+    /// itself (rule 4 of TS-0004 clause 7.3.2.1). Neither may use an S-type AE-ID, which names no
+    /// CSE, if its AE is known to be elsewhere. The check is made for each request, because
+    /// registrations change, even if policy allows the originator for longer.
     pub(super) async fn check_forwarded_originator(
         &self,
         generation: &Generation,
@@ -71,20 +72,20 @@ impl Handler {
         let why = match says {
             ForwardedOriginator::Good => return Ok(()),
             ForwardedOriginator::Registree => {
-                "From (X-M2M-Origin) is of a CSE that is registered here itself"
+                "From (X-M2M-Origin) belongs to a CSE that is itself registered here"
             }
             ForwardedOriginator::Another => {
-                "From (X-M2M-Origin) is of an AE that is not at that CSE"
+                "From (X-M2M-Origin) belongs to an AE that is not at that CSE"
             }
         };
         Err((Rsc::OriginatorNotAuthenticated, why.into()))
     }
 
-    /// Passes a request on that is for another CSE, if there is a way to it.
+    /// Forwards a request to another CSE, if there is a route to it.
     pub(super) async fn forward(&self, mut request: RequestPrimitive) -> ResponsePrimitive {
         let cse = &self.gateway.config.cse.identity();
         if request.creates(ResourceType::Ae) {
-            let why = "an AE registers at its own registrar";
+            let why = "an AE must register at its registrar CSE";
             return self.refuse(&request, (Rsc::OperationNotAllowed, why.into()));
         }
         if let Err(fault) = check_times(&request.parameters, SystemTime::now()) {
@@ -95,24 +96,26 @@ impl Handler {
             Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown | Entity::MafClient(_) => None,
         };
         if came_from.is_none() && !self.is_registered(&request).await {
-            let why = "the AE has to register before it asks other CSEs";
+            let why = "the AE must register before it sends requests to other CSEs";
             return self.refuse(&request, (Rsc::OriginatorNotAuthenticated, why.into()));
         }
         let way = cse_of(cse, &request.to)
             .and_then(|at| Some((at.clone(), self.gateway.cses.route_to(at, came_from)?)));
         let Some((at, remote)) = way else {
-            return self
-                .refuse(&request, (Rsc::TargetNotReachable, "no way to that CSE is known".into()));
+            return self.refuse(
+                &request,
+                (Rsc::TargetNotReachable, "there is no route to that CSE".into()),
+            );
         };
         request.to.scope = Scope::SpRelative(at);
         request.from = request.from.map(|from| to_sp_relative_originator(cse, &from));
         let Some(_under_way) = self.gateway.cses.enter(&request) else {
-            let why = "the same request is under way here: it goes in circles";
+            let why = "the same request is already being forwarded: routing loop";
             return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
         };
         let Some(_share) = remote.acquire_permit(&self.session.active.association.credential_id)
         else {
-            let why = "too many requests of this credential are under way to that CSE";
+            let why = "too many concurrent requests of this credential to that CSE";
             return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
         };
         let current = self.gateway.policy.current();
@@ -123,8 +126,8 @@ impl Handler {
         remote.handle(request, timeout).await
     }
 
-    /// Where a target is whose address has an S-type AE-ID in the place of a CSE-ID, which names no CSE:
-    /// the AE is registered here, or was announced here.
+    /// Returns the location of a target whose address has an S-type AE-ID in place of a CSE-ID,
+    /// which names no CSE. The AE is registered or announced here.
     pub(super) async fn located(&self, to: &Target) -> Option<Target> {
         let Scope::SpRelative(id) = &to.scope else { return None };
         if !id.bare().starts_with('S') {
@@ -135,8 +138,8 @@ impl Handler {
         self.gateway.backend.embedded()?.run(locate).await.ok()?.ok()?
     }
 
-    /// Whether the AE that asks is registered: another CSE believes us that it is. A CSE behind the
-    /// gateway that is not the embedded registrar does not say.
+    /// Returns whether the originating AE is registered: other CSEs rely on it. An upstream CSE
+    /// does not provide this information.
     async fn is_registered(&self, request: &RequestPrimitive) -> bool {
         let Some(embedded) = self.gateway.backend.embedded() else { return true };
         let Some(from) = request.from.clone() else { return false };
@@ -160,7 +163,7 @@ fn look(
         return Ok(ForwardedOriginator::Registree);
     }
     let Some(stem) = stem else { return Ok(ForwardedOriginator::Good) };
-    // Who assigns them knows where each of them is.
+    // The CSE that assigns them knows all locations.
     if assigns {
         let there = cse.announced_at(stem, now)?;
         return Ok(if there.as_ref() == Some(peer) {

@@ -13,7 +13,7 @@ use crate::backend::maf::MafBackend;
 use crate::telemetry::audit;
 
 impl Handler {
-    /// Has the MAF carry a request out, if policy allows the key registration that it may contain.
+    /// Passes a request to the MAF, if policy allows the key registration that it may contain.
     pub(super) async fn distribute_key(
         &self,
         maf: &MafBackend,
@@ -46,7 +46,7 @@ impl Handler {
     ) -> Result<(), Refusal> {
         let association = &self.session.active.association;
         let Entity::MafClient(_) = association.entity() else {
-            let why = "the credential of this security association is not that of a MAF client";
+            let why = "the credential of this security association does not belong to a MAF client";
             return Err((Rsc::OriginatorNotAuthenticated, why.into()));
         };
         let asked = Maf::asks(request);
@@ -55,8 +55,8 @@ impl Handler {
             let registration = KeyRegistration { suid: asked.suid, targets: asked.targets };
             allowed(generation.check_key_registration(association, &registration).await)?;
         }
-        // A session may outlast the registration of its key. Targets that fetched the key still have
-        // it, so it must not be registered for others too.
+        // A session may outlast the registration of its key. Targets that fetched the key still
+        // have it, so it must not be registered for others.
         if registers_session_key && self.session.key_is_registered.load(Ordering::Acquire) {
             let why = "the key of this TLS session was registered already; use another session for another key";
             return Err((Rsc::Conflict, why.into()));

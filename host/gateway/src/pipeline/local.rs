@@ -26,11 +26,11 @@ struct Effects {
     reservation: Option<AeIdReservation>,
     /// The AE that this request has announced at the IN-CSE.
     announced: Option<Announced>,
-    /// What a deletion takes along.
+    /// Announcements and AE-IDs that a deletion removes.
     deletes: Option<Deletes>,
 }
 
-/// Why a request is not passed to the CSE.
+/// Reason why a request is not passed to the CSE.
 enum NotPassed {
     Refused(Refusal),
     AeId(ReservationError),
@@ -49,7 +49,7 @@ impl From<ReservationError> for NotPassed {
 }
 
 impl Handler {
-    /// Has this CSE carry a request out. `memory` receives the reservation for a large response.
+    /// Handles a request at this CSE. `memory` receives the reservation for a large response.
     pub(super) async fn handle_local(
         &self,
         generation: &Arc<Generation>,
@@ -88,21 +88,21 @@ impl Handler {
         self.conclude(generation, effects, renews, &place, asked, outcome).await
     }
 
-    /// How long the backend may take.
+    /// Returns the timeout of the backend.
     pub(super) fn timeout(&self) -> Duration {
         Duration::from_secs(self.gateway.config.limits.upstream_seconds)
     }
 
-    /// What must happen elsewhere before the CSE is asked: an AE-ID is reserved and announced, and the
-    /// AE's own deletion is known.
+    /// Performs the steps outside the CSE that precede a request: reserves and announces an AE-ID,
+    /// and finds the AE that a deletion removes.
     async fn prepare(
         &self,
         generation: &Generation,
         request: &mut RequestPrimitive,
     ) -> Result<Effects, NotPassed> {
         let mut effects = Effects::default();
-        // An AE whose credential names no AE-ID gets the one that the registrar CSE confirms, and for
-        // good. One that it asks for is reserved before the registrar CSE is asked.
+        // An AE whose credential names no AE-ID permanently gets the one that the registrar CSE
+        // confirms. A requested AE-ID is reserved before the registrar CSE receives the request.
         let learns = request.creates(ResourceType::Ae)
             && self.session.active.association.credential_entity() == &Entity::NotYetKnown;
         if learns {
@@ -110,7 +110,8 @@ impl Handler {
         }
         effects.announced = self.announce(request).await?;
         if let Some(announced) = &effects.announced {
-            // The IN-CSE assigns names of the whole service provider, but not one that is another's here.
+            // The IN-CSE assigns names of the whole service provider, which must not belong to
+            // another AE here.
             if learns && self.is_of_another(&announced.stem, generation) {
                 return Err(ReservationError::ByAnother.into());
             }
@@ -120,8 +121,8 @@ impl Handler {
         Ok(effects)
     }
 
-    /// Reserves memory for the response, and checks that the association still holds: the steps before
-    /// took their time.
+    /// Reserves memory for the response, and checks that the association is still valid, because
+    /// the steps before took time.
     async fn admit(&self, request: &RequestPrimitive) -> Result<Option<Reserved>, Refusal> {
         let reserved = self.reserve_memory(request).await?;
         let current = self.gateway.policy.current();
@@ -129,7 +130,7 @@ impl Handler {
         Ok(reserved)
     }
 
-    /// Reserves memory for a response of the embedded CSE, where it may be a large one.
+    /// Reserves memory for a response of the embedded CSE, if it may be large.
     async fn reserve_memory(
         &self,
         request: &RequestPrimitive,
@@ -143,7 +144,7 @@ impl Handler {
         }
     }
 
-    /// Completes or takes back the effects of a request, by what the CSE answered.
+    /// Completes or reverts the effects of a request, according to the response of the CSE.
     async fn conclude(
         &self,
         generation: &Generation,
@@ -175,7 +176,8 @@ impl Handler {
             Rsc::Deleted => self.has_deleted(deletes, generation).await,
             rsc => {
                 self.has_not((rsc, is_answered), reservation, deletes, generation).await;
-                // Somebody has registered under the name meanwhile, whose announcement it is now.
+                // Another AE has registered with the name in the meantime, and owns the
+                // announcement.
                 if !matches!(rsc, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict) {
                     self.withdraw(announced);
                 }
@@ -192,7 +194,7 @@ impl Handler {
     }
 }
 
-/// Where a registration creates its AE.
+/// Returns the location at which a registration creates its AE.
 fn place_of(request: &RequestPrimitive, effects: &Effects) -> Place {
     if effects.reservation.is_none() {
         return Place { to: String::new(), name: None };

@@ -1,5 +1,5 @@
-//! Registrations and deletions of AEs that were half done: an AE and its binding survive or vanish together,
-//! whatever ends between the CSE's commit and ours.
+//! Recovery of incomplete registrations and deletions of AEs. An AE and its binding survive or
+//! vanish together, even if the process ends between the commits of the CSE and of the gateway.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,12 +18,12 @@ use crate::session::ae_id_store::{
 };
 use saegis_onem2m::attribute::attribute;
 
-/// How far the clock of the CSE behind the gateway may be from ours, in seconds.
+/// Maximum difference between the clocks of the upstream CSE and of the gateway, in seconds.
 const MAX_CLOCK_SKEW: u64 = 2;
 
 impl Handler {
-    /// Writes down what is about to be asked of the CSE, where nothing else would tell after a crash: to
-    /// delete the AE of this association, or to register one at a CSE that does not note its credential.
+    /// Records an intended request to the CSE if nothing else would show it after a crash: a deletion
+    /// of the AE of this association, or a registration at a CSE that does not store its credential.
     pub(super) async fn record_intent(
         &self,
         request: &RequestPrimitive,
@@ -41,7 +41,7 @@ impl Handler {
         else {
             return Ok(());
         };
-        // The time of the first attempt is what tells its AE from others.
+        // The time of the first attempt distinguishes its AE from others.
         let is_known =
             matches!(aside.earlier(), Some(Intent::Register { stem: s, .. }) if s == stem);
         let bound =
@@ -60,8 +60,8 @@ impl Handler {
             .await
     }
 
-    /// The CSE has not done what it was asked: as it says, or, where it has not answered, as far as is
-    /// known.
+    /// Handles a request that the CSE has not carried out: according to its response or, without a
+    /// response, as far as is known.
     pub(super) async fn has_not(
         &self,
         (rsc, is_answered): (Rsc, bool),
@@ -77,13 +77,13 @@ impl Handler {
                 {
                     self.complete(aside, &stem, place, generation).await;
                 }
-                // Of any refusal: an AE that is there later is another's.
+                // After any refusal: an AE that exists later belongs to another credential.
                 _ if is_answered => settle(&aside).await,
                 _ => {}
             }
         }
         if let Some(aside) = deletes.as_ref().and_then(|deletes| deletes.aside.as_ref()) {
-            // A CSE that fails may have deleted it all the same, which frees what is the AE's own.
+            // A CSE that fails may have deleted the AE anyway, which releases the AE-ID.
             let is_known = is_answered
                 && !matches!(
                     rsc,
@@ -97,7 +97,8 @@ impl Handler {
         }
     }
 
-    /// The AE was registered, and the process ended before that was kept.
+    /// Completes a registration whose AE exists, after the process ended before the binding was
+    /// stored.
     async fn complete(
         &self,
         aside: AeIdReservation,
@@ -112,8 +113,9 @@ impl Handler {
         }
     }
 
-    /// Whether the AE at the CSE behind is the one that an earlier request of this credential asked for: it
-    /// was created when that was asked, with the same App-ID. Whoever is there for longer is another.
+    /// Returns whether the AE at the upstream CSE was registered by an earlier request of this
+    /// credential. It was then created at the time of that request, with the same App-ID. An older
+    /// AE belongs to another credential.
     async fn is_registered_by(&self, stem: &str, app_id: &str, place: &str, at: u64) -> bool {
         if self.gateway.backend.embedded().is_some() {
             return false;
@@ -137,8 +139,8 @@ impl Handler {
             && created.is_some_and(|ct| (first..=last).contains(&ct))
     }
 
-    /// Takes back a registration that could not be kept. Whether it is for this gateway to take back: a
-    /// CSE behind may have confirmed what is another's.
+    /// Reverts a registration whose binding cannot be stored. Returns whether this gateway may do
+    /// so: an upstream CSE may have confirmed an AE of another credential.
     pub(super) async fn undo(
         &self,
         stem: &AeIdStem,
@@ -149,7 +151,7 @@ impl Handler {
         if let Some(embedded) = self.gateway.backend.embedded() {
             let (stem, own) =
                 (stem.clone(), self.session.active.association.credential_id.to_string());
-            // What fails now is completed or undone by the next start.
+            // A failure is completed or reverted at the next start.
             let _ = embedded.run(move |cse| cse.remove_ae(&stem, Some(&own))).await;
             return true;
         }

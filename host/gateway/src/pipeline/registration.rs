@@ -1,4 +1,4 @@
-//! Registrations of AEs: who may, which AE-ID they get, and when they lose it.
+//! Registrations of AEs: permission, AE-ID assignment and release.
 
 use std::time::SystemTime;
 
@@ -17,41 +17,41 @@ use crate::subscription::source::RulesUnavailable;
 use crate::telemetry::audit;
 use saegis_onem2m::attribute::attribute;
 
-/// Longest App-ID that policy is asked about, in bytes.
+/// Maximum length of an App-ID that is passed to policy, in bytes.
 const MAX_APP_ID: usize = 256;
 
-/// What a deletion takes along.
+/// Announcement and AE-ID that a deletion removes.
 pub(super) struct Deletes {
-    /// The AE-ID-Stem that is announced at the IN-CSE.
+    /// AE-ID-Stem that is announced at the IN-CSE.
     announced: Option<AeIdStem>,
-    /// Held where the AE is the one that the association has learnt to stand for.
+    /// Held if the AE-ID of the AE was assigned at its registration.
     pub(super) aside: Option<AeIdReservation>,
 }
 
-/// Where an AE is to be registered.
+/// Location at which an AE is registered.
 pub(super) struct Place {
-    /// Below what.
+    /// Address of the parent.
     pub(super) to: String,
-    /// The resource name that it asks for.
+    /// Requested resource name.
     pub(super) name: Option<String>,
 }
 
 impl Place {
-    /// The address of its resource, as far as it is known before.
+    /// Returns the address of the resource, as far as it is known in advance.
     pub(super) fn address(&self) -> Option<String> {
         Some(format!("{}/{}", self.to, self.name.as_ref()?))
     }
 }
 
 impl Handler {
-    /// Asks policy whether the AE may register.
+    /// Checks with policy that the AE may register.
     pub(super) async fn check_registration(
         &self,
         generation: &Generation,
         request: &RequestPrimitive,
     ) -> Result<(), Refusal> {
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
-        // The representation is looked at after the service subscription (TS-0004 clause 7.2.2.2).
+        // The representation is checked after the service subscription (TS-0004 clause 7.2.2.2).
         let app_id = api.clone().unwrap_or_default();
         if app_id.len() > MAX_APP_ID {
             let why = format!("the App-ID (api) is longer than {MAX_APP_ID} bytes");
@@ -75,7 +75,7 @@ impl Handler {
         }
     }
 
-    /// Sets the AE-ID aside that a registration asks for, if it asks for one.
+    /// Reserves the AE-ID that a registration requests, if it requests one.
     pub(super) fn reserve_ae_id(
         &self,
         request: &RequestPrimitive,
@@ -95,8 +95,8 @@ impl Handler {
         self.gateway.ae_ids.reserve(credential, wanted)
     }
 
-    /// Whether the AE-ID is given away already by what is no registration: it is in a table, an
-    /// administrator's, or what the credential of a live association names.
+    /// Returns whether the AE-ID is already in use without a registration: it is in a table,
+    /// belongs to an administrator, or is named by the credential of an active association.
     pub(super) fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
         let credential = &self.session.active.association.credential_id;
         generation.reserves(stem)
@@ -120,16 +120,13 @@ impl Handler {
             }
             ReservationError::Failed(error) => {
                 log_failure(error);
-                self.refuse(
-                    request,
-                    (Rsc::InternalServerError, "the AE-ID could not be kept".into()),
-                )
+                self.refuse(request, (Rsc::InternalServerError, "cannot store the AE-ID".into()))
             }
         }
     }
 
-    /// An AE that is registered already, and asks to be given an AE-ID again, is told which it has:
-    /// after it has lost its memory it can go on.
+    /// Returns the AE-ID of an AE that is already registered and requests an AE-ID again. An AE
+    /// that lost its state can continue with it.
     pub(super) fn has_one_already(&self, request: &RequestPrimitive) -> Option<String> {
         let association = &self.session.active.association;
         let wants_one = match request.from.as_deref() {
@@ -141,17 +138,16 @@ impl Handler {
         };
         match (association.credential_entity(), association.entity()) {
             (Entity::NotYetKnown, Entity::Ae(stem)) if wants_one => Some(format!(
-                "the association stands for {stem}; to register again, write that as From"
+                "the association stands for {stem}; to register again, use it as From"
             )),
             _ => None,
         }
     }
 
-    /// Learns the AE-ID that a registrar confirmed: the one asked for, or the one that its answer
-    /// names.
+    /// Binds the AE-ID that a registrar confirmed: the requested one, or the one in its response.
     ///
     /// # Errors
-    /// When it can't be kept, and the registration was taken back.
+    /// Fails if it cannot be stored. The registration is then reverted.
     pub(super) async fn learn(
         &self,
         aside: AeIdReservation,
@@ -160,7 +156,8 @@ impl Handler {
         generation: &Generation,
     ) -> Result<(), ReservationError> {
         let told = |what: &str| response.content.as_ref().and_then(|c| attribute(c, what));
-        // Our registrar ends the address of an AE in its AE-ID; others tell it in the content.
+        // The embedded CSE ends the address of an AE with its AE-ID. Other CSEs return it in the
+        // content.
         let address = response.content_location.clone();
         let address = address.filter(|_| self.gateway.backend.embedded().is_some());
         let last = |text: String| text.rsplit('/').next().map(ToString::to_string);
@@ -168,11 +165,11 @@ impl Handler {
         let stem = told("aei").or(address.clone()).and_then(last);
         let stem = stem.and_then(|text| AeIdStem::parse(&text).ok()).or_else(|| asked.clone());
         let Some(stem) = stem else {
-            let why = "the answer to the registration names no AE-ID";
+            let why = "the response to the registration contains no AE-ID";
             audit::nothing_learnt(&self.session.active.association, why);
             return Ok(());
         };
-        // Where the AE's resource is, to know when it is deleted.
+        // The address of the resource, to detect its deletion.
         let named = told("rn").map(|name| format!("{}/{name}", place.to)).or(place.address());
         let places = named.into_iter().chain(told("ri").or(address).and_then(last)).collect();
         match self.bind(aside, stem.clone(), places, generation).await {
@@ -187,7 +184,7 @@ impl Handler {
         }
     }
 
-    /// The AE-ID is the credential's from now on.
+    /// Binds the AE-ID to the credential.
     pub(super) async fn bind(
         &self,
         aside: AeIdReservation,
@@ -201,13 +198,13 @@ impl Handler {
         }
         aside.confirm(stem.clone(), places).await?;
         if self.gateway.associations.stands_for_another(&stem, credential) {
-            // It has come while the binding was written, and goes before it.
+            // The named AE connected while the binding was written, and has precedence.
             self.gateway.ae_ids.free(credential).await?;
             return Err(ReservationError::ByAnother);
         }
         audit::bound(credential, &stem);
         self.gateway.associations.learn(credential, &stem);
-        // Read after learning: a later generation sees what was learnt by itself.
+        // Loaded after the binding: a later generation sees the binding itself.
         self.session.active.end_if_reserved(&self.gateway.policy.current()).await;
         Ok(())
     }
@@ -219,8 +216,9 @@ impl Handler {
         audit::nothing_learnt(&self.session.active.association, &taken.to_string());
     }
 
-    /// Whether the resource at an address is the AE that this association has learnt to stand for.
-    /// Another CSE's resources are known by the addresses that it told at the registration.
+    /// Returns whether the resource at an address is the AE whose AE-ID was assigned in this
+    /// association. Resources of another CSE are identified by the addresses in the response to the
+    /// registration.
     pub(super) async fn is_its_own_ae(&self, to: &Target) -> bool {
         let association = &self.session.active.association;
         let (Entity::NotYetKnown, Entity::Ae(own)) =
@@ -238,8 +236,8 @@ impl Handler {
         }
     }
 
-    /// What a request is that may delete the AE of this association. While it is carried out, the
-    /// credential can't register: a new AE-ID must not go with the old one.
+    /// Returns the effects of a request that may delete the AE of this association. The credential
+    /// cannot register at the same time, so that a new AE-ID is not released with the old one.
     pub(super) async fn deletes_itself(
         &self,
         request: &RequestPrimitive,
@@ -257,7 +255,7 @@ impl Handler {
         Ok(Some(Deletes { announced, aside: Some(aside) }))
     }
 
-    /// A request has deleted what it was to.
+    /// Completes the effects of a deletion.
     pub(super) async fn has_deleted(&self, deletes: Option<Deletes>, generation: &Generation) {
         let Some(Deletes { announced, aside }) = deletes else { return };
         if let Some(stem) = announced {
@@ -268,8 +266,8 @@ impl Handler {
         }
     }
 
-    /// The AE of this association is no more, and so its credential is free to be another one. The
-    /// credential's other associations end; this one has to be answered, and may register again.
+    /// Releases the credential of the deleted AE, so that it may become another AE. Its other
+    /// associations end. This one still gets its response, and may register again.
     async fn free_deleted(&self, generation: &Generation) {
         let credential = &self.session.active.association.credential_id;
         match self.gateway.ae_ids.free(credential).await {

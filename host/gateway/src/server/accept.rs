@@ -23,20 +23,20 @@ use crate::low_priority::{LowPriority, Niceness};
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
-/// Delay after a failed accept, such as for want of file descriptors.
+/// Delay after a failed accept, such as without free file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The signals that stop a gateway.
+/// Signals that stop a gateway.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Installs the signal handlers.
     ///
     /// # Errors
-    /// When they cannot be caught.
+    /// Fails if they cannot be installed.
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -52,7 +52,7 @@ impl Signals {
     }
 }
 
-/// Serves connections until a signal, and then until they have ended or the drain time is over.
+/// Serves connections until a signal, and then until they have ended or the drain timeout.
 pub async fn serve(
     gateway: &Arc<Gateway>,
     listener: TcpListener,
@@ -87,7 +87,7 @@ pub async fn serve(
                 let (places, runtimes) = (places.clone(), runtimes.clone());
                 let account = Account::new(gateway.usage.clone());
                 let span = tracing::info_span!("connection", %peer, association = Empty);
-                // One for both parts, so that a connection counts once.
+                // One token for both parts, so that a connection counts once.
                 let (of_serving, counted) = (span.clone(), connections.token());
                 let begin = async move {
                     if let Some(begun) = connection::begin(gateway, socket, peer, under_way).await {
@@ -105,7 +105,7 @@ pub async fn serve(
     }
     gateway.stop();
     socket_activation::tell_stopping();
-    // Both places are free for a successor from now on.
+    // A successor may bind the address and the admin socket from now on.
     drop((listener, admin));
     let drain = Duration::from_secs(gateway.config.limits.drain_seconds);
     audit::stopping(connections.len(), drain.as_secs());
@@ -125,20 +125,21 @@ pub async fn serve(
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            // Bounds by network and rules with addresses are about IPv4 where the socket takes both.
+            // Limits by network and rules with addresses use IPv4, even if the socket accepts both
+            // protocols.
             Ok((socket, peer)) => {
                 return (socket, SocketAddr::new(peer.ip().to_canonical(), peer.port()));
             }
             Err(e) => {
-                tracing::warn!(event = "accept.failed", "a connection can't be taken: {e}");
+                tracing::warn!(event = "accept.failed", "cannot accept a connection: {e}");
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-/// Each connection takes a descriptor, and one to another CSE behind; the store, the policy files
-/// and the log must find some too.
+/// Each connection needs a descriptor, and a second one to the upstream CSE. The store, the policy
+/// files and the log need some too.
 pub fn raise_descriptor_limit(connections: usize, handshakes: usize) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -151,7 +152,7 @@ pub fn raise_descriptor_limit(connections: usize, handshakes: usize) {
             tracing::warn!(
                 event = "gateway.descriptors-low",
                 "{connections} connections and {handshakes} handshakes may need {wanted} file \
-                 descriptors and {most} can be had; lower limits.connections, or raise the limit \
+                 descriptors, but only {most} are available; lower limits.connections, or raise the limit \
                  (LimitNOFILE= in systemd)"
             );
         }

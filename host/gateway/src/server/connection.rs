@@ -22,13 +22,14 @@ use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyM
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
-/// How long a connection that was refused is given to read why.
+/// Timeout for a rejected peer to read the reason.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a handshake was ended that had done nothing wrong.
-const DISPLACED: &str = "all places for handshakes are taken, and the peer has the most of them";
+/// Reason for ending a handshake that another peer displaced.
+const DISPLACED: &str =
+    "all handshake slots are in use, and the network of the peer has the most of them";
 
-/// A connection on which a whole first flight has come.
+/// A connection with a complete first flight.
 pub struct Begun {
     gateway: Arc<Gateway>,
     socket: TcpStream,
@@ -38,7 +39,7 @@ pub struct Begun {
     start: Instant,
 }
 
-/// Reads the first flight of a client; none, where it was refused.
+/// Reads the first flight of a client. Returns `None` if the client was rejected.
 pub async fn begin(
     gateway: Arc<Gateway>,
     mut socket: TcpStream,
@@ -48,7 +49,8 @@ pub async fn begin(
     // Primitives are small and answered one by one.
     let _ = socket.set_nodelay(true);
     let start = Instant::now();
-    // Whoever connects to talk does so at once; the time for the rest is for devices that compute.
+    // A client sends its first flight at once. The longer timeout for the rest is for devices that
+    // compute slowly.
     let timeout = gateway.config.limits.first_flight();
     let reading = async {
         match tokio::time::timeout(timeout, FirstFlight::read(&mut socket)).await {
@@ -59,7 +61,7 @@ pub async fn begin(
     };
     let read = tokio::select! {
         read = reading => read,
-        // It has done nothing wrong, and so does not count as failed.
+        // The handshake has not failed, so it does not count as failed.
         () = under_way.displaced() => {
             refused(&gateway, peer, "displaced", DISPLACED);
             return None;
@@ -83,7 +85,7 @@ fn refused(gateway: &Gateway, peer: SocketAddr, cause: &'static str, why: &str) 
 }
 
 fn failed(gateway: &Gateway, peer: SocketAddr, under_way: UnderWay, refusal: &Refusal) {
-    // Counted before it is told: whoever acts on the line finds it counted.
+    // Counted before it is logged, so that a reader of the log line sees the new count.
     under_way.failed();
     match refusal {
         Refusal::Connection(e) if e.kind() == ErrorKind::TimedOut => {
@@ -106,8 +108,8 @@ impl Begun {
         let Self { gateway, socket, flight, peer, under_way, start } = self;
         let deadline = start + gateway.config.limits.handshake();
         let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
-        // Not for as long as the association is idle: what a handshake and a request take of memory is
-        // given back with them.
+        // Boxed, so that the memory of the handshake and of a request is released when the
+        // association is idle.
         let shaking_hands = Box::pin(handshake(&gateway, socket, peer, flight));
         let outcome = tokio::select! {
             outcome = timeout_at(deadline, shaking_hands) => outcome,
@@ -122,7 +124,7 @@ impl Begun {
             }
         };
         let Accepted { association, mut stream, exported } = accepted;
-        // Past the bound it waits for another association to end: it has shown who it is.
+        // At the limit it waits for another association to end, because it is authenticated by now.
         let place = tokio::select! {
             place = timeout_at(deadline, places.acquire_owned()) => place,
             () = under_way.displaced() => {
@@ -132,7 +134,7 @@ impl Begun {
         };
         // The semaphore is never closed.
         let Ok(Ok(place)) = place else {
-            refused("no-place", "there are as many associations as there may be");
+            refused("no-place", "the maximum number of associations is reached");
             return lingering_close(&mut stream).await;
         };
         drop(under_way);
@@ -187,7 +189,7 @@ async fn handshake(
     let accepted = gateway.psk.accept(id, peer, socket, flight, lookup.clone()).await?;
     match lookup.evidence() {
         Some(evidence) => Ok((accepted, evidence)),
-        None => Err(Refusal::Protocol("the handshake finished without a look-up".into())),
+        None => Err(Refusal::Protocol("the handshake finished without a lookup".into())),
     }
 }
 
@@ -219,12 +221,12 @@ async fn with_certificates(
     }
 }
 
-/// Tells a client why it is refused before an engine has it, in the protocol that it speaks.
+/// Rejects a client before the handshake, in the protocol that it uses.
 async fn reject_before_handshake(mut socket: TcpStream, refusal: Refusal) -> Refusal {
     const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
         Content-Length: 56\r\nConnection: close\r\n\r\n\
         This port takes oneM2M requests over TLS; use https://.\n";
-    // A connection that has ended is told nothing.
+    // A closed connection receives no reason.
     if matches!(refusal, Refusal::Connection(_)) {
         return refusal;
     }
@@ -236,19 +238,19 @@ async fn reject_before_handshake(mut socket: TcpStream, refusal: Refusal) -> Ref
         }
         std::io::Result::Ok(())
     };
-    // Whether it hears it is up to the peer.
+    // Delivery is best effort.
     let _ = tokio::time::timeout(LINGER_TIMEOUT, say).await;
     lingering_close(&mut socket).await;
     refusal
 }
 
-/// Says that nothing more comes, so that the peer can tell the end from a cut, and gives it time to
-/// read what it was told.
+/// Closes the write side and drains the read side, so that the peer receives pending data instead
+/// of a TCP reset.
 async fn lingering_close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let leave = async {
-        // It may have been said already, and saying it again fails where there is something to read.
+        // The write side may be closed already. Closing it again fails if there are bytes to read.
         let _ = stream.shutdown().await;
-        // What is still under way from the peer must not make the kernel drop what it was told.
+        // Bytes that the peer is still sending must not make the kernel drop the response.
         tokio::io::copy(stream, &mut tokio::io::sink()).await
     };
     let _ = tokio::time::timeout(LINGER_TIMEOUT, leave).await;

@@ -15,8 +15,8 @@ use crate::telemetry::audit;
 use crate::telemetry::decision_log::LostDecisions;
 use crate::telemetry::warnings::{self, Warning};
 
-/// At SIGHUP lets go of files that were moved away, and reloads, as services do; whoever changed a
-/// file need not.
+/// Reopens rotated files and reloads at SIGHUP, as services usually do. Changed policy files are
+/// reloaded without it.
 pub async fn on_hangup(
     gateway: Arc<Gateway>,
     reloaded: UnboundedSender<Reload>,
@@ -33,7 +33,7 @@ pub async fn on_hangup(
     }
 }
 
-/// Tells of reloads, and has new generations vouch for live associations.
+/// Logs reloads, and revalidates active associations with new generations.
 pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceiver<Reload>) {
     let mut configuration_changed = false;
     while let Some(reload) = reloads.recv().await {
@@ -69,8 +69,8 @@ pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceive
     }
 }
 
-/// Ends the associations with keys that their MAF has no more. A handshake that was under way with
-/// such a key is an association soon, if ever, and so they are asked about a second time.
+/// Ends the associations with keys that their MAF no longer has. A handshake with such a key may
+/// complete shortly after, so the associations are checked a second time.
 pub async fn follow_keys(gateway: Arc<Gateway>, changed: Arc<Notify>) {
     let under_way = gateway.config.limits.handshake() + Duration::from_secs(1);
     let mut again = None;
@@ -88,28 +88,27 @@ pub async fn follow_keys(gateway: Arc<Gateway>, changed: Arc<Notify>) {
         let generation = gateway.policy.current();
         for live in gateway.associations.all() {
             if live.association.saef == Saef::Maf {
-                live.retry_revalidation(&generation, "its key is registered at the MAF no more")
+                live.retry_revalidation(&generation, "its key is no longer registered at the MAF")
                     .await;
             }
         }
     }
 }
 
-/// How often it is looked at what came from registries, and how often a warning is repeated.
+/// Interval between checks of fetched artifacts, and between repetitions of a warning.
 const DAILY: Duration = Duration::from_secs(24 * 3600);
-/// How often it is looked at what ends by itself: some revocation lists are good for a day.
+/// Interval between checks of expiry: some revocation lists are valid for a day.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Logs what the operator should know of the generation in force, and shows in the metrics when what
-/// is in it ends.
+/// Logs the warnings about the generation in force, and updates the metrics about expiry.
 pub async fn log_warnings(
     gateway: &Gateway,
     of: impl FnOnce(&Generation) -> Vec<Warning> + Send + 'static,
 ) {
     let generation = gateway.policy.current();
-    // All rows of large tables are gone through.
+    // This reads all rows of large tables.
     let look = move || (generation.expiries(SystemTime::now()), of(&generation));
-    // It can't panic, and if it did, nothing would be told.
+    // It cannot panic; if it did, there would be no warnings.
     let Ok((expiries, warnings)) = tokio::task::spawn_blocking(look).await else {
         return;
     };
@@ -117,7 +116,7 @@ pub async fn log_warnings(
     warnings.iter().for_each(Warning::log);
 }
 
-/// Warns, day by day, of what is about to end or has ended, and as soon as something comes to that.
+/// Logs warnings about imminent expiry, daily and as soon as there is a new one.
 pub async fn watch_expiry(gateway: Arc<Gateway>) {
     let (mut told, mut told_at) = (0, Instant::now());
     loop {
@@ -131,7 +130,7 @@ pub async fn watch_expiry(gateway: Arc<Gateway>) {
     }
 }
 
-/// Throws away, day by day, what was fetched from registries and is of no use any more.
+/// Deletes unused artifacts daily.
 pub async fn tidy(gateway: Arc<Gateway>) {
     loop {
         gateway.policy.tidy().await;
@@ -139,11 +138,12 @@ pub async fn tidy(gateway: Arc<Gateway>) {
     }
 }
 
-/// How often the time of day is compared with the time that has passed, and how far they may part.
+/// Interval between comparisons of the system clock with the monotonic clock, and tolerated
+/// difference.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_CLOCK_JUMP: Duration = Duration::from_secs(5);
 
-/// Tells when the time of day has jumped: expiry is by it, and so is the log's own time.
+/// Logs jumps of the system clock, which expiry and log times depend on.
 pub async fn watch_clock() {
     let (mut clock, mut passed) = (SystemTime::now(), Instant::now());
     loop {
@@ -159,7 +159,7 @@ pub async fn watch_clock() {
                 event = "clock.jumped",
                 way,
                 seconds = jump.as_secs(),
-                "the clock was set {way} by {} s; what expires does so by the new time",
+                "system clock jumped {way} by {} s; expiry now uses the new time",
                 jump.as_secs()
             );
         }
@@ -167,10 +167,10 @@ pub async fn watch_clock() {
     }
 }
 
-/// How often the trails get what they lack.
+/// Interval between updates of the audit trails.
 const TRAIL_SUM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes into the trails the sums of what was not written one by one, and how much was lost.
+/// Writes the sums of events that were not written one by one, and the number of lost lines.
 pub async fn complete_trails(gateway: Arc<Gateway>) {
     let mut lost = 0;
     loop {

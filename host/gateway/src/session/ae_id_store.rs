@@ -1,13 +1,14 @@
-//! Which AE-ID each credential has got by registering, where policy does not say it: on disk, so
-//! that after a reconnection or a restart the same credential speaks as that AE and no other.
+//! AE-IDs that registrations assigned to credentials, if policy does not name one. They are stored
+//! on disk, so that after a reconnection or a restart a credential still identifies the same AE.
 //!
-//! A binding is made in two steps. It is set aside before the registrar is asked, and kept when the
-//! registrar has confirmed; whatever happens between, no other credential can have the AE-ID.
+//! A binding is created in two steps. The AE-ID is reserved before the registrar receives the
+//! request, and bound after the registrar has confirmed it. In between, no other credential can get
+//! the AE-ID.
 //!
-//! An AE and its binding survive or vanish together. The embedded CSE writes the Credential-ID into the
-//! `<AE>` in the transaction that registers it, so a start completes the bindings from there. A CSE behind
-//! the gateway does not, so what is asked of it is written down before ([`Intent`]), and resolved when the
-//! same credential comes back.
+//! An AE and its binding survive or vanish together. The embedded CSE writes the Credential-ID into
+//! the `<AE>` in the transaction that registers it, so bindings are completed from there at the
+//! start. An upstream CSE does not do so. An intended request to it is recorded first ([`Intent`])
+//! and resolved when the same credential connects again.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -23,34 +24,34 @@ use crate::telemetry::audit;
 
 mod file;
 
-/// Most bindings there can be: one more registration without an AE-ID is refused.
+/// Maximum number of bindings. Beyond it, a registration without an AE-ID is refused.
 const MAX_BINDINGS: usize = 1_000_000;
 
-/// Maximum number of AE-IDs that a credential can get at once, one after the other. Each is a line of
-/// the audit trail that no rate may hide.
+/// Maximum number of AE-IDs that a credential can get in a burst. Each creates a line of the audit
+/// trail that is exempt from the rate limit.
 const MAX_BURST: f64 = 32.0;
-/// Time after which it can get one more.
+/// Time after which a credential can get one more.
 const REFILL_INTERVAL: Duration = Duration::from_secs(6);
 
-/// Time between two looks at whether an AE that is to be removed is still being registered.
+/// Interval at which a removal checks whether the AE is still being registered.
 const REMOVAL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Why an AE-ID can't be set aside for a credential.
+/// Error of a reservation.
 #[derive(Debug, thiserror::Error)]
 pub enum ReservationError {
-    /// It is another's.
+    /// It belongs to another credential.
     #[error("the AE-ID belongs to another credential")]
     ByAnother,
-    /// The credential has an AE-ID, or is about to get one.
-    #[error("the credential is registered, or about to be, as another AE")]
+    /// The credential already has an AE-ID, or is registering.
+    #[error("the credential is registered or registering as another AE")]
     HasAnother,
-    /// An operator removes the AE.
+    /// An operator is removing the AE.
     #[error("the AE is being removed")]
     BeingRemoved,
-    /// The credential has got too many AE-IDs of late.
-    #[error("the credential has registered too often of late; try again later")]
+    /// The credential got too many AE-IDs recently.
+    #[error("the credential has registered too often recently; try again later")]
     TooOften,
-    /// The bindings can't be written.
+    /// The bindings cannot be written.
     #[error(transparent)]
     Failed(#[from] BindingError),
 }
@@ -59,13 +60,13 @@ pub enum ReservationError {
 struct Maps {
     by_credential: HashMap<CredentialId, Binding>,
     by_stem: HashMap<AeIdStem, CredentialId>,
-    /// Credentials whose registration is under way, each with the AE-ID that is asked for.
+    /// Credentials that are registering, with the requested AE-ID.
     under_way: HashMap<CredentialId, Option<AeIdStem>>,
-    /// The AE-IDs of AEs that an operator removes.
+    /// AE-IDs of AEs that an operator is removing.
     being_removed: HashSet<AeIdStem>,
-    /// What was asked of the CSE, and is not known to have been done or refused.
+    /// Recorded requests to the CSE with an unknown result.
     intents: HashMap<CredentialId, Intent>,
-    /// When the AE-IDs that each credential has got of late no longer count.
+    /// Times at which recent assignments of each credential no longer count.
     of_late: HashMap<CredentialId, Instant>,
 }
 
@@ -84,16 +85,16 @@ impl Maps {
         Some(binding)
     }
 
-    /// Returns whether a credential has got as many AE-IDs of late as it may.
+    /// Returns whether a credential has the maximum number of recent AE-IDs.
     fn has_too_many(&self, credential: &CredentialId, now: Instant) -> bool {
         let counts = self.of_late.get(credential);
         let counts = counts.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         counts > REFILL_INTERVAL.mul_f64(MAX_BURST - 1.0)
     }
 
-    /// Counts one more AE-ID that a credential has got.
+    /// Counts one more AE-ID of a credential.
     fn count(&mut self, credential: &CredentialId, now: Instant) {
-        // Now and then is enough: there are no more of them than credentials.
+        // It suffices to do this at powers of two: there are no more entries than credentials.
         if self.of_late.len() >= 1024 && self.of_late.len().is_power_of_two() {
             self.of_late.retain(|_, until| *until > now);
         }
@@ -101,7 +102,7 @@ impl Maps {
         *until = (*until).max(now) + REFILL_INTERVAL;
     }
 
-    /// Returns whether an AE is being registered or deleted by its credential.
+    /// Returns whether the credential of an AE is registering or deleting it.
     fn is_under_way(&self, stem: &AeIdStem) -> bool {
         let holder = self.by_stem.get(stem);
         holder.is_some_and(|holder| self.under_way.contains_key(holder))
@@ -122,25 +123,25 @@ impl Maps {
     }
 }
 
-/// All bindings.
+/// Store of all bindings.
 #[derive(Clone)]
 pub struct AeIdStore {
     maps: Arc<Mutex<Maps>>,
     file: Arc<Mutex<File>>,
-    /// The embedded CSE, whose `<AE>`s say the same.
+    /// The embedded CSE, whose `<AE>` resources have the same bindings.
     registrar: Arc<OnceLock<Arc<EmbeddedCse>>>,
 }
 
 impl AeIdStore {
-    /// Reads the bindings of a file, or makes it.
+    /// Opens the store and reads the bindings, or creates the file.
     ///
     /// # Errors
-    /// When the file can't be had, or holds something else.
+    /// Fails if the file cannot be opened or has another content.
     pub fn open(path: &Path) -> Result<Self, BindingError> {
         let (file, stored) = File::open(path)?;
         let mut maps = Maps::default();
         for (credential, binding) in stored {
-            // An AE-ID is one credential's, or the file is not what was written.
+            // Each AE-ID belongs to one credential, or the file is damaged.
             if maps.by_stem.contains_key(&binding.stem) {
                 return Err(BindingError::Damaged(credential.to_string()));
             }
@@ -151,12 +152,12 @@ impl AeIdStore {
         Ok(Self { maps: Arc::new(Mutex::new(maps)), file, registrar: Arc::default() })
     }
 
-    /// Brings the bindings and the AEs of the embedded CSE together, where the process ended between the
-    /// two: an AE without a binding gets it, unless policy reserves the AE-ID, and a binding whose AE was
-    /// deleted is freed. Blocks on the disk.
+    /// Reconciles the bindings with the AEs of the embedded CSE, after the process ended between
+    /// their commits. An AE without a binding gets it, unless policy reserves the AE-ID. A binding
+    /// without an AE is released. Blocks on the disk.
     ///
     /// # Errors
-    /// When the bindings can't be written, or the AEs can't be read.
+    /// Fails if the bindings cannot be written or the AEs cannot be read.
     pub fn reconcile(
         &self,
         registrar: &Arc<EmbeddedCse>,
@@ -180,7 +181,7 @@ impl AeIdStore {
                     event = "ae-id.conflict",
                     credential_id = %credential,
                     ae_id = %stem,
-                    "the AE {stem} was registered by {credential}, which has the AE-ID {}: nobody is \
+                    "the AE {stem} was registered by {credential}, which has the AE-ID {}: no AE can be \
                      {stem} until it expires or is removed (saegis delete-ae {stem})",
                     other.stem
                 );
@@ -217,38 +218,38 @@ impl AeIdStore {
             }
         }
         drop(maps);
-        // Set once, for there is one.
+        // Set once, because there is one.
         let _ = self.registrar.set(registrar.clone());
         Ok(())
     }
 
-    /// Nothing panics while it holds the lock.
+    /// Code that holds the lock does not panic.
     fn maps(&self) -> MutexGuard<'_, Maps> {
         self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The AE-ID of a credential.
+    /// Returns the AE-ID of a credential.
     pub fn of(&self, credential: &CredentialId) -> Option<AeIdStem> {
         self.maps().by_credential.get(credential).map(|binding| binding.stem.clone())
     }
 
-    /// The credential that has an AE-ID, or has asked for it.
+    /// Returns the credential that has an AE-ID or has requested it.
     pub fn holder(&self, stem: &AeIdStem) -> Option<CredentialId> {
         self.maps().holder(stem).cloned()
     }
 
-    /// The credential that has an AE-ID for good; one that has only asked for it has not.
+    /// Returns the credential that has an AE-ID permanently, not one that has only requested it.
     pub fn bound_to(&self, stem: &AeIdStem) -> Option<CredentialId> {
         self.maps().by_stem.get(stem).cloned()
     }
 
-    /// The addresses of the resource of a credential's AE, as far as its registration told.
+    /// Returns the addresses of the AE of a credential, as far as known from its registration.
     pub fn places(&self, credential: &CredentialId) -> Vec<String> {
         let maps = self.maps();
         maps.by_credential.get(credential).map(|b| b.places.clone()).unwrap_or_default()
     }
 
-    /// All of them, by Credential-ID.
+    /// Returns all bindings by Credential-ID.
     pub fn all(&self) -> Vec<(CredentialId, Binding)> {
         let mut all: Vec<_> =
             self.maps().by_credential.iter().map(|(c, b)| (c.clone(), b.clone())).collect();
@@ -256,16 +257,16 @@ impl AeIdStore {
         all
     }
 
-    /// Returns whether a credential has got as many AE-IDs of late as it may.
+    /// Returns whether a credential has the maximum number of recent AE-IDs.
     pub fn has_too_many(&self, credential: &CredentialId) -> bool {
         self.maps().has_too_many(credential, Instant::now())
     }
 
-    /// Sets an AE-ID aside for a credential that is about to register: the one that it asks for, or
-    /// none yet, where the registrar is to choose.
+    /// Reserves an AE-ID for a credential that is registering: the requested one, or none if the
+    /// registrar is to choose.
     ///
     /// # Errors
-    /// When the AE-ID is another's, or the credential has another.
+    /// Fails if the AE-ID belongs to another credential, or the credential has another AE-ID.
     pub fn reserve(
         &self,
         credential: &CredentialId,
@@ -293,8 +294,8 @@ impl AeIdStore {
         Ok(AeIdReservation { bindings: self.clone(), credential: credential.clone(), intent })
     }
 
-    /// Begins to remove an AE: no registration or deletion of it is under way, and none begins until the
-    /// guard is dropped. None, where one stays under way for that time.
+    /// Starts to remove an AE. No registration or deletion of it is active, and none starts until
+    /// the guard is dropped. Returns `None` if one is still active after `timeout`.
     pub async fn begin_removal(&self, stem: &AeIdStem, timeout: Duration) -> Option<Removal> {
         let is_first = self.maps().being_removed.insert(stem.clone());
         if !is_first {
@@ -309,19 +310,19 @@ impl AeIdStore {
         tokio::time::timeout(timeout, ended).await.ok().map(|()| removal)
     }
 
-    /// Frees a credential's AE-ID, and gives what it was.
+    /// Releases the AE-ID of a credential, and returns the binding.
     ///
     /// # Errors
-    /// When that can't be written; then it is as it was.
+    /// Fails if it cannot be written. The binding is then unchanged.
     pub async fn free(&self, credential: &CredentialId) -> Result<Option<Binding>, BindingError> {
         let (bindings, credential) = (self.clone(), credential.clone());
         off_the_runtime(move || {
             let Some(stem) = bindings.of(&credential) else { return Ok(None) };
-            // First, or else the next start would bind it again.
+            // The CSE first, otherwise the next start would bind it again.
             if let Some(registrar) = bindings.registrar.get() {
                 registrar.forget_credential(stem.as_str(), &credential.to_string())?;
             }
-            // Held over both, so that file and memory change in one order.
+            // Held over both, so that file and memory change in the same order.
             let file = bindings.file();
             file.write(&[(credential.clone(), Change::Free)])?;
             let mut maps = bindings.maps();
@@ -331,7 +332,8 @@ impl AeIdStore {
         .await
     }
 
-    /// Whether a credential's AE is the resource at an address, as far as its registration told.
+    /// Returns whether the AE of a credential is the resource at an address, as far as known from
+    /// its registration.
     pub fn is_at(&self, credential: &CredentialId, place: &str) -> bool {
         let maps = self.maps();
         maps.by_credential.get(credential).is_some_and(|b| b.places.iter().any(|p| p == place))
@@ -342,12 +344,9 @@ impl AeIdStore {
     }
 }
 
-/// Tells that bindings could not be written.
+/// Logs that bindings could not be written.
 pub fn log_failure(error: &BindingError) {
-    tracing::error!(
-        event = "ae-id.store-failed",
-        "the bindings of AE-IDs can't be written: {error}"
-    );
+    tracing::error!(event = "ae-id.store-failed", "cannot write the bindings of AE-IDs: {error}");
 }
 
 async fn off_the_runtime<T: Send + 'static>(
@@ -356,7 +355,7 @@ async fn off_the_runtime<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(BindingError::GivenUp))
 }
 
-/// The removal of an AE, for as long as this is held.
+/// An active removal of an AE, until it is dropped.
 pub struct Removal {
     bindings: AeIdStore,
     stem: AeIdStem,
@@ -368,11 +367,11 @@ impl Drop for Removal {
     }
 }
 
-/// An AE-ID that is set aside, for as long as this is held.
+/// A reservation of an AE-ID, until it is dropped.
 pub struct AeIdReservation {
     bindings: AeIdStore,
     credential: CredentialId,
-    /// What the credential had asked before, where it is not known what came of it.
+    /// Earlier recorded request of the credential with an unknown result.
     intent: Option<Intent>,
 }
 
@@ -383,28 +382,28 @@ impl Drop for AeIdReservation {
 }
 
 impl AeIdReservation {
-    /// The AE-ID that was asked for, if one was.
+    /// Returns the requested AE-ID, if any.
     pub fn asked_for(&self) -> Option<AeIdStem> {
         self.bindings.maps().under_way.get(&self.credential).cloned().flatten()
     }
 
-    /// What the credential had asked before, where it is not known what came of it.
+    /// Returns the earlier recorded request of the credential with an unknown result.
     pub fn earlier(&self) -> Option<&Intent> {
         self.intent.as_ref()
     }
 
-    /// Writes down what is to be asked of the CSE.
+    /// Records the next request to the CSE.
     ///
     /// # Errors
-    /// When it can't be written; then it is not to be asked.
+    /// Fails if it cannot be written. The request must not be sent then.
     pub async fn intend(&self, intent: Intent) -> Result<(), BindingError> {
         self.change(Change::Intend(intent)).await
     }
 
-    /// The CSE has done what it was asked, or refused to.
+    /// Removes the record after the CSE has carried out or refused the request.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// Fails if it cannot be written.
     pub async fn settle(&self) -> Result<(), BindingError> {
         if self.bindings.maps().intents.contains_key(&self.credential) {
             self.change(Change::Settle).await?;
@@ -427,11 +426,11 @@ impl AeIdReservation {
         .await
     }
 
-    /// The registrar has confirmed the AE-ID, and the AE's resource is at these addresses.
+    /// Binds the AE-ID that the registrar confirmed, with the addresses of the AE.
     ///
     /// # Errors
-    /// When the AE-ID is another's meanwhile, or not the one that was asked for, or the binding
-    /// can't be written.
+    /// Fails if the AE-ID now belongs to another credential or differs from the requested one, or
+    /// if the binding cannot be written.
     pub async fn confirm(
         self,
         stem: AeIdStem,
@@ -446,7 +445,7 @@ impl AeIdReservation {
             match asked.flatten() {
                 Some(asked) if asked != stem => return Err(ReservationError::HasAnother),
                 Some(_) => {}
-                // The CSE chose the AE-ID, so a removal that is under way did not wait for this.
+                // The CSE chose the AE-ID, so an active removal did not wait for this registration.
                 None if maps.being_removed.contains(&stem) => {
                     return Err(ReservationError::BeingRemoved);
                 }

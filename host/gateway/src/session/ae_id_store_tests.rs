@@ -43,7 +43,7 @@ async fn ae_id_belongs_to_one_credential() {
     bound(&bindings, "a", "Cone").await;
     let taken = bindings.reserve(&credential("b"), Some(stem("Cone"))).err();
     assert!(matches!(taken, Some(ReservationError::ByAnother)));
-    // Nor can a registrar give it away.
+    // A registrar cannot assign it either.
     let aside = bindings.reserve(&credential("b"), None).unwrap();
     assert!(matches!(
         aside.confirm(stem("Cone"), Vec::new()).await,
@@ -51,7 +51,7 @@ async fn ae_id_belongs_to_one_credential() {
     ));
     assert_eq!(bindings.of(&credential("b")), None);
     assert_eq!(bindings.holder(&stem("Cone")), Some(credential("a")));
-    // Freed, it can be had.
+    // After its release it is available.
     bindings.free(&credential("a")).await.unwrap();
     bound(&bindings, "b", "Cone").await;
     assert!(bindings.is_at(&credential("b"), "Cone"));
@@ -66,7 +66,7 @@ async fn credential_has_one_ae_id() {
         let taken = bindings.reserve(&credential("a"), other).err();
         assert!(matches!(taken, Some(ReservationError::HasAnother)));
     }
-    // Its own it may register again.
+    // Its own AE-ID may be registered again.
     bound(&bindings, "a", "Cone").await;
     assert_eq!(bindings.all().len(), 1);
 }
@@ -81,7 +81,7 @@ async fn reserved_ae_id_is_not_available() {
     assert!(bindings.reserve(&credential("a"), None).is_err(), "one registration at a time");
     drop(aside);
     let aside = bindings.reserve(&credential("b"), Some(stem("Cone"))).unwrap();
-    // The registrar gives another one than was asked for.
+    // The registrar assigns another one than requested.
     assert!(matches!(
         aside.confirm(stem("Ctwo"), Vec::new()).await,
         Err(ReservationError::HasAnother)
@@ -135,7 +135,7 @@ async fn pending_registration_survives_restart() {
     let aside = again.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
     assert_eq!(aside.earlier(), None);
     aside.intend(asked).await.unwrap();
-    // What is confirmed is not about to be asked any more.
+    // A confirmed request is no longer pending.
     aside.confirm(stem("Cone"), vec![]).await.unwrap();
     let aside = again.reserve(&credential("a"), Some(stem("Cone"))).unwrap();
     assert_eq!(aside.earlier(), None);

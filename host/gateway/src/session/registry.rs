@@ -1,4 +1,4 @@
-//! The live associations: who they are, and how they are ended.
+//! List of active associations, their revalidation and their end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,47 +17,47 @@ use crate::session::ae_id_store::{AeIdStore, BindingError};
 use crate::session::revalidation::{CredentialRevalidation, RevalidationError};
 use crate::telemetry::audit;
 
-/// Associations that a new generation is asked about at a time.
+/// Maximum number of associations that a new generation revalidates concurrently.
 const MAX_CONCURRENT_REVALIDATIONS: usize = 16;
 
-/// When a question is put again for which there was no sandbox.
+/// Delay before a revalidation is repeated for which there was no sandbox.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A live association.
+/// An active association.
 pub struct ActiveAssociation {
-    /// The record.
+    /// The security association itself.
     pub association: SecurityAssociation,
     /// Revalidates its credential.
     credential: Arc<CredentialRevalidation>,
-    /// The number of the last generation that vouched for it.
+    /// Number of the last generation in which it was valid.
     vouched: AtomicU64,
-    /// By which its requests change something. Ended before the audit trail says that it has.
+    /// Authority of its requests to change resources. Ended before the audit trail records the end.
     authority: Arc<Authority>,
-    /// Ends it.
+    /// Canceled to end it.
     end: CancellationToken,
-    /// Counts it, when policy ends it.
+    /// Counts it when policy ends it.
     revocations: Arc<Revocations>,
 }
 
 impl ActiveAssociation {
-    /// Revalidates its credential.
+    /// Returns the inputs for revalidating its credential.
     pub fn credential(&self) -> &Arc<CredentialRevalidation> {
         &self.credential
     }
 
-    /// The authority that its requests are carried out by.
+    /// Returns the authority of its requests.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
     }
 
-    /// Resolves when the association is to end.
+    /// Resolves when the association must end.
     pub async fn ended(&self) {
         self.end.cancelled().await;
     }
 
-    /// Whether the association holds in a generation. Where that has not been asked yet it is
-    /// asked now, so no request is answered by a generation that does not vouch for its
-    /// association. One that does not hold is ended.
+    /// Revalidates the association in a generation. If that has not been done yet, it is done now,
+    /// so that no request is handled with a generation in which the association is not valid. An
+    /// invalid association is ended.
     pub async fn revalidate(self: &Arc<Self>, generation: &Generation) -> Revalidation {
         if self.has_expired() {
             self.revoke(generation, "it has expired").await;
@@ -68,7 +68,7 @@ impl ActiveAssociation {
                 Ok(()) if self.has_learnt_what_is_reserved(generation) => {
                     self.revoke(generation, "its AE-ID belongs to another credential now").await;
                 }
-                // An older generation may be asked late; the newest answer is the one that counts.
+                // An older generation may respond late; only the newest result counts.
                 Ok(()) => {
                     self.vouched.fetch_max(generation.number, Ordering::AcqRel);
                 }
@@ -77,29 +77,29 @@ impl ActiveAssociation {
         if self.authority.has_ended() { Revalidation::Revoked } else { Revalidation::Valid }
     }
 
-    /// Asks a generation once more whether it vouches for the association, for what the answer rests on
-    /// has changed without it. One that it does not vouch for is ended, for that reason.
+    /// Revalidates the association again, because an input of the result has changed outside the
+    /// generation. An invalid association is ended, for that reason.
     pub async fn retry_revalidation(self: &Arc<Self>, generation: &Generation, why: &str) {
         loop {
             match self.credential.revalidate(generation).await {
                 Ok(()) => return,
                 Err(RevalidationError::Gone(_)) => return self.revoke(generation, why).await,
-                // For want of a sandbox.
+                // No sandbox was available.
                 Err(RevalidationError::NotAsked) => tokio::time::sleep(RETRY_INTERVAL).await,
             }
         }
     }
 
-    /// Ends the association if the AE-ID that it has just learnt belongs to another credential in
-    /// a generation that came into force while the registrar was asked.
+    /// Ends the association if its assigned AE-ID belongs to another credential in a generation
+    /// that came into force during the registration.
     pub async fn end_if_reserved(self: &Arc<Self>, generation: &Generation) {
         if self.has_learnt_what_is_reserved(generation) {
             self.revoke(generation, "its AE-ID belongs to another credential now").await;
         }
     }
 
-    /// Whether it stands for an AE-ID that its credential had got and has no more: the AE was
-    /// deleted, or the AE-ID given to another credential.
+    /// Returns whether it stands for an AE-ID that was assigned to its credential and released
+    /// since: the AE was deleted, or the AE-ID belongs to another credential.
     pub fn has_lost_its_ae_id(&self, bindings: &AeIdStore) -> bool {
         match (self.association.credential_entity(), self.association.entity()) {
             (Entity::NotYetKnown, Entity::Ae(stem)) => {
@@ -127,20 +127,20 @@ impl ActiveAssociation {
         self.end_by(record).await;
     }
 
-    /// Ends the association, and has `record` say so in the audit trail. A commit that is under way
-    /// for it comes before that, and none after it.
+    /// Ends the association, and writes `record` to the audit trail. An active commit for it
+    /// completes before that, and none follows.
     async fn end_by(self: &Arc<Self>, record: impl FnOnce(&SecurityAssociation) + Send + 'static) {
         let end = |live: &Self| {
             record(&live.association);
             live.end.cancel();
         };
         match self.authority.try_end() {
-            // At once, so that a request which finds it out is answered before the end.
+            // Ends immediately, so that a request which detects it is answered before the end.
             Some(true) => end(self),
             Some(false) => {}
             None => {
                 let live = self.clone();
-                // It waits for the disk; and it is done, whoever waits for it.
+                // Ending waits for the disk. It runs to completion even if the caller is dropped.
                 let ended = tokio::task::spawn_blocking(move || {
                     if live.authority.end() {
                         end(&live);
@@ -151,8 +151,9 @@ impl ActiveAssociation {
         }
     }
 
-    /// The connection is gone. Waits for a commit that is under way for it; what changes which AE the
-    /// credential is may go on, but not when the credential's time is up.
+    /// Closes the association after its connection ended. Waits for an active commit. A request
+    /// that changes the AE of the credential may continue, but not past the expiry of the
+    /// credential.
     pub async fn close(self: &Arc<Self>) {
         let live = self.clone();
         let closed = tokio::task::spawn_blocking(move || {
@@ -170,21 +171,21 @@ impl ActiveAssociation {
     }
 }
 
-/// How an association stands in a generation.
+/// Result of a revalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revalidation {
-    /// The generation vouches for its credential.
+    /// The credential is valid in the generation.
     Valid,
-    /// It does not, and the association ends.
+    /// The credential is not valid, and the association ends.
     Revoked,
-    /// The generation could not be asked, for want of a sandbox; nothing is decided.
+    /// No sandbox was available, so nothing is decided.
     Deferred,
 }
 
-/// Maximum number of reasons that are told apart.
+/// Maximum number of distinct reasons.
 const MAX_REASONS: usize = 8;
 
-/// The associations that a generation has ended, by reason.
+/// Associations that a generation has ended, counted by reason.
 #[derive(Default)]
 struct Revocations(Mutex<(u64, BTreeMap<String, usize>)>);
 
@@ -199,7 +200,7 @@ impl Revocations {
         *reasons.entry(if known { why } else { "other reasons" }.into()).or_default() += 1;
     }
 
-    /// Takes the counts of a generation since the last call.
+    /// Returns and resets the counts of a generation.
     fn take(&self, generation: u64) -> BTreeMap<String, usize> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (of, reasons) = &mut *counted;
@@ -207,22 +208,22 @@ impl Revocations {
     }
 }
 
-/// The live associations.
+/// The active associations.
 pub struct Associations {
     lists: Mutex<Lists>,
     revocations: Arc<Revocations>,
-    /// Of one credential at a time.
+    /// Maximum number of one credential.
     per_credential: usize,
 }
 
 #[derive(Default)]
 struct Lists {
     live: HashMap<u64, Arc<ActiveAssociation>>,
-    /// The associations of each credential, the oldest first.
+    /// Associations of each credential, the oldest first.
     of_credential: HashMap<CredentialId, Vec<u64>>,
 }
 
-/// Keeps an association in the list; when dropped, it is gone from there.
+/// Keeps an association in the list until it is dropped.
 pub struct AssociationGuard<'a> {
     all: &'a Associations,
     /// The association.
@@ -245,19 +246,19 @@ impl Drop for AssociationGuard<'_> {
 }
 
 impl Associations {
-    /// None yet. More than `per_credential` of one credential there will never be.
+    /// Creates an empty list with at most `per_credential` associations of one credential.
     pub fn new(per_credential: usize) -> Self {
         Self { lists: Mutex::default(), revocations: Arc::default(), per_credential }
     }
 
-    /// Nothing panics while it holds the lock, and the lists are whole between any two calls.
+    /// Code that holds the lock does not panic, and the lists are consistent between any two calls.
     fn lists(&self) -> MutexGuard<'_, Lists> {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists an association that was just established; where its credential has got an AE-ID, it
-    /// stands for that. Should a generation have come into force since the look-up, it is asked,
-    /// for it has asked the listed ones already.
+    /// Adds an association to the list after the handshake. If an AE-ID was assigned to its
+    /// credential, it stands for that. If a generation has come into force since the lookup, it is
+    /// revalidated, because that generation has only revalidated the associations in the list.
     pub async fn list(
         &self,
         association: SecurityAssociation,
@@ -281,13 +282,13 @@ impl Associations {
             let own = lists.of_credential.entry(credential).or_default();
             own.push(live.association.id);
             if own.len() > self.per_credential {
-                // A device that lost its connection can't end it, and comes anew.
+                // A device that lost its connection cannot close it, and connects again.
                 let oldest = own.remove(0);
                 superseded = lists.live.get(&oldest).cloned();
             }
         }
         let listed = AssociationGuard { all: self, live };
-        // Only now: whoever registers from here on sees it in the list.
+        // Loaded after adding it: later registrations find it in the list.
         let generation = policy.current();
         self.settle_ae_id(&listed.live.association, &generation, bindings).await;
         if let Some(oldest) = superseded {
@@ -312,7 +313,7 @@ impl Associations {
             Entity::NotYetKnown => bindings.of(credential),
             _ => None,
         };
-        // It can't stand for an entity already. The trail names it by what it has learnt.
+        // It cannot stand for an entity yet. The trail names it by the assigned AE-ID.
         if let Some(stem) = bound.clone().filter(|stem| !generation.reserves(stem)) {
             let _ = association.learn(stem);
         }
@@ -330,7 +331,7 @@ impl Associations {
                     let why = "policy names the credential's AE-ID";
                     self.free(bindings, credential, generation, why).await;
                 }
-                // What a credential names goes before what another has got.
+                // An AE-ID that a credential names has precedence over an assigned one.
                 for stem in named.stems() {
                     if let Some(holder) = bindings.holder(stem).filter(|h| h != credential) {
                         let why = "the AE with its AE-ID has connected";
@@ -342,11 +343,11 @@ impl Associations {
         }
     }
 
-    /// Frees the AE-ID that a credential has got, and ends the associations that stand for it.
-    /// Whether there was one to free.
+    /// Releases the AE-ID that was assigned to a credential, and ends the associations that stand
+    /// for it. Returns whether there was one.
     ///
     /// # Errors
-    /// When that can't be written; its associations end all the same.
+    /// Fails if it cannot be written. The associations end anyway.
     pub async fn try_free(
         &self,
         bindings: &AeIdStore,
@@ -374,12 +375,12 @@ impl Associations {
         }
     }
 
-    /// The live associations, in no order.
+    /// Returns the active associations, in any order.
     pub fn all(&self) -> Vec<Arc<ActiveAssociation>> {
         self.lists().live.values().cloned().collect()
     }
 
-    /// Ends an association; false where there is none of that number.
+    /// Ends an association. Returns whether it exists.
     pub async fn end(&self, id: u64) -> bool {
         let live = self.lists().live.get(&id).cloned();
         if let Some(live) = &live {
@@ -388,8 +389,8 @@ impl Associations {
         live.is_some()
     }
 
-    /// Asks a new generation for each live association whether it vouches for its credential, as
-    /// long as it is the one in force. Logs how many associations it ends, and why.
+    /// Revalidates all active associations in a new generation, while that is in force. Logs how
+    /// many associations end, and the reasons.
     pub async fn revalidate_all(&self, generation: Arc<Generation>, policy: &Policy) {
         self.ask_all(&generation, policy).await;
         audit::generation_revoked(&generation, &self.revocations.take(generation.number));
@@ -428,8 +429,8 @@ impl Associations {
         }
     }
 
-    /// Whether a live association of another credential stands for the AE-ID because its credential
-    /// names it. What others have got by registering is bound.
+    /// Returns whether an active association of another credential stands for the AE-ID because its
+    /// credential names it. Assigned AE-IDs are in the store instead.
     pub fn stands_for_another(&self, stem: &AeIdStem, credential: &CredentialId) -> bool {
         let lists = self.lists();
         lists.live.values().any(|live| {
@@ -438,7 +439,7 @@ impl Associations {
         })
     }
 
-    /// All live associations of a credential stand for the AE-ID that it has got.
+    /// Assigns the AE-ID of a credential to all its active associations.
     pub fn learn(&self, credential: &CredentialId, stem: &AeIdStem) {
         for live in self.of(credential) {
             if live.association.learn(stem.clone()).is_ok() {
@@ -447,8 +448,8 @@ impl Associations {
         }
     }
 
-    /// Ends the live associations of a credential that have learnt their AE-ID, for the credential
-    /// has it no more; but for the one that is answered yet.
+    /// Ends the active associations of a credential with an assigned AE-ID that was released,
+    /// except the one that still has to respond.
     pub async fn forget(
         &self,
         credential: &CredentialId,

@@ -1,12 +1,13 @@
-//! The memory that large answers take until their peers have read them.
+//! Memory of large responses that their peers have not read yet.
 //!
-//! An association has one answer at a time, mostly of the size of a request. A listing or the answer of a
-//! group is far larger, and a peer need not read it. Two bounds hold:
+//! An association has one response at a time, usually of the size of a request. A listing or the
+//! response of a group is far larger, and a peer does not have to read it. Two limits apply:
 //!
-//! - A credential reserves room for the largest answer before a request that may need it is carried out, and
-//!   gives back what the answer does not take. It waits for its own earlier answers and for nobody else's.
-//! - All answers together stay below a limit. A large answer that exceeds it evicts others: the oldest of
-//!   the credential that holds most, whose association ends. So slow readers cannot lock others out.
+//! - A credential reserves memory for the largest response before a request that may need it, and
+//!   releases the unused part afterwards. It only waits for its own earlier responses.
+//! - All responses together stay below a limit. A large response that exceeds it evicts others: the
+//!   oldest of the credential that holds the most memory, whose association ends. So slow readers
+//!   cannot block others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,25 +21,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::MAX_RESPONSE;
 
-/// Maximum size of an answer that takes no room, in bytes.
+/// Maximum size of a response that is not counted, in bytes.
 const MAX_UNCOUNTED: usize = 128 << 10;
 
-/// Size of the unit that permits count, in bytes.
+/// Unit of a permit, in bytes.
 const UNIT: usize = 1 << 10;
 
-/// The room for large answers.
+/// Memory for large responses.
 pub struct ResponseMemory {
     held: Arc<Mutex<Held>>,
     of_each: Mutex<HashMap<CredentialId, Weak<Semaphore>>>,
     each: usize,
 }
 
-/// The large answers that are not read yet.
+/// Large responses that have not been read.
 struct Held {
     limit: usize,
     total: usize,
     next_id: u64,
-    /// The oldest first.
+    /// The oldest is first.
     answers: VecDeque<HeldAnswer>,
 }
 
@@ -49,36 +50,36 @@ struct HeldAnswer {
     evicted: CancellationToken,
 }
 
-/// The room that one credential has.
+/// Share of one credential.
 pub struct Share {
     held: Arc<Mutex<Held>>,
     credential: CredentialId,
     own: Arc<Semaphore>,
 }
 
-/// Room for the largest answer, reserved of what the credential has.
+/// Reserved memory for the largest response of a credential.
 pub struct Reserved(OwnedSemaphorePermit);
 
-/// Room for one answer, until it is dropped.
+/// Memory of one response, until it is dropped.
 pub struct Room {
     held: Arc<Mutex<Held>>,
     id: u64,
     _own: OwnedSemaphorePermit,
 }
 
-/// The credential has no room for the answer.
+/// The credential has not enough memory for the response.
 #[derive(Debug)]
 pub struct NoRoom;
 
 impl ResponseMemory {
-    /// Room for so many bytes, of which a credential has so many at most.
+    /// Creates memory of `bytes`, of which each credential may use `of_each`.
     pub fn new(bytes: usize, of_each: usize) -> Self {
         let held = Held { limit: bytes, total: 0, next_id: 0, answers: VecDeque::new() };
         let held = Arc::new(Mutex::new(held));
         Self { held, of_each: Mutex::default(), each: of_each / UNIT }
     }
 
-    /// The share of a credential.
+    /// Returns the share of a credential.
     pub fn share_of(&self, credential: &CredentialId) -> Share {
         let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
         let known = of_each.get(credential).and_then(Weak::upgrade);
@@ -93,18 +94,19 @@ impl ResponseMemory {
 }
 
 impl Share {
-    /// Waits for room for the largest answer among those of this credential; none, where it does not come
-    /// within that time.
+    /// Waits for memory for the largest response among those of this credential. Returns `None`
+    /// after the timeout.
     pub async fn reserve(&self, limit: Duration) -> Option<Reserved> {
         let permit = self.own.clone().acquire_many_owned(units(MAX_RESPONSE));
         Some(Reserved(timeout(limit, permit).await.ok()?.ok()?))
     }
 
-    /// Holds room for an answer of that size, which a small one needs none of. `evicted` is canceled where
-    /// another's answer needs the room more.
+    /// Holds memory for a response of that size; a small one needs none. `evicted` is canceled when
+    /// the response of another credential needs the memory more.
     ///
     /// # Errors
-    /// When nothing was reserved for a large answer, and the credential has not enough left.
+    /// Fails if nothing was reserved for a large response, and the credential has not enough memory
+    /// left.
     pub fn hold(
         &self,
         reserved: Option<Reserved>,
@@ -143,7 +145,8 @@ impl Held {
         id
     }
 
-    /// Evicts the oldest answer of the credential that holds most. Returns whether there was one.
+    /// Evicts the oldest response of the credential that holds the most memory. Returns whether
+    /// there was one.
     fn evict_one(&mut self) -> bool {
         let mut of_each = HashMap::<_, usize>::new();
         for answer in &self.answers {
@@ -180,8 +183,8 @@ fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
-/// Whether the answer to a request may be larger than a request may be: a listing, or the answers of a
-/// group's members. One that is not recognized is held all the same, if there is room for it.
+/// Returns whether the response may be larger than a request: a listing, or the responses of the
+/// members of a group. Another large response is held as well, if there is enough memory.
 pub fn may_be_large(request: &RequestPrimitive) -> bool {
     let is = |name: &str, values: &[u64]| {
         let number = |v: &&str| v.trim().parse::<u64>().is_ok_and(|v| values.contains(&v));
@@ -228,7 +231,7 @@ mod tests {
         drop((b, again));
         answers.share_of(&credential("c"));
         let known = answers.of_each.lock().unwrap().len();
-        assert_eq!(known, 2, "who has gone is forgotten when another comes");
+        assert_eq!(known, 2, "the entry of an ended credential is removed with the next one");
     }
 
     #[test]
@@ -244,7 +247,7 @@ mod tests {
         assert_eq!(evicted(), [false; 4]);
         let _more = hold(&b, MAX_RESPONSE / 2, 3);
         assert_eq!(evicted(), [false, true, false, false]);
-        // An evicted answer is subtracted once.
+        // An evicted response is subtracted once.
         drop(oldest);
         assert_eq!(lock(&answers.held).total, 2 * MAX_RESPONSE);
     }

@@ -1,5 +1,5 @@
-//! Between handshake and policy: the engine's question becomes a query of the generation in
-//! force, and what vouches for the credential is remembered for when generations change.
+//! Connects the handshake with policy: queries the generation in force for a credential, and stores
+//! the inputs to repeat the query with newer generations.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,9 +22,9 @@ use subtle::ConstantTimeEq;
 
 use crate::subscription::source::{RulesUnavailable, ServiceSubscriptionSource};
 
-/// The inputs of a credential look-up, kept to repeat it against a newer generation.
+/// Inputs of a credential lookup, stored to repeat it with a newer generation.
 pub struct CredentialRevalidation {
-    /// The number of the generation that was asked.
+    /// Number of the generation that was queried.
     pub generation: u64,
     id: CredentialId,
     entity: Entity,
@@ -32,46 +32,46 @@ pub struct CredentialRevalidation {
     what: CredentialEvidence,
 }
 
-/// What an association with the holder of a credential is established with.
+/// Credential for an association in which the gateway is the client.
 pub enum ClientCredential {
-    /// The key that both have.
+    /// The shared key.
     Key {
-        /// By what name it is known.
+        /// Identity of the key.
         identity: KpsaId,
         /// The key.
         key: PresharedKey,
     },
-    /// Certificates on both sides; the other's must prove that.
+    /// Certificates on both sides. That of the peer must contain this identity.
     Certificate(Identity),
 }
 
-/// The subject of a look-up.
+/// Subject of a lookup.
 enum CredentialEvidence {
-    /// A psk_identity, and the key that came of it.
+    /// A psk_identity, and a fingerprint of the key that was found.
     Key { query: PskQuery, key: Fingerprint },
-    /// The certificate or the raw public key that a peer presented.
+    /// Certificate or raw public key that a peer presented.
     Certificate(PresentedCertificate),
 }
 
-/// How often a look-up is tried that failed, rather than was answered, before the association is
-/// given up: a module under load may be late once.
+/// Maximum number of attempts of a lookup that fails, rather than responds, before the association
+/// is ended: a module under load may time out once.
 const MAX_ATTEMPTS: usize = 3;
 
 /// Why a credential is not verified for.
 pub enum RevalidationError {
-    /// Policy does not give it any more, or gives another, or a module fails at it.
+    /// Policy no longer has the credential, has another one, or a module fails.
     Gone(String),
-    /// Policy could not be asked: too many calls are under way. Ask again.
+    /// No sandbox was available: too many calls are active. The query must be repeated.
     NotAsked,
 }
 
 impl CredentialRevalidation {
-    /// Whether `generation` gives the same credential for the same query: the same key for the
-    /// same entity. If not, the reason why not.
+    /// Checks that `generation` has the same credential for the same query: the same key for the
+    /// same entity.
     pub async fn revalidate(&self, generation: &Generation) -> Result<(), RevalidationError> {
         let mut answer = self.ask(generation).await;
         for _ in 1..MAX_ATTEMPTS {
-            // Where there was no sandbox, there is none a moment later.
+            // If no sandbox is free, none will be free a moment later.
             if matches!(&answer, Err(NotFound::Failed { fault, .. }) if *fault != ModuleFault::Busy)
             {
                 answer = self.ask(generation).await;
@@ -91,15 +91,15 @@ impl CredentialRevalidation {
         Err(RevalidationError::Gone(why.into()))
     }
 
-    /// Whom the credential stands for.
+    /// Returns the entity that the credential stands for.
     pub fn entity(&self) -> &Entity {
         &self.entity
     }
 
-    /// Whether the credential may be used to go to whoever has it.
+    /// Checks that the credential may be used to connect to its holder.
     ///
     /// # Errors
-    /// Why not, in words.
+    /// Returns the reason if it may not.
     pub async fn is_good_in(&self, generation: &Generation) -> Result<(), String> {
         if self.expires.is_some_and(|at| at <= SystemTime::now()) {
             return Err("its credential has expired".into());
@@ -110,17 +110,17 @@ impl CredentialRevalidation {
         })
     }
 
-    /// Returns what an association with the holder of the credential is established with.
+    /// Returns the credential for an association with the holder.
     ///
     /// # Errors
-    /// Why there is nothing, in words.
+    /// Returns the reason if there is none.
     pub async fn means(&self, generation: &Generation) -> Result<ClientCredential, String> {
         match &self.what {
             CredentialEvidence::Key { query, key } => {
                 let identity = KpsaId::parse(&query.psk_identity).map_err(|e| e.to_string())?;
                 let found = answered(generation.lookup_again(query).await);
                 let found = found.map_err(|e| e.to_string())?;
-                // The generation may be a later one than that which was asked whether it is good.
+                // The generation may be newer than the one in which the credential was checked.
                 if found.id != self.id || found.entity != self.entity || !key.is_of(&found.key) {
                     return Err("another credential has the identity".into());
                 }
@@ -159,8 +159,8 @@ impl CredentialRevalidation {
         }
     }
 
-    /// A certificate may be good for longer than it was, when its authority is renewed: the
-    /// association ends at its time all the same.
+    /// A certificate may be valid for longer after the renewal of its authority. The association
+    /// still ends at its own time.
     fn expires_as(&self, found: Option<SystemTime>) -> bool {
         match (&self.what, self.expires, found) {
             (CredentialEvidence::Certificate(_), Some(own), Some(found)) => found >= own,
@@ -170,16 +170,16 @@ impl CredentialRevalidation {
     }
 }
 
-/// The answer of a generation.
+/// Result of a generation.
 struct Found {
     id: CredentialId,
     entity: Entity,
     expires: Option<SystemTime>,
-    /// Whether the key is another.
+    /// Whether the key differs.
     key: Option<bool>,
 }
 
-/// Recognizes a key without keeping it: an HMAC under a key of this process.
+/// Fingerprint of a key, without the key: an HMAC with a key of this process.
 struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
@@ -197,7 +197,7 @@ impl Fingerprint {
     }
 }
 
-/// Looks up for one connection.
+/// Credential lookup for one connection.
 pub struct PolicyLookup {
     policy: Arc<Policy>,
     peer: IpAddr,
@@ -205,12 +205,12 @@ pub struct PolicyLookup {
 }
 
 impl PolicyLookup {
-    /// A look-up for a connection of `peer`.
+    /// Creates a lookup for a connection of `peer`.
     pub fn new(policy: Arc<Policy>, peer: IpAddr) -> Self {
         Self { policy, peer, evidence: Arc::default() }
     }
 
-    /// Returns the evidence for the credential that was found, if one was.
+    /// Returns the inputs of the lookup, if it found a credential.
     pub fn evidence(&self) -> Option<CredentialRevalidation> {
         self.evidence.lock().ok()?.take()
     }
@@ -248,7 +248,7 @@ impl CredentialLookup for PolicyLookup {
     }
 }
 
-/// Maps for one connection.
+/// Certificate mapping for one connection.
 pub struct PolicyMapping {
     generation: Arc<Generation>,
     rules: Arc<ServiceSubscriptionSource>,
@@ -257,7 +257,8 @@ pub struct PolicyMapping {
 }
 
 impl PolicyMapping {
-    /// A mapping for a connection of `peer`, by the generation whose trust its engine has.
+    /// Creates a mapping for a connection of `peer`, with the generation whose trust anchors the
+    /// engine uses.
     pub fn new(
         generation: Arc<Generation>,
         rules: Arc<ServiceSubscriptionSource>,
@@ -266,7 +267,7 @@ impl PolicyMapping {
         Self { generation, rules, peer, evidence: Arc::default() }
     }
 
-    /// Returns the evidence for the certificate, if it was accepted.
+    /// Returns the inputs of the mapping, if the certificate was accepted.
     pub fn evidence(&self) -> Option<CredentialRevalidation> {
         self.evidence.lock().ok()?.take()
     }
@@ -303,14 +304,14 @@ impl CertificateMapping for PolicyMapping {
     }
 }
 
-/// When policy is asked whom a certificate stands for.
+/// Situations in which policy maps a certificate to an entity.
 #[derive(Clone, Copy)]
 enum Occasion {
     Handshake,
     Revalidation,
 }
 
-/// The certificate that a peer presented, and its address, kept to ask again.
+/// Certificate that a peer presented and its address, stored to repeat the mapping.
 struct PresentedCertificate {
     evidence: Evidence,
     server_name: Option<String>,
@@ -319,14 +320,14 @@ struct PresentedCertificate {
 }
 
 impl PresentedCertificate {
-    /// Verifies and maps anew.
+    /// Verifies and maps it again.
     async fn retry_revalidation(&self, generation: &Generation) -> Result<Mapped, NotFound> {
         let certificates = generation.certificates().ok_or(NotFound::NoCertificates)?;
         let verified = self.evidence.verify(&certificates.trust, SystemTime::now())?;
         self.map(generation, verified, Occasion::Revalidation).await
     }
 
-    /// Whom what was shown stands for: itself, or whom policy says.
+    /// Maps it to its entity: the one that it names, or the one that policy names.
     async fn map(
         &self,
         generation: &Generation,
@@ -336,7 +337,7 @@ impl PresentedCertificate {
         let VerifiedPeer { identity, until, .. } = verified;
         let credential_id = identity.credential_id().ok_or(NotFound::Unmapped)?;
         if generation.is_maf() {
-            // Whoever may be a client of a MAF is so under its whole name.
+            // A client of a MAF is identified by its absolute name.
             let own = generation.service_provider();
             let client = identity.absolute(own).ok_or(NotFound::Unmapped)?;
             return Ok(Mapped { entity: Entity::MafClient(client), credential_id, expires: until });
@@ -369,22 +370,22 @@ impl PresentedCertificate {
     }
 }
 
-/// Why there is no credential.
+/// Reason why no credential was found.
 #[derive(Debug, thiserror::Error)]
 enum NotFound {
     #[error("no module knows it")]
     Unclaimed,
-    #[error("module {module} refused it: {reason}")]
+    #[error("module {module} rejected it: {reason}")]
     Refused { module: String, reason: String },
     #[error("module {module} {fault}")]
     Failed { module: String, fault: ModuleFault },
     #[error("{0}")]
     Certificate(#[from] Rejection),
-    #[error("no module and no rule says whom it stands for")]
+    #[error("no module and no rule maps it to an entity")]
     Unmapped,
-    #[error("the gateway takes no certificates any more")]
+    #[error("the gateway no longer accepts certificates")]
     NoCertificates,
-    #[error("the rules of the service subscription can't be had")]
+    #[error("the rules of the service subscription are not available")]
     NoRules,
 }
 

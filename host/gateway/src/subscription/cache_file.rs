@@ -1,5 +1,5 @@
-//! The rules that were fetched, on disk: a gateway that starts while the IN-CSE is out of reach has them,
-//! as long as they would be good without the start.
+//! Fetched rules on disk. A gateway that starts while the IN-CSE cannot be reached uses them for as
+//! long as it would without the restart.
 
 use std::fs;
 use std::io;
@@ -12,31 +12,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::private_file;
 
-/// Largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 64 << 20;
 
-/// What an IN-CSE said of this CSE: no service subscription, none for this CSE, or these rules.
+/// Response of an IN-CSE about this CSE: no service subscription, none for this CSE, or rules.
 pub type Fetched = Option<Option<Vec<Rule>>>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
-    /// Who has said it.
+    /// The IN-CSE that they were fetched from.
     in_cse: String,
-    /// Of which CSE.
+    /// The CSE that they apply to.
     cse: String,
-    /// When, in seconds since 1970.
+    /// Time of the fetch, in seconds since 1970.
     fetched: u64,
     /// Whether there is a service subscription.
     profile: bool,
-    /// The rules for this CSE; none, where it has no node.
+    /// Rules for this CSE; `None` if it has no node.
     rules: Option<Vec<Rule>>,
 }
 
-/// Writes what was fetched at that time, whole or not at all.
+/// Writes fetched rules and their time atomically.
 ///
 /// # Errors
-/// When the file can't be written.
+/// Fails if the file cannot be written.
 pub fn write(
     path: &Path,
     (in_cse, own): (&CseId, &CseId),
@@ -56,10 +56,11 @@ pub fn write(
     private_file::replace(path, &serde_json::to_vec(&file)?)
 }
 
-/// What was fetched from that IN-CSE for this CSE, and how long ago, if it is there.
+/// Returns the rules that were fetched from that IN-CSE for this CSE, and their age, if the file
+/// exists.
 ///
 /// # Errors
-/// When there is a file and it is none of ours.
+/// Fails if the file is not a valid cache file.
 pub fn read(
     path: &Path,
     (in_cse, own): (&CseId, &CseId),
@@ -73,9 +74,9 @@ pub fn read(
     if file.in_cse != in_cse.to_string() || file.cse != own.to_string() {
         return Ok(None);
     }
-    // What was fetched later than now was so by another clock, and could be of any age.
+    // A time in the future comes from another clock, so the age is unknown.
     let since = UNIX_EPOCH.checked_add(Duration::from_secs(file.fetched));
-    let since = since.ok_or_else(|| io::Error::other("it was fetched at no time that there is"))?;
+    let since = since.ok_or_else(|| io::Error::other("invalid time of the fetch"))?;
     let Ok(age) = now.duration_since(since) else { return Ok(None) };
     Ok(Some((file.profile.then_some(file.rules), age)))
 }
@@ -112,7 +113,7 @@ mod tests {
         }
         assert!(read(&path, (&id("other"), &id("mn")), at).unwrap().is_none());
         assert!(read(&path, (&id("in-cse"), &id("other")), at).unwrap().is_none());
-        // A clock that went back tells nothing of its age.
+        // After the clock was set back, the age is unknown.
         assert!(read(&path, of, at - Duration::from_secs(1)).unwrap().is_none());
         let never = format!(
             r#"{{"in-cse":"/in-cse","cse":"/mn","fetched":{},"profile":false,"rules":null}}"#,

@@ -1,5 +1,5 @@
-//! Where the rules of the service subscription come from: a policy file, the embedded registrar's
-//! own resources, or those of a remote IN-CSE, fetched over Mcc and kept for a time.
+//! Sources of the rules of the service subscription: a policy file, resources of the embedded CSE,
+//! or resources of a remote IN-CSE, which are fetched over Mcc and cached.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,53 +18,53 @@ use crate::peer_cse::{NoAnswer, PeerCse};
 use crate::subscription::cache_file;
 use crate::subscription::cache_file::Fetched;
 
-/// How long rules of the embedded registrar are kept: a change of its resources is in force after it.
+/// Lifetime of cached rules of the embedded CSE: a change of its resources is in force after it.
 const CACHE_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How soon a remote IN-CSE is asked again that gave no rules.
+/// Delay after a failed request to a remote IN-CSE.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Most rules that are fetched from a remote IN-CSE, each with a request.
+/// Maximum number of rules that are fetched from a remote IN-CSE, each with a request.
 const MAX_FETCHED: usize = 10_000;
 
-/// The rules that count, however they are had.
+/// The rules in force, from any source.
 pub struct ServiceSubscriptionSource {
     own: CseId,
     from: RuleOrigin,
 }
 
 enum RuleOrigin {
-    /// The generation has them.
+    /// The generation contains them.
     PolicyFile,
-    /// The embedded registrar has them.
+    /// The embedded CSE stores them.
     Registrar { registrar: Arc<EmbeddedCse>, kept: Mutex<Option<CachedRules>> },
-    /// They were fetched from the IN-CSE that this CSE registers with.
+    /// They were fetched from the registrar CSE, an IN-CSE.
     Remote {
         remote: Arc<PeerCse>,
         refresh: Duration,
         usable: Duration,
         kept: Mutex<Option<CachedRules>>,
-        /// Where they outlast an end of the gateway.
+        /// Cache file for restarts.
         store: PathBuf,
     },
 }
 
-/// Rules that are kept; none, where there is no service subscription.
+/// Cached rules; `None` without a service subscription.
 #[derive(Clone)]
 struct CachedRules {
     since: Instant,
-    /// How old they were then.
+    /// Their age at that time.
     age: Duration,
     subscription: Option<Arc<Subscription>>,
 }
 
-/// There are no rules to be had now.
+/// The rules are not available now.
 #[derive(Debug, thiserror::Error)]
-#[error("the rules of the service subscription can't be had")]
+#[error("the rules of the service subscription are not available")]
 pub struct RulesUnavailable;
 
 impl ServiceSubscriptionSource {
-    /// The source that is configured.
+    /// Creates the configured source.
     pub fn new(
         own: CseId,
         config: &ServiceSubscription,
@@ -83,17 +83,17 @@ impl ServiceSubscriptionSource {
                 kept: Mutex::new(last_fetched(&config.store, &remote.peer.cse_id, &own)),
                 store: config.store.clone(),
             },
-            // What is left out of the others is refused with the configuration; the generation has
-            // no rules then, so nobody would register.
+            // The check of the configuration rejects missing parts. Here the generation has no
+            // rules, so no AE could register.
             _ => RuleOrigin::PolicyFile,
         };
         Self { own, from }
     }
 
-    /// The rules that count now.
+    /// Returns the rules in force.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Fails if the store fails.
     pub async fn rules(&self) -> Result<Rules, RulesUnavailable> {
         match &self.from {
             RuleOrigin::PolicyFile => Ok(Rules::OfGeneration),
@@ -106,17 +106,17 @@ impl ServiceSubscriptionSource {
                 keep(kept, begun, subscription.clone());
                 Ok(Rules::Given(subscription))
             }
-            // What is too old to be believed is none.
+            // Rules that are too old are not used.
             RuleOrigin::Remote { usable, kept, .. } => {
                 Ok(Rules::Given(fresh(kept, *usable).flatten()))
             }
         }
     }
 
-    /// The rules that count at another CSE, which announces an AE to this one.
+    /// Returns the rules for another CSE, which announces an AE to this one.
     ///
     /// # Errors
-    /// When the store fails.
+    /// Fails if the store fails.
     pub async fn rules_of(
         &self,
         cse: &CseId,
@@ -127,12 +127,12 @@ impl ServiceSubscriptionSource {
             RuleOrigin::Registrar { registrar, .. } => {
                 Ok(Rules::Given(look_up(registrar, cse).await?))
             }
-            // Who asks another IN-CSE for its own rules is none.
+            // A CSE that uses a remote IN-CSE is not an IN-CSE itself.
             RuleOrigin::Remote { .. } => Ok(Rules::Given(None)),
         }
     }
 
-    /// Fetches the rules of a remote IN-CSE again and again, if they are there.
+    /// Refreshes the rules of a remote IN-CSE periodically, if that is the source.
     pub async fn refresh_loop(&self) {
         let RuleOrigin::Remote { remote, refresh, usable, kept, store } = &self.from else {
             return;
@@ -161,21 +161,22 @@ impl ServiceSubscriptionSource {
                 Err(error) => {
                     tracing::warn!(
                         event = "service-subscription.fetch-failed",
-                        "the service subscription can't be fetched: {error}; what was fetched \
-                         before is good for {} s",
+                        "cannot fetch the service subscription: {error}; the rules from \
+                         the last fetch are valid for {} s",
                         usable.as_secs()
                     );
                     failing = true;
                 }
             }
-            // At the start the registration may be on its way yet.
+            // At the start the registration may still be pending.
             let every = if failing { (*refresh).min(RETRY_INTERVAL) } else { *refresh };
             tokio::time::sleep(every.saturating_sub(begun.elapsed())).await;
         }
     }
 }
 
-/// Looks up the service subscription of a CSE in the embedded CSE, which logs a failure of its store.
+/// Reads the service subscription of a CSE from the embedded CSE, which logs a failure of its
+/// store.
 async fn look_up(
     registrar: &Arc<EmbeddedCse>,
     cse: &CseId,
@@ -188,13 +189,13 @@ async fn look_up(
     }
 }
 
-/// What is kept and not older than that.
+/// Returns cached rules that are not older than `most`.
 fn fresh(kept: &Mutex<Option<CachedRules>>, most: Duration) -> Option<Option<Arc<Subscription>>> {
     let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     kept.as_ref().filter(|k| k.since.elapsed() + k.age <= most).map(|k| k.subscription.clone())
 }
 
-/// Keeps what was asked for at that time.
+/// Caches rules with the time of their request.
 fn keep(
     kept: &Mutex<Option<CachedRules>>,
     since: Instant,
@@ -204,7 +205,7 @@ fn keep(
         Some(CachedRules { since, age: Duration::ZERO, subscription });
 }
 
-/// What was fetched before the gateway started.
+/// Returns the rules that were fetched before the gateway started.
 fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<CachedRules> {
     match cache_file::read(store, (in_cse, own), SystemTime::now()) {
         Ok(last) => last.map(|(fetched, age)| {
@@ -215,14 +216,14 @@ fn last_fetched(store: &Path, in_cse: &CseId, own: &CseId) -> Option<CachedRules
             let file = saegis_policy::Shown(store);
             tracing::warn!(
                 event = "service-subscription.cache-failed",
-                "{file}: the service subscription that was fetched last can't be read: {error}"
+                "{file}: cannot read the cached service subscription: {error}"
             );
             None
         }
     }
 }
 
-/// Writes what was fetched, so that it is there after a start. Without that it is good all the same.
+/// Writes fetched rules to the cache file. They are used even if this fails.
 async fn persist(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
     let (path, fetched) = (store.to_path_buf(), fetched.clone());
     let (in_cse, own) = (of.0.clone(), of.1.clone());
@@ -231,7 +232,7 @@ async fn persist(store: &Path, of: (&CseId, &CseId), fetched: &Fetched) {
     if let Err(error) = written.map_err(std::io::Error::other).flatten() {
         tracing::warn!(
             event = "service-subscription.cache-failed",
-            "{}: the service subscription can't be kept for the next start: {error}",
+            "{}: cannot write the cached service subscription: {error}",
             saegis_policy::Shown(store)
         );
     }
@@ -249,8 +250,8 @@ fn subscription(found: Found) -> Option<Arc<Subscription>> {
     }
 }
 
-/// A list that a rule leaves out allows nothing: that of credentials is then about AEs without a
-/// security association.
+/// A list that is missing in a rule allows nothing. Without the list of credentials, a rule applies
+/// to AEs without a security association.
 fn rule_of(name: String, rule: AppRule) -> Rule {
     Rule {
         name,
@@ -261,18 +262,18 @@ fn rule_of(name: String, rule: AppRule) -> Rule {
     }
 }
 
-/// Why rules could not be fetched.
+/// Error of a fetch.
 #[derive(Debug, thiserror::Error)]
 enum NotFetched {
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
-    #[error("the IN-CSE does not show them: {0}: {1}")]
+    #[error("the IN-CSE rejected the request with {0}: {1}")]
     Refused(Rsc, String),
-    #[error("the answer is no JSON: {0}")]
+    #[error("the response is not JSON: {0}")]
     NoJson(#[from] serde_json::Error),
 }
 
-/// The service subscription at a remote IN-CSE, as far as it is about us.
+/// Fetches the part of the service subscription of a remote IN-CSE that applies to this CSE.
 async fn fetch(own: &CseId, remote: &PeerCse) -> Result<Fetched, NotFetched> {
     if discover(remote, 11).await?.is_empty() {
         return Ok(None);
@@ -288,7 +289,7 @@ async fn fetch(own: &CseId, remote: &PeerCse) -> Result<Fetched, NotFetched> {
         for link in texts(node.get("rlk")).unwrap_or_default().iter().take(MAX_FETCHED) {
             let rule = match retrieve(remote, link).await {
                 Ok(rule) => rule,
-                // A link that leads nowhere is no rule.
+                // A link to a missing resource is not a rule.
                 Err(NotFetched::Refused(Rsc::NotFound, _)) => continue,
                 Err(error) => return Err(error),
             };
@@ -307,7 +308,7 @@ async fn fetch(own: &CseId, remote: &PeerCse) -> Result<Fetched, NotFetched> {
     Ok(Some(None))
 }
 
-/// The addresses of the resources of a type.
+/// Returns the addresses of the resources of a type.
 async fn discover(remote: &PeerCse, ty: u16) -> Result<Vec<String>, NotFetched> {
     let mut request = remote.own_request(Operation::Retrieve, "-".into(), None)?;
     let one = |name: &str, value: String| (name.to_string(), vec![value]);
@@ -322,7 +323,7 @@ async fn discover(remote: &PeerCse, ty: u16) -> Result<Vec<String>, NotFetched> 
 async fn retrieve(remote: &PeerCse, address: &str) -> Result<Value, NotFetched> {
     let mut request = remote.own_request(Operation::Retrieve, "-".into(), None)?;
     let to = Target::from_address(address).map_err(|e| NoAnswer::Failed(e.to_string()))?;
-    // Of whatever CSE it says that it is, it is asked for where it was told.
+    // The request goes to the queried CSE, whatever CSE-ID the address has.
     request.to.resource = to.resource;
     ask(remote, &request).await
 }

@@ -1,11 +1,11 @@
-//! The audit trail: who got in, who was refused, and which policy was in force.
+//! Audit trail: established and refused associations, refused requests, and the policy in force.
 //!
 //! A function an event, so that names and fields are the same wherever it happens: they are
 //! documented in docs/src/reference/events.md, and programs rely on them. There is never a key, an
 //! authentication tag or the content of a request among them.
 //!
-//! Events that a peer can cause are written one by one up to a rate, and summed up beyond it. Two kinds
-//! are written each time, for their work is bounded by itself: the bindings of AE-IDs, and revocations.
+//! Events that a peer can cause are written one by one up to a rate, and summed up beyond it. Two
+//! kinds are always written because their work is bounded: bindings of AE-IDs, and revocations.
 
 pub mod chain;
 mod repeats;
@@ -24,10 +24,11 @@ use saegis_policy::{Fault, Generation, ModuleFault, Shown};
 use crate::listener::peer_limits::widest_network;
 use repeats::{By, Kind, Repeats, Source, Subject, Sum};
 
-/// The target of security events, by which the trail is told from the rest of the log.
+/// Target of security events, which selects them for the trail.
 pub const TARGET: &str = "saegis::audit";
 
-/// The target of refused requests, which have a file of their own: they do not drive out the others.
+/// Target of refused requests. They have a separate file, so that they do not displace other
+/// events.
 pub const REFUSALS: &str = "saegis::audit::refusals";
 
 static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
@@ -37,8 +38,8 @@ fn is_single(event: &'static str, by: By, cause: impl Into<String>, subject: Sub
     REPEATS.is_single(Kind { source, subject })
 }
 
-/// Returns whether an event of an association is to be written by itself. Another AE-ID or another
-/// network of the peer is news.
+/// Returns whether an event of an association is written by itself. A new AE-ID or a new network of
+/// the peer is always written.
 fn is_single_of(event: &'static str, association: &SecurityAssociation) -> bool {
     let subject = Subject {
         entity: Some(cut(&association.entity().to_string()).into_owned()),
@@ -48,7 +49,7 @@ fn is_single_of(event: &'static str, association: &SecurityAssociation) -> bool 
     is_single(event, By::Credential(association.credential_id.to_string()), "", subject)
 }
 
-/// Writes the sums that are due of events that were not written by themselves, or all of them.
+/// Writes the due sums of events that were not written by themselves, or all of them.
 pub fn write_sums(all: bool) {
     REPEATS.sums(all).iter().for_each(sum);
 }
@@ -80,33 +81,33 @@ fn sum(Sum { kind: Kind { source, subject }, count, since, until }: &Sum) {
 /// Records that lines of the trails were lost.
 pub fn lines_lost(lines: u64) {
     tracing::error!(target: TARGET, event = "audit.lines-lost", lines,
-        "{lines} lines of the audit trail are lost");
+        "lost {lines} lines of the audit trail");
 }
 
 /// Records a command of the gateway's owner, or of root, that changes the gateway.
 pub fn administered(command: &str, uid: u32) {
     let command = &*cut(command);
     tracing::info!(target: TARGET, event = "admin.command", command, uid,
-        "the user {uid} asked for {command}");
+        "user {uid} requested {command}");
 }
 
-/// Longest text from outside that is repeated, and longest reason, in characters.
+/// Maximum length of a text from outside and of a reason, in characters.
 const MAX_TEXT: usize = 256;
 const MAX_REASON: usize = 1000;
 
-/// The gateway serves.
+/// Records that the gateway is ready.
 pub fn ready(address: SocketAddr, generation: &Generation) {
     tracing::info!(target: TARGET, event = "gateway.ready", %address,
         generation = generation.number, version = env!("CARGO_PKG_VERSION"), "ready");
 }
 
-/// The gateway takes no new connections and lets the requests at hand finish.
+/// Records that the gateway accepts no new connections and finishes current requests.
 pub fn stopping(associations: usize, seconds: u64) {
     tracing::info!(target: TARGET, event = "gateway.stopping", associations,
         "stopping; associations have {seconds} s to finish their requests");
 }
 
-/// The gateway ends.
+/// Records that the gateway ends.
 pub fn stopped(associations: usize, how: &str) {
     write_sums(true);
     if associations == 0 {
@@ -116,7 +117,7 @@ pub fn stopped(associations: usize, how: &str) {
     }
 }
 
-/// A handshake is finished.
+/// Records that a handshake is complete.
 pub fn established(association: &SecurityAssociation) {
     if !is_single_of("association.established", association) {
         return;
@@ -136,7 +137,7 @@ pub fn established(association: &SecurityAssociation) {
     );
 }
 
-/// An association has ended.
+/// Records that an association has ended.
 pub fn ended(association: &SecurityAssociation, why: &str) {
     if !is_single_of("association.ended", association) {
         return;
@@ -152,7 +153,7 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
     );
 }
 
-/// An association is to end, for policy does not vouch for it any more.
+/// Records that an association ends because its credential is no longer valid.
 pub fn revoked(association: &SecurityAssociation, generation: u64, why: &str) {
     let why = cut_to(why, MAX_REASON);
     tracing::warn!(
@@ -162,11 +163,11 @@ pub fn revoked(association: &SecurityAssociation, generation: u64, why: &str) {
         credential_id = %association.credential_id,
         generation,
         why = &*why,
-        "the association ends, for its credential no longer holds: {why}"
+        "association revoked: {why}"
     );
 }
 
-/// An association is to end, for its credential has another one and no place for more.
+/// Records that an association ends because its credential has too many.
 pub fn superseded(association: &SecurityAssociation, most: usize) {
     if !is_single_of("association.superseded", association) {
         return;
@@ -176,23 +177,23 @@ pub fn superseded(association: &SecurityAssociation, most: usize) {
         event = "association.superseded",
         association = association.id,
         credential_id = %association.credential_id,
-        "the association ends, for its credential has more than {most} of them \
+        "association superseded: its credential has more than {most} associations \
          (limits.associations-per-credential)"
     );
 }
 
-/// The gateway's owner has asked for the end of an association.
+/// Records that the owner of the gateway requested the end of an association.
 pub fn end_asked(association: &SecurityAssociation) {
     tracing::info!(
         target: TARGET,
         event = "association.close-requested",
         association = association.id,
         credential_id = %association.credential_id,
-        "the association ends, for the gateway's owner asked for it"
+        "association closed: requested by the owner of the gateway"
     );
 }
 
-/// An association has learnt its AE-ID.
+/// Records that an AE-ID was assigned to an association.
 pub fn learnt(association: &SecurityAssociation) {
     if !is_single_of("association.ae-id-assigned", association) {
         return;
@@ -203,22 +204,22 @@ pub fn learnt(association: &SecurityAssociation) {
         association = association.id,
         credential_id = %association.credential_id,
         entity = %association.entity(),
-        "the association stands for {} from now on", association.entity()
+        "AE-ID assigned: the association now stands for {}", association.entity()
     );
 }
 
-/// A credential has got an AE-ID, for good.
+/// Records that an AE-ID was permanently assigned to a credential.
 pub fn bound(credential: &CredentialId, stem: &AeIdStem) {
     tracing::info!(
         target: TARGET,
         event = "ae-id.bound",
         credential_id = %credential,
         ae_id = %stem,
-        "the credential {credential} has the AE-ID {stem} from now on"
+        "AE-ID bound: {stem} to the credential {credential}"
     );
 }
 
-/// A credential has lost the AE-ID that it had got.
+/// Records that the AE-ID of a credential was released.
 pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
     tracing::info!(
         target: TARGET,
@@ -226,21 +227,21 @@ pub fn binding_freed(credential: &CredentialId, stem: &AeIdStem, why: &str) {
         credential_id = %credential,
         ae_id = %stem,
         why,
-        "the credential {credential} has the AE-ID {stem} no more: {why}"
+        "AE-ID released: {stem} of the credential {credential}: {why}"
     );
 }
 
-/// The gateway's owner has removed an AE.
+/// Records that the owner of the gateway deleted an AE.
 pub fn ae_removed(stem: &AeIdStem) {
     tracing::info!(
         target: TARGET,
         event = "ae.deleted",
         ae_id = %stem,
-        "the AE {stem} is deleted, for the gateway's owner asked for it"
+        "AE deleted: {stem}, requested by the owner of the gateway"
     );
 }
 
-/// An AE was registered, and its association has not learnt an AE-ID.
+/// Records that an AE was registered and no AE-ID was assigned to its association.
 pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
     if !is_single_of("association.ae-id-not-assigned", association) {
         return;
@@ -252,11 +253,11 @@ pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
         association = association.id,
         credential_id = %association.credential_id,
         why = &*why,
-        "no AE-ID was learnt: {why}"
+        "no AE-ID assigned: {why}"
     );
 }
 
-/// A connection came to no association.
+/// Records that a connection did not become an association.
 pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
     if !is_single(
         "handshake.refused",
@@ -271,7 +272,7 @@ pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
         "handshake refused: {why}");
 }
 
-/// A request was refused before it reached the CSE.
+/// Records that a request was refused before it reached the CSE.
 pub fn request_refused(
     association: &SecurityAssociation,
     request_id: &str,
@@ -299,7 +300,7 @@ pub fn request_refused(
     );
 }
 
-/// A module failed at a check, and so a request was refused.
+/// Records that a module failed during a check, so that a request was refused.
 pub fn module_failed(module: &str, fault: &ModuleFault) {
     if !is_single("module.failed", By::Module(module.into()), fault.cause(), Subject::default()) {
         return;
@@ -308,7 +309,7 @@ pub fn module_failed(module: &str, fault: &ModuleFault) {
         "module {module} {fault}");
 }
 
-/// The next generation is in force.
+/// Records that a generation is in force.
 pub fn in_force(generation: &Generation) {
     tracing::info!(
         target: TARGET,
@@ -318,7 +319,7 @@ pub fn in_force(generation: &Generation) {
     );
 }
 
-/// A generation has ended associations, for these reasons.
+/// Records that a generation has ended associations, and the reasons.
 pub fn generation_revoked(generation: &Generation, reasons: &BTreeMap<String, usize>) {
     let associations: usize = reasons.values().sum();
     if associations == 0 {
@@ -333,21 +334,22 @@ pub fn generation_revoked(generation: &Generation, reasons: &BTreeMap<String, us
         generation = generation.number,
         associations,
         why = &*why,
-        "generation {} ends {associations} live associations ({why})", generation.number
+        "generation {} ended {associations} associations: {why}", generation.number
     );
 }
 
-/// What is on disk is the generation in force again, after something else was refused.
+/// Records that the files on disk are again those of the generation in force, after others were
+/// rejected.
 pub fn recovered(generation: &Generation) {
     tracing::info!(
         target: TARGET,
         event = "generation.recovered",
         generation = generation.number,
-        "what is on disk is good again: it is generation {}, which is in force", generation.number
+        "the files on disk are valid again: generation {} is in force", generation.number
     );
 }
 
-/// The next generation was not good, for one of these reasons.
+/// Records a fault because of which a new generation was rejected.
 pub fn generation_refused(in_force: u64, fault: &Fault) {
     tracing::error!(
         target: TARGET,
@@ -361,7 +363,7 @@ pub fn generation_refused(in_force: u64, fault: &Fault) {
     );
 }
 
-/// The generation in force has the content of a file that is gone.
+/// Records that the generation in force has the content of a missing file.
 pub fn file_missed(in_force: u64, fault: &Fault) {
     tracing::error!(
         target: TARGET,
@@ -369,16 +371,17 @@ pub fn file_missed(in_force: u64, fault: &Fault) {
         in_force,
         file = %Shown(&fault.file),
         why = fault.what,
-        "{fault}; generation {in_force} goes on with what it had"
+        "{fault}; generation {in_force} keeps its content"
     );
 }
 
-/// Cuts a text from outside to a bounded length, without control characters.
+/// Truncates a text from outside, and replaces control characters.
 pub fn cut(text: &str) -> Cow<'_, str> {
     cut_to(text, MAX_TEXT)
 }
 
-/// Cut, and without what could make a line of its own or move a terminal's cursor.
+/// Truncates a text, and replaces characters that could start a line or move the cursor of a
+/// terminal.
 fn cut_to(text: &str, most: usize) -> Cow<'_, str> {
     let text = match text.char_indices().nth(most) {
         Some((end, _)) => text.get(..end).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Writing decisions down, by a thread of its own.
+//! Writes decisions to the recording, on a separate thread.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use crate::config::Decisions;
 use crate::telemetry::log_writer::{NonBlockingWriter, WriterGuard};
 use crate::telemetry::rotating_file::{FailureEvents, LineFile};
 
-/// Longest line of a recording, in bytes. What is longer is not recorded, and not read.
+/// Maximum length of a line of a recording, in bytes. A longer one is neither recorded nor read.
 pub const MAX_LINE: usize = 64 << 10;
 
-/// How it is told that decisions can't be recorded.
+/// Events about failures of the recording.
 const RECORDING_EVENTS: FailureEvents = FailureEvents {
     what: "the recording of decisions",
     failed: "decisions.failed",
     resumed: "decisions.resumed",
 };
 
-/// Writes what is left when dropped.
+/// Writes pending lines when it is dropped.
 pub struct Recording {
     _rest: WriterGuard,
-    /// What takes decisions down.
+    /// Recorder for decisions.
     pub recorder: Arc<dyn Recorder>,
-    /// What was lost.
+    /// Number of lost decisions.
     pub lost: LostDecisions,
 }
 
-/// Decisions that were to be recorded and are not.
+/// Decisions that could not be recorded.
 #[derive(Clone)]
 pub struct LostDecisions {
     lines: NonBlockingWriter,
@@ -39,12 +39,12 @@ pub struct LostDecisions {
 }
 
 impl LostDecisions {
-    /// Has the file let go if it was moved away.
+    /// Reopens the file if it was moved.
     pub fn reopen(&self) {
         self.lines.flush_soon();
     }
 
-    /// How many.
+    /// Returns their number.
     pub fn count(&self) -> u64 {
         self.lines.lost()
             + self.failed.load(Ordering::Relaxed)
@@ -52,14 +52,14 @@ impl LostDecisions {
     }
 }
 
-/// Starts recording, if the configuration says so.
+/// Starts recording, if configured.
 ///
 /// # Errors
-/// When the file can't be written.
+/// Fails if the file cannot be written.
 pub fn start(decisions: &Decisions) -> Result<Option<Recording>, Faults> {
     let Some(path) = &decisions.record else { return Ok(None) };
     let fault = |e: std::io::Error| {
-        Faults(vec![Fault::of(path, format!("decisions.record: can't be written: {e}"))])
+        Faults(vec![Fault::of(path, format!("decisions.record: cannot be written: {e}"))])
     };
     let file =
         LineFile::open(path, decisions.file_bytes, decisions.retained_files, &RECORDING_EVENTS);
@@ -72,7 +72,7 @@ pub fn start(decisions: &Decisions) -> Result<Option<Recording>, Faults> {
     Ok(Some(Recording { _rest: rest, recorder, lost }))
 }
 
-/// Makes a line of each decision.
+/// Formats each decision as a line.
 struct Writes {
     lines: NonBlockingWriter,
     sample: f64,
@@ -91,7 +91,7 @@ impl Recorder for Writes {
             return;
         };
         line.push(b'\n');
-        // It never fails: what finds no place is dropped, and counted.
+        // It never fails: a line without room is dropped and counted.
         let _ = self.lines.clone().write_all(&line);
     }
 }

@@ -1,8 +1,8 @@
-//! Lines that a thread of their own writes.
+//! Writes lines on a separate thread.
 //!
-//! Whoever has a line puts it into a buffer and goes on. The thread writes what is there in one go
-//! and then waits a moment for more: at each line it would cost its writer a switch of threads, and
-//! a busy gateway writes thousands a second.
+//! Callers put a line into a buffer and continue. The thread writes the buffered lines in one batch
+//! and then waits for more. Waking it for each line would cost the caller a thread switch, and a
+//! busy gateway writes thousands of lines per second.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What is held of lines that nobody takes, in bytes. What comes beyond it is lost, and counted.
+/// Maximum size of buffered lines, in bytes. Further lines are dropped and counted.
 const MAX_BUFFERED: usize = 16 << 20;
-/// What a buffer keeps of its room when it is empty again.
+/// Capacity that an empty buffer retains, in bytes.
 const RETAINED_CAPACITY: usize = 256 << 10;
-/// Most bytes of whole lines in one write. The trail's smallest file has 64 KiB.
+/// Maximum size of one write of whole lines, in bytes. The smallest file of a trail has 64 KiB.
 const BATCH_BYTES: usize = 8 << 10;
-/// How long more lines are waited for.
+/// Delay to collect more lines.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
-/// How long what is left may take at the end.
+/// Timeout for writing pending lines at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Takes lines.
+/// Writer that does not block.
 #[derive(Clone)]
 pub struct NonBlockingWriter(Arc<Shared>);
 
@@ -35,22 +35,22 @@ struct Shared {
 #[derive(Default)]
 struct State {
     buffer: Vec<u8>,
-    /// The thread waits for a line.
+    /// The thread is waiting for a line.
     waiting: bool,
-    /// The sink is to be flushed, whether there are lines or not.
+    /// The sink must be flushed, even without lines.
     flush: bool,
     stop: bool,
     stopped: bool,
 }
 
 impl Shared {
-    /// Nothing panics while it holds the lock.
+    /// Code that holds the lock does not panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes what is left when dropped, if it can be written in time.
+/// Writes pending lines when it is dropped, within a timeout.
 pub struct WriterGuard(NonBlockingWriter);
 
 impl Drop for WriterGuard {
@@ -65,11 +65,11 @@ impl Drop for WriterGuard {
 }
 
 impl NonBlockingWriter {
-    /// Starts a thread that writes to `sink`. An error of the sink loses lines, and is not told: a sink
-    /// that has something to say of it says it itself.
+    /// Starts a thread that writes to `sink`. An error of the sink loses lines and is not logged
+    /// here; a sink can log it itself.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// Fails if the thread cannot be started.
     pub fn to(name: &str, sink: impl Write + Send + 'static) -> io::Result<(Self, WriterGuard)> {
         let state = Mutex::default();
         let lines =
@@ -79,13 +79,13 @@ impl NonBlockingWriter {
         Ok((lines.clone(), WriterGuard(lines)))
     }
 
-    /// Has the sink flushed, even if there are no lines: a file that was moved away is let go.
+    /// Flushes the sink, even without lines, so that a moved file is reopened.
     pub fn flush_soon(&self) {
         self.0.lock().flush = true;
         self.0.changed.notify_all();
     }
 
-    /// Lines that there was no room for.
+    /// Returns the number of lines that were dropped because the buffer was full.
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
     }
@@ -104,7 +104,7 @@ fn write(shared: &Shared, mut sink: impl Write) {
         let stop = state.stop;
         drop(state);
         for chunk in chunks(&taken) {
-            // Nobody misses lines after the reader has gone.
+            // Without a reader, lost lines do not matter.
             let _ = sink.write_all(chunk);
         }
         let _ = sink.flush();
@@ -119,7 +119,7 @@ fn write(shared: &Shared, mut sink: impl Write) {
     }
 }
 
-/// Whole lines, as many as may be written at once.
+/// Splits the buffer into parts of whole lines that can be written at once.
 fn chunks(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -172,7 +172,7 @@ impl<'a> MakeWriter<'a> for NonBlockingWriter {
 mod tests {
     use super::*;
 
-    /// Takes nothing until it is let.
+    /// Blocks until it is released.
     struct Stuck(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Stuck {
@@ -206,7 +206,7 @@ mod tests {
         for _ in 0..40 {
             lines.write_all(&line).unwrap();
         }
-        // Besides what waits, the thread may have taken as much.
+        // The thread may hold as much as the buffer.
         assert!(lines.lost() >= 8, "{}", lines.lost());
         drop(held);
     }

@@ -1,4 +1,4 @@
-//! Where log and audit trail are written: the log to standard error, the trail to a file as well.
+//! Destinations of log and audit trail: the log goes to standard error, the trail also to files.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
@@ -18,7 +18,7 @@ use crate::telemetry::audit::{self, chain::Chain, chain::Head};
 use crate::telemetry::log_writer::{NonBlockingWriter, WriterGuard};
 use crate::telemetry::rotating_file::{FailureEvents, LineFile};
 
-/// How it is told that the audit trail can't be written.
+/// Events about failures of the audit trail.
 const TRAIL_EVENTS: FailureEvents =
     FailureEvents { what: "the audit trail", failed: "audit.failed", resumed: "audit.resumed" };
 const REFUSALS_EVENTS: FailureEvents = FailureEvents {
@@ -27,12 +27,12 @@ const REFUSALS_EVENTS: FailureEvents = FailureEvents {
     resumed: "audit.resumed",
 };
 
-/// Writes what is left when dropped.
+/// Writes pending lines when it is dropped.
 pub struct Logging {
     _rest: Vec<WriterGuard>,
 }
 
-/// Counters and heads of log and trails.
+/// Counters and chain heads of log and trails.
 #[derive(Clone)]
 pub struct Written {
     log: NonBlockingWriter,
@@ -47,36 +47,37 @@ struct Trail {
 }
 
 impl Written {
-    /// Lines of the log that nobody took in time.
+    /// Returns the number of log lines that were dropped.
     pub fn lost_of_log(&self) -> u64 {
         self.log.lost()
     }
 
-    /// Lines of the audit trails that were not written.
+    /// Returns the number of lines of the audit trails that were not written.
     pub fn lost_of_trails(&self) -> u64 {
         let lost = |trail: &Trail| trail.lines.lost() + trail.failed.load(Ordering::Relaxed);
         self.trails.iter().map(lost).sum()
     }
 
-    /// The digests of the last lines of the trails: of the security events, and of refused requests.
+    /// Returns the digests of the last lines of the trails: of security events, and of refused
+    /// requests.
     pub fn heads(&self) -> Vec<Option<String>> {
         self.trails.iter().map(|trail| trail.head.get().map(|head| head.to_string())).collect()
     }
 
-    /// Has files let go that were moved away.
+    /// Reopens files that were moved.
     pub fn reopen(&self) {
         self.trails.iter().for_each(|trail| trail.lines.flush_soon());
     }
 }
 
-/// Starts log and audit trail. What the environment variable `SAEGIS_LOG` says of what is logged
-/// has precedence; the trail is always whole.
+/// Starts log and audit trail. The environment variable `SAEGIS_LOG` overrides the configured
+/// filter. The trail is always complete.
 ///
-/// Lines are written by threads of their own, so that a slow reader of the log, or a slow disk,
-/// holds nothing up; what it can't keep up with is dropped and counted.
+/// Separate threads write the lines, so that a slow reader of the log or a slow disk does not block
+/// requests. Lines beyond their buffers are dropped and counted.
 ///
 /// # Errors
-/// When the trail's file can't be written, or there are no threads.
+/// Fails if the file of a trail cannot be written, or a thread cannot be started.
 pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     let configured = log.filter.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_from_env("SAEGIS_LOG")
@@ -87,14 +88,15 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     let mut all = vec![rest];
     let colored = io::stderr().is_terminal();
     let lines = fmt::layer().with_ansi(colored);
-    // What goes wrong with a module's own requests is told within the module's budget of lines. The
-    // library tells it as well, as often as a module likes.
+    // Errors of the requests of a module are logged within the line limit of the module. The library
+    // would also log them, without a limit.
     let ours = filter_fn(|of| !of.target().starts_with("wasmtime_wasi"));
     let filter = filter.and(ours);
     let lines = match log.format {
         LogFormat::Text => {
             let writer = OneLine { lines: writer, colored };
-            lines.with_target(false).with_writer(writer).with_filter(filter).boxed()
+            let lines = lines.with_target(false).with_writer(writer);
+            lines.with_filter(filter).boxed()
         }
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
@@ -126,11 +128,12 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     Ok((Logging { _rest: all }, written))
 }
 
-/// Writes each event as one line: it escapes what could begin another, as JSON does by itself.
+/// Writes each event as one line. Escapes characters that could start another line, as JSON does.
 #[derive(Clone)]
 struct OneLine {
     lines: NonBlockingWriter,
-    /// Whether the escape character may be the formatter's own. It escapes that of others itself.
+    /// Whether escape characters of the formatter are allowed. The formatter escapes those in
+    /// values itself.
     colored: bool,
 }
 
@@ -169,7 +172,7 @@ fn one_line(event: &[u8], colored: bool) -> Cow<'_, [u8]> {
 }
 
 fn no_thread(e: io::Error) -> Faults {
-    Faults(vec![Fault::of(Path::new("log"), format!("no threads: {e}"))])
+    Faults(vec![Fault::of(Path::new("log"), format!("cannot start a thread: {e}"))])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is counted, in the form that Prometheus reads.
+//! Metrics, in the OpenMetrics text format.
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering;
@@ -22,12 +22,12 @@ use saegis_policy::{
 use crate::telemetry::decision_log::LostDecisions;
 use crate::telemetry::logging::Written;
 
-/// Handshakes, requests to the CSE: 1 ms to 16 s.
+/// Returns a histogram for handshakes and requests to the CSE: 1 ms to 16 s.
 fn slow() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
 }
 
-/// Decisions: 2 µs to 64 ms.
+/// Returns a histogram for decisions: 2 µs to 64 ms.
 fn quick() -> Histogram {
     Histogram::new(exponential_buckets(0.000_002, 2.0, 16))
 }
@@ -67,8 +67,8 @@ struct ByRequest {
     rsc: KnownRsc,
 }
 
-/// A code that the specification has, or any other: what another CSE or a module makes up gets no
-/// series of its own.
+/// Response Status Code of the specification, or any other one. Codes that another CSE or a module
+/// invents share a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct KnownRsc(Option<u16>);
 
@@ -116,7 +116,7 @@ struct ByCse {
     cse: String,
 }
 
-/// All that is counted.
+/// All metrics of a gateway.
 pub struct Metrics {
     registry: Registry,
     associations: Family<BySaef, Gauge>,
@@ -142,7 +142,7 @@ pub struct Metrics {
     lost_decisions: Option<LostDecisions>,
 }
 
-/// What is counted of modules' calls.
+/// Metrics of module calls.
 #[derive(Clone)]
 pub struct Calls {
     decisions: Family<ByCall, Counter>,
@@ -152,7 +152,7 @@ pub struct Calls {
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Creates the metrics.
     pub fn new(written: Written, lost_decisions: Option<LostDecisions>) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("saegis"),
@@ -317,40 +317,40 @@ impl Metrics {
         );
     }
 
-    /// What is told of modules' calls.
+    /// Returns the metrics of module calls.
     pub fn calls(&self) -> Calls {
         self.calls.clone()
     }
 
-    /// An association was established after so long.
+    /// Counts an established association and the time that it took.
     pub fn established(&self, saef: Saef, after: Duration) {
         self.handshakes.get_or_create(&ByOutcome { outcome: "established" }).inc();
         self.handshake_time.observe(after.as_secs_f64());
         self.associations.get_or_create(&BySaef { saef: saef.to_string() }).inc();
     }
 
-    /// An association has ended.
+    /// Counts the end of an association.
     pub fn ended(&self, saef: Saef) {
         self.associations.get_or_create(&BySaef { saef: saef.to_string() }).dec();
     }
 
-    /// A connection came to no association.
+    /// Counts a connection that did not become an association.
     pub fn refused(&self, cause: &'static str) {
         self.handshakes.get_or_create(&ByOutcome { outcome: cause }).inc();
     }
 
-    /// A request was answered; where it could not be read, its operation is not known.
+    /// Counts a response. The operation of an undecodable request is not known.
     pub fn answered(&self, operation: Option<Operation>, rsc: Rsc) {
         let operation = operation.map_or("unknown", Operation::name);
         self.requests.get_or_create(&ByRequest { operation, rsc: KnownRsc::of(rsc) }).inc();
     }
 
-    /// The CSE behind has answered, or has not in time.
+    /// Counts a response or a timeout of the upstream CSE.
     pub fn upstream(&self, after: Duration) {
         self.upstream_time.observe(after.as_secs_f64());
     }
 
-    /// A generation is in force.
+    /// Sets the generation in force.
     pub fn in_force(&self, generation: &Generation) {
         self.generation.set(i64::try_from(generation.number).unwrap_or(i64::MAX));
         self.certificates.clear();
@@ -360,14 +360,14 @@ impl Metrics {
         }
     }
 
-    /// What ends by itself, and when.
+    /// Sets the expiration times.
     pub fn expiries(&self, expiries: &[Expiry]) {
         self.expiries.clear();
         self.expired_rows.clear();
         for Expiry { kind, name, at, expired_rows, .. } in expiries {
             let file = name.clone();
             match kind {
-                // They have a metric of their own.
+                // These have a separate metric.
                 ExpiryKind::OwnCertificate => continue,
                 ExpiryKind::Rows => {
                     let rows = i64::try_from(*expired_rows).unwrap_or(i64::MAX);
@@ -377,14 +377,14 @@ impl Metrics {
             }
             let Some(ends) = at.map(seconds) else { continue };
             let of = self.expiries.get_or_create(&ByExpiry { kind: kind.name(), file });
-            // Of several in a file, the first that ends.
+            // Of several entries in a file, the first that expires.
             if of.get() == 0 || ends < of.get() {
                 of.set(ends);
             }
         }
     }
 
-    /// When the first key in hand of each MAF ends.
+    /// Sets the first expiration time of the cached keys of each MAF.
     pub fn maf_keys(&self, first_ends: Vec<(String, SystemTime)>) {
         self.maf_keys.clear();
         for (maf, at) in first_ends {
@@ -392,20 +392,20 @@ impl Metrics {
         }
     }
 
-    /// This CSE is registered with another, or is not.
+    /// Sets whether this CSE is registered with another.
     pub fn registered(&self, cse: &CseId, is: bool) {
         self.peers.get_or_create(&ByCse { cse: cse.to_string() }).set(is.into());
     }
 
-    /// A reload was made.
+    /// Counts a reload.
     pub fn reloaded(&self, outcome: &'static str) {
         self.reloads.get_or_create(&ByOutcome { outcome }).inc();
     }
 
-    /// All that was counted, as text.
+    /// Returns all metrics as text.
     ///
     /// # Errors
-    /// None, as far as a text can be written to memory.
+    /// Fails only if writing to memory fails.
     pub fn text(&self, policy: &Policy) -> Result<String, fmt::Error> {
         self.policy_outdated.set(policy.disk_state().behind().is_some().into());
         self.configuration_changed.set(policy.configuration_changed().is_some().into());
@@ -420,7 +420,7 @@ impl Metrics {
     }
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

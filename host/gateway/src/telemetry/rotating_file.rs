@@ -1,5 +1,5 @@
-//! Files of lines that grow: private, bounded, rotated by size, and opened anew when somebody else
-//! rotates them.
+//! Private, bounded files of lines, rotated by size, and reopened after another program has rotated
+//! them.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -11,22 +11,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use saegis_policy::Shown;
 
-/// Length up to which a last line is read at once, in bytes. Few lines are longer.
+/// Size up to which the end of a file is read at once, in bytes. Most lines are shorter.
 const TYPICAL_LINE: u64 = 64 << 10;
-/// Maximum length of a last line, in bytes. A file with a longer one is another kind of file.
+/// Maximum length of a last line, in bytes. A file with a longer one has another format.
 const MAX_LAST_LINE: u64 = 16 << 20;
 
-/// How it is told that a file can't be written, or can again.
+/// Events about failures of a file.
 pub struct FailureEvents {
-    /// What is written to it.
+    /// Content of the file.
     pub what: &'static str,
-    /// The event of its failing.
+    /// Event when writing fails.
     pub failed: &'static str,
-    /// The event of its being written again.
+    /// Event when writing works again.
     pub resumed: &'static str,
 }
 
-/// A file of lines. When it can't be written, as on a full disk, it is tried anew with each write.
+/// A file of lines. After a failed write, such as on a full disk, each write tries again.
 pub struct LineFile {
     path: PathBuf,
     told: &'static FailureEvents,
@@ -38,11 +38,11 @@ pub struct LineFile {
 }
 
 impl LineFile {
-    /// Opens a file of at most `size` bytes, and makes it if it is not there; `old_files` are kept
+    /// Opens or creates a file of at most `size` bytes. At most `old_files` rotated files stay
     /// beside it.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// Fails if it cannot be written.
     pub fn open(
         path: &Path,
         size: u64,
@@ -62,16 +62,16 @@ impl LineFile {
         Ok(file)
     }
 
-    /// The lines that it did not take.
+    /// Returns the counter of lines that could not be written.
     pub fn failed(&self) -> Arc<AtomicU64> {
         self.failed.clone()
     }
 
-    /// Makes sure that so many bytes can be appended. Returns the last line of the file, where it was
-    /// torn and has been ended.
+    /// Makes room for that many bytes. Returns the last line of the file, if it was incomplete and
+    /// has been terminated.
     ///
     /// # Errors
-    /// When the file can't be opened or rotated.
+    /// Fails if the file cannot be opened or rotated.
     pub fn prepare(&mut self, bytes: usize) -> io::Result<Option<Vec<u8>>> {
         if self.is_elsewhere() {
             self.open = None;
@@ -79,7 +79,7 @@ impl LineFile {
         let torn = self.open_if_closed()?;
         let length = self.open.as_ref().map_or(Ok(0), |file| file.metadata().map(|m| m.len()))?;
         if length > 0 && length.saturating_add(bytes as u64) > self.size {
-            // Without this there would be no bound.
+            // Without this, the size would not be bounded.
             self.rotate()?;
             self.open = None;
             self.open_if_closed()?;
@@ -87,23 +87,23 @@ impl LineFile {
         Ok(torn)
     }
 
-    /// Appends whole lines: all of them or, where that fails, none.
+    /// Appends whole lines: all of them or, after an error, none.
     ///
     /// # Errors
-    /// When they can't be written.
+    /// Fails if they cannot be written.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let Some(mut file) = self.open.as_ref() else { return Err(io::ErrorKind::NotFound.into()) };
         let length = file.metadata()?.len();
         let written = file.write_all(lines);
         if written.is_err() {
-            // Should this fail as well, the torn line is found when the file is opened the next time.
+            // If this fails too, the incomplete line is found when the file is opened again.
             let _ = file.set_len(length);
             self.open = None;
         }
         written
     }
 
-    /// Counts the lines that were not taken, and logs when that begins and when it ends.
+    /// Counts lines that could not be written, and logs when this starts and ends.
     pub fn account(&mut self, written: io::Result<()>, lines: &[u8]) {
         match written {
             Ok(()) if self.failing => {
@@ -112,7 +112,7 @@ impl LineFile {
                 tracing::warn!(
                     event = self.told.resumed,
                     lines,
-                    "{} is written again; {lines} lines of it are lost",
+                    "{} is written again; lost {lines} lines",
                     self.told.what
                 );
             }
@@ -125,7 +125,7 @@ impl LineFile {
                     self.failing = true;
                     tracing::error!(
                         event = self.told.failed,
-                        "{} can't be written: {}: {e}",
+                        "cannot write {}: {}: {e}",
                         self.told.what,
                         Shown(&self.path)
                     );
@@ -134,8 +134,8 @@ impl LineFile {
         }
     }
 
-    /// Returns whether the path leads to another file than the one that is open, or to none: that was
-    /// moved away.
+    /// Returns whether the path names another file than the open one, or none, because the file was
+    /// moved.
     fn is_elsewhere(&self) -> bool {
         let Some(file) = &self.open else { return false };
         let same = |own: fs::Metadata, there: fs::Metadata| {
@@ -155,9 +155,9 @@ impl LineFile {
             .read(true)
             .append(true)
             .create(true)
-            // The lines name peers and their requests.
+            // The lines contain addresses of peers and their requests.
             .mode(0o600)
-            // A pipe would be waited for.
+            // Opening a pipe would block.
             .custom_flags(no_wait.cast_signed())
             .open(&self.path)?;
         if !file.metadata()?.is_file() {
@@ -168,7 +168,7 @@ impl LineFile {
         Ok(torn)
     }
 
-    /// `FILE` becomes `FILE.1`, and what was that `FILE.2`; the last one goes.
+    /// Renames `FILE` to `FILE.1`, the former one to `FILE.2` and so on. The last one is deleted.
     fn rotate(&self) -> io::Result<()> {
         for n in (1..self.old_files).rev() {
             match fs::rename(old_file(&self.path, n), old_file(&self.path, n + 1)) {
@@ -177,7 +177,7 @@ impl LineFile {
             }
         }
         fs::rename(&self.path, old_file(&self.path, 1))?;
-        // There were to be more of them before.
+        // The configured number may have been larger before.
         let mut too_many = old_files(&self.path).into_iter().filter(|(n, _)| *n > self.old_files);
         too_many.try_for_each(|(_, file)| fs::remove_file(file))
     }
@@ -208,17 +208,18 @@ fn old_files(newest: &Path) -> Vec<(u64, PathBuf)> {
     files
 }
 
-/// Returns a file of lines and its rotated files, the oldest first, as far as they exist.
+/// Returns a file of lines and its existing rotated files, the oldest first.
 pub fn with_old_files(newest: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = old_files(newest).into_iter().map(|(_, file)| file).rev().collect();
     files.extend(newest.is_file().then(|| newest.to_path_buf()));
     files
 }
 
-/// Reads the last line of a file, without its line break, and whether it has one; none of an empty file.
+/// Reads the last line of a file without its line break, and whether it has one. Returns `None` for
+/// an empty file.
 ///
 /// # Errors
-/// When the file can't be read, or its last line is too long for a line.
+/// Fails if the file cannot be read, or if its last line is too long.
 pub fn last_line(file: &File) -> io::Result<Option<(Vec<u8>, bool)>> {
     for bound in [TYPICAL_LINE, MAX_LAST_LINE] {
         match last_line_within(file, bound)? {
@@ -226,13 +227,11 @@ pub fn last_line(file: &File) -> io::Result<Option<(Vec<u8>, bool)>> {
             found => return Ok(found),
         }
     }
-    Err(io::Error::other(
-        "has a last line that is too long: it is another kind of file; move it away",
-    ))
+    Err(io::Error::other("has a last line that is too long: the file has another format; move it"))
 }
 
-/// The same of the end of a file. A line that is longer than the bound is cut at its start, to more
-/// bytes than the bound.
+/// Reads the last line from the end of a file. A line longer than the limit is truncated at its
+/// start, to more bytes than the limit.
 fn last_line_within(mut file: &File, bound: u64) -> io::Result<Option<(Vec<u8>, bool)>> {
     let length = file.metadata()?.len();
     let bound = bound + 2;
@@ -250,7 +249,8 @@ fn last_line_within(mut file: &File, bound: u64) -> io::Result<Option<(Vec<u8>, 
     Ok(Some((tail.split_off(start), ended)))
 }
 
-/// Ends a line that breaks off, for the gateway was killed at it, so that the next one is whole.
+/// Terminates an incomplete last line, left by a gateway that was killed, so that the next line is
+/// complete.
 fn end_torn_line(mut file: &File) -> io::Result<Option<Vec<u8>>> {
     match last_line(file)? {
         Some((line, false)) => {
@@ -268,7 +268,7 @@ impl Write for LineFile {
         Ok(lines.len())
     }
 
-    /// Lets go of a file that somebody has moved away.
+    /// Closes a file that was moved.
     fn flush(&mut self) -> io::Result<()> {
         if self.is_elsewhere() {
             self.open = None;
@@ -303,14 +303,14 @@ mod tests {
         assert!(!old_file(&path, 3).exists());
         let names = [old_file(&path, 2), old_file(&path, 1), path.clone()];
         assert_eq!(with_old_files(&path), names);
-        // None is passed over, whatever is missing before it or is beside it.
+        // No file is skipped, whatever is missing before it or stands beside it.
         fs::remove_file(old_file(&path, 1)).unwrap();
         fs::write(old_file(&path, 7), "seven\n").unwrap();
         fs::write(folder.path().join("lines.07"), "another\n").unwrap();
         fs::write(folder.path().join("lines.2.gz"), "another\n").unwrap();
         let names = [old_file(&path, 7), old_file(&path, 2), path.clone()];
         assert_eq!(with_old_files(&path), names);
-        // As many as are to be kept, and no more.
+        // Exactly the configured number of files stays.
         file.write_all(b"line 9\n").unwrap();
         let names = [old_file(&path, 2), old_file(&path, 1), path.clone()];
         assert_eq!(with_old_files(&path), names);
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!((text(&moved), text(&path)), ("one\n".into(), "two\n".into()));
         fs::remove_file(&path).unwrap();
         file.flush().unwrap();
-        assert!(file.open.is_none(), "a file that is gone is not kept on the disk");
+        assert!(file.open.is_none(), "a deleted file does not occupy the disk");
         file.write_all(b"three\n").unwrap();
         assert_eq!(text(&path), "three\n");
     }

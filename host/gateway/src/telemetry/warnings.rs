@@ -1,5 +1,4 @@
-//! What is taken, and of which the operator should know: in the log, in `saegis check`, in
-//! `saegis status`.
+//! Warnings about valid settings, for the log, `saegis check` and `saegis status`.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -9,27 +8,27 @@ use saegis_policy::{Expiry, ExpiryKind, Fault, Generation};
 
 use saegis_policy::summary::rows;
 
-/// Something of which the operator should know.
+/// A warning for the operator.
 pub enum Warning {
-    /// A shadow module is not asked.
+    /// A shadow module is not called.
     ShadowRefused {
         /// The module.
         module: String,
-        /// Why not.
+        /// Reason.
         fault: Fault,
     },
     /// Keys are short enough to be guessed.
     ShortKeys {
         /// The table.
         table: String,
-        /// How many there are.
+        /// Number of short keys.
         keys: usize,
-        /// Of how many rows.
+        /// Number of rows.
         rows: usize,
-        /// The line of the first.
+        /// Line of the first one.
         line: u64,
     },
-    /// Everybody on the machine can read keys.
+    /// Every user of the machine can read the keys.
     Exposed {
         /// The table.
         table: String,
@@ -38,14 +37,14 @@ pub enum Warning {
     Unread {
         /// The table.
         table: String,
-        /// How many rows it has.
+        /// Number of its rows.
         rows: usize,
     },
-    /// Something ends soon, or has ended.
+    /// A certificate, a revocation list or a row expires soon or has expired.
     Expires(Expiry),
 }
 
-/// All of which the operator should know.
+/// Returns all warnings about a generation.
 pub fn of(generation: &Generation) -> Vec<Warning> {
     let mut found = Vec::new();
     for shadow in generation.shadows() {
@@ -71,7 +70,7 @@ pub fn of(generation: &Generation) -> Vec<Warning> {
     found
 }
 
-/// What ends soon, or has ended.
+/// Returns the warnings about expiry.
 pub fn of_expiry(generation: &Generation) -> Vec<Warning> {
     let now = SystemTime::now();
     let due = generation.expiries(now).into_iter().filter(|expiry| expiry.is_due(now));
@@ -127,22 +126,22 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ShadowRefused { module, fault } => {
-                write!(f, "the shadow module {module} is not asked: {fault}")
+                write!(f, "the shadow module {module} is not called: {fault}")
             }
             Self::ShortKeys { table, keys, rows, line } => write!(
                 f,
-                "{keys} of {rows} keys in {table} have less than 16 bytes, or a pattern, and can be \
-                 guessed by whoever records a handshake; the first is in line {line}"
+                "{keys} of {rows} keys in {table} have less than 16 bytes, or a pattern; they can be guessed from \
+                 a recorded handshake; the first is in line {line}"
             ),
             Self::Exposed { table } => write!(
                 f,
-                "every user of this machine can read the keys in {table}; take that right from them \
+                "every user of this machine can read the keys in {table}; remove that permission \
                  (chmod o= {table}.csv)"
             ),
             Self::Unread { table, rows: count } => write!(
                 f,
-                "no module reads the table {table} ({}), so it has no effect; does its file have the \
-                 name that a module looks for?",
+                "no module reads the table {table} ({}), so it has no effect; check that its file has the \
+                 name that a module expects",
                 rows(*count)
             ),
             Self::Expires(expiry) => write_expiry(f, expiry),
@@ -160,31 +159,33 @@ fn write_expiry(f: &mut fmt::Formatter<'_>, expiry: &Expiry) -> fmt::Result {
         }
         ExpiryKind::Anchor if is_over => write!(
             f,
-            "the authority in {name} has expired, at {ends}: its certificates are refused; replace it"
+            "the authority in {name} expired at {ends}; its certificates are refused; replace it"
         ),
         ExpiryKind::Anchor => write!(
             f,
-            "the authority in {name} is valid until {ends}; then its certificates are refused: \
-             replace it before"
+            "the authority in {name} is valid until {ends}; afterwards its certificates are refused; \
+             replace it in time"
         ),
         ExpiryKind::RevocationList if is_over => write!(
             f,
-            "the revocation list {name} has expired, at {ends}: the certificates of its authority \
+            "the revocation list {name} expired at {ends}; the certificates of its authority \
              are refused; replace it"
         ),
         ExpiryKind::RevocationList => write!(
             f,
-            "the revocation list {name} is good until {ends}; then the certificates of its authority \
-             are refused: replace it before"
+            "the revocation list {name} is valid until {ends}; afterwards the certificates of its authority \
+             are refused; replace it in time"
         ),
         ExpiryKind::Rows => {
             let mut parts = Vec::new();
             if *expired_rows > 0 {
-                parts.push(format!("{} of {name} expired already", rows(*expired_rows)));
+                parts.push(format!("{} of {name} expired", rows(*expired_rows)));
             }
             if *expiring_rows > 0 {
                 let count = rows(*expiring_rows);
-                parts.push(format!("{count} of {name} will within a week, the first at {ends}"));
+                parts.push(format!(
+                    "{count} of {name} will expire within a week, the first at {ends}"
+                ));
             }
             write!(f, "{}; renew or remove them", parts.join("; "))
         }

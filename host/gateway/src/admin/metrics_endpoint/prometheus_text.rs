@@ -1,7 +1,7 @@
-//! The text format that Prometheus had before OpenMetrics, version 0.0.4.
+//! Text format of Prometheus before OpenMetrics, version 0.0.4.
 
-/// Turns OpenMetrics' text into the other: samples are written alike, but the names and types of
-/// families are not.
+/// Converts the OpenMetrics text format. The samples are the same in both formats, but the names
+/// and types of metric families differ.
 pub fn from_open_metrics(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     let type_of = |name: &str| {

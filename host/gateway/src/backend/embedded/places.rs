@@ -1,8 +1,8 @@
-//! Places for work in the embedded CSE, shared fairly between credentials.
+//! Work slots of the embedded CSE, shared fairly between credentials.
 //!
-//! A credential has so many requests under way at a time, and its others wait. A request that is under
-//! way waits for a place whenever it works, and the credentials have theirs in turn: a request to a
-//! large group gives its place back between the members.
+//! Each credential has a limit of concurrent requests; its further requests wait. An active request
+//! waits for a slot for each slice of work, and credentials get slots in turn. A request to a large
+//! group releases its slot between the members.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use saegis_onem2m::id::CredentialId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Requests under way of each credential.
+/// Number of active requests of each credential.
 #[derive(Debug)]
 pub struct UnderWay {
     of: Mutex<HashMap<CredentialId, Arc<Semaphore>>>,
     each: usize,
 }
 
-/// One request that is under way, until it is dropped.
+/// An active request, until it is dropped.
 #[derive(Debug)]
 pub struct Entered {
     all: Arc<UnderWay>,
@@ -27,7 +27,7 @@ pub struct Entered {
 }
 
 impl UnderWay {
-    /// None yet; each credential may have `each`.
+    /// Creates a limit of `each` requests per credential.
     pub fn new(each: usize) -> Arc<Self> {
         Arc::new(Self { of: Mutex::default(), each })
     }
@@ -36,14 +36,15 @@ impl UnderWay {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a credential may have one more.
+    /// Waits until a credential may have one more request.
     pub async fn enter(self: &Arc<Self>, credential: &CredentialId) -> Entered {
         let own = self
             .of()
             .entry(credential.clone())
             .or_insert_with(|| Arc::new(Semaphore::new(self.each)))
             .clone();
-        // Before it waits, so that a credential is forgotten with the last who does.
+        // Created before the wait, so that the entry of a credential is removed with its last
+        // waiting request.
         let mut entered = Entered {
             all: self.clone(),
             credential: credential.clone(),
@@ -67,7 +68,7 @@ impl Drop for Entered {
     }
 }
 
-/// So many places, which credentials have in turn.
+/// A number of slots, which credentials get in turn.
 #[derive(Debug)]
 pub struct Places {
     state: Mutex<State>,
@@ -77,18 +78,18 @@ pub struct Places {
 struct State {
     free: usize,
     waiting: HashMap<CredentialId, VecDeque<oneshot::Sender<Place>>>,
-    /// The credentials that wait, the next one first.
+    /// Waiting credentials; the next one is first.
     order: VecDeque<CredentialId>,
 }
 
-/// A place, until it is dropped.
+/// A slot, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     places: Option<Arc<Places>>,
 }
 
 impl Places {
-    /// So many.
+    /// Creates so many slots.
     pub fn new(places: usize) -> Arc<Self> {
         let state = State { free: places, waiting: HashMap::new(), order: VecDeque::new() };
         Arc::new(Self { state: Mutex::new(state) })
@@ -98,12 +99,12 @@ impl Places {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place.
+    /// Waits for a slot.
     pub async fn take(self: &Arc<Self>, credential: &CredentialId) -> Place {
         let place = || Place { places: Some(self.clone()) };
         let given = {
             let mut state = self.state();
-            // Where one is free nobody waits.
+            // If a slot is free, no request is waiting.
             if state.free > 0 {
                 state.free -= 1;
                 return place();
@@ -118,12 +119,13 @@ impl Places {
         };
         match given.await {
             Ok(place) => place,
-            // A place is only ever given; so this does not happen, and nobody waits forever if it does.
+            // Slots are never removed, so this does not happen. If it did, the request would still
+            // not wait forever.
             Err(_) => Place { places: None },
         }
     }
 
-    /// Gives a place to whoever is next.
+    /// Passes a slot to the next waiting request.
     fn give_back(self: Arc<Self>) {
         loop {
             let next = {
@@ -136,7 +138,7 @@ impl Places {
             };
             match next.send(Place { places: Some(self.clone()) }) {
                 Ok(()) => return,
-                // It waits no more.
+                // The request is no longer waiting.
                 Err(mut place) => place.places = None,
             }
         }

@@ -1,4 +1,4 @@
-//! What the requests to the embedded CSE share.
+//! Resources that the requests to the embedded CSE share.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::usage::Usage;
 const MAX_WRITERS: usize = 8;
 const MAX_HEAVY_WRITERS: usize = 4;
 
-/// Short requests for each processor that only read, at a time: one computes, and one may wait for the
-/// disk.
+/// Maximum number of concurrent short readers for each processor: one computes, and one may wait
+/// for the disk.
 const MAX_READERS_PER_PROCESSOR: usize = 2;
 
-/// Maximum number of acknowledged requests whose results are not sent yet.
+/// Maximum number of acknowledged requests whose results have not been sent.
 const MAX_ACKNOWLEDGED: usize = 256;
 
-/// What requests share.
+/// Resources that requests share.
 pub(super) struct Shared {
     pub(super) limits: RequestLimits,
     pub(super) under_way: Arc<UnderWay>,
@@ -35,10 +35,10 @@ pub(super) struct Shared {
     pub(super) writers: Arc<Places>,
     pub(super) heavy_writers: Arc<Places>,
     pub(super) usage: Arc<Usage>,
-    /// Where long readers work.
+    /// Threads for long readers.
     pub(super) low_priority: LowPriority,
-    /// Requests that are acknowledged, and whose results are not sent yet: of each credential, and
-    /// how many more there may be of all.
+    /// Acknowledged requests whose results have not been sent: of each credential, and the number
+    /// that may be added in total.
     pub(super) acknowledged: KeyedLimiter<CredentialId>,
     pub(super) may_acknowledge: Arc<Semaphore>,
 }

@@ -1,4 +1,4 @@
-//! One request to the embedded CSE, from turn to turn.
+//! A request to the embedded CSE, slice by slice.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::backend::outcome::Asker;
 use crate::usage::{COMMIT_COST, thread_time};
 
-/// One request to the embedded CSE.
+/// A request to the embedded CSE.
 pub(super) struct Work<'a> {
     cse: &'a Arc<EmbeddedCse>,
     shared: &'a Shared,
@@ -24,12 +24,13 @@ pub(super) struct Work<'a> {
     gives_way: bool,
     budget: RequestBudget,
     deadline: Instant,
-    /// For as long as it is under way. What works on a thread has it too, for who waits may go.
+    /// Set while the request is active. Work on a thread has a clone, because the waiting future
+    /// may be dropped.
     entered: Option<Arc<Entered>>,
 }
 
 impl<'a> Work<'a> {
-    /// A request of an asker, which has not begun.
+    /// Creates the work of a request, without starting it.
     pub(super) fn new(
         cse: &'a Arc<EmbeddedCse>,
         shared: &'a Shared,
@@ -50,13 +51,13 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Stops the work when what is returned is dropped.
+    /// Stops the work when the returned value is dropped.
     pub(super) fn cancel_on_drop(&self) -> CancelOnDrop {
         self.budget.cancel_on_drop()
     }
 
-    /// Begins with a request. One that only reads and turns out to be long is begun again, among the
-    /// long ones: so a short one never waits for a long one.
+    /// Starts a request. A reader that turns out to be long is restarted among the long readers, so
+    /// that a short reader never waits for a long one.
     pub(super) async fn begin(&mut self, request: RequestPrimitive) -> Result<Handled, Rsc> {
         if request.operation == Operation::Retrieve && !self.gives_way() {
             let first = self.budget.first_try();
@@ -74,7 +75,7 @@ impl<'a> Work<'a> {
         self.enter_and(move |at, budget| at.handle(&request, budget, SystemTime::now())).await
     }
 
-    /// Begins again after others were waited for, with a time of its own.
+    /// Restarts with a time limit of its own, after waiting for others.
     pub(super) async fn begin_anew(
         &mut self,
         work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> Handled + Send + 'static,
@@ -84,7 +85,7 @@ impl<'a> Work<'a> {
         self.enter_and(work).await
     }
 
-    /// Waits for its turn, and works.
+    /// Waits for a slot, then works.
     pub(super) async fn enter_and<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
@@ -101,15 +102,16 @@ impl<'a> Work<'a> {
         self.carried_out(Some(place), work).await
     }
 
-    /// Goes on after others have had their turn.
+    /// Continues after others had their turn.
     pub(super) async fn go_on(&mut self, more: Box<Continuation>) -> Result<Handled, Rsc> {
         let place = self.places().take(self.credential);
-        // After the deadline there is nothing left to do but to answer.
+        // After the deadline, only the response is left to do.
         let place = tokio::time::timeout_at(self.deadline.into(), place).await.ok();
         self.carried_out(place, |at, _| at.proceed(*more, SystemTime::now())).await
     }
 
-    /// Returns whether it gives way: it has turned out to be long, or its credential has used much of late.
+    /// Returns whether it gives way: it turned out to be long, or its credential has heavy recent
+    /// usage.
     fn gives_way(&mut self) -> bool {
         if !self.gives_way && self.shared.usage.is_heavy(self.credential) {
             self.gives_way = true;
@@ -120,8 +122,8 @@ impl<'a> Work<'a> {
         self.gives_way
     }
 
-    /// The places for such work. A request that gives way has other places, so that no other request
-    /// waits for it.
+    /// Returns the slots for this work. A request that gives way uses other slots, so that no other
+    /// request waits for it.
     fn places(&mut self) -> &'a Arc<Places> {
         match (self.reads, self.gives_way()) {
             (true, false) => &self.shared.readers,
@@ -131,15 +133,15 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// It waits for others, and does not count as under way meanwhile.
+    /// Stops counting as active while it waits for others.
     pub(super) fn leave(&mut self) {
         self.entered = None;
     }
 
-    /// Works on a thread that may wait.
+    /// Works on a thread that may block.
     ///
     /// # Errors
-    /// The Response Status Code of the refusal, where the work fails.
+    /// Returns the Response Status Code if the work fails.
     async fn carried_out<T: Send + 'static>(
         &self,
         place: Option<Place>,
@@ -150,7 +152,7 @@ impl<'a> Work<'a> {
         let (usage, credential, reads) =
             (self.shared.usage.clone(), self.credential.clone(), self.reads);
         let work = move || {
-            // Kept by the work, for whoever waits for it may go.
+            // Moved into the work, because the waiting future may be dropped.
             let _kept = (place, entered);
             let start = thread_time();
             let done = work(&at, &budget);
@@ -158,7 +160,7 @@ impl<'a> Work<'a> {
             usage.charge(&credential, if reads { used } else { used + COMMIT_COST });
             done
         };
-        // One that writes has the disk, and would keep others from it for longer.
+        // A writer uses the disk, and a lower priority would block other writers for longer.
         let done = if self.reads && self.gives_way {
             self.shared.low_priority.spawn_blocking(work)
         } else {

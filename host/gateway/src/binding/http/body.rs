@@ -1,4 +1,4 @@
-//! The body of a response.
+//! Body of a response.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,10 +11,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::progress::Progress;
 use crate::session::response_memory::Room;
 
-/// Maximum part of a content that is handed to hyper at a time, for hyper copies it.
+/// Maximum part of the content that is passed to hyper at a time, because hyper copies it.
 const MAX_PART: usize = 64 << 10;
 
-/// The content of a response, part by part, with the memory that it takes.
+/// Content of a response, passed in parts, with the memory that it reserves.
 pub struct ResponseBody {
     content: Bytes,
     progress: Arc<Progress>,
@@ -22,7 +22,7 @@ pub struct ResponseBody {
 }
 
 impl ResponseBody {
-    /// The body of the response to the exchange at hand.
+    /// Creates the body of the response to the current request.
     pub fn new(content: Bytes, progress: Arc<Progress>, memory: Option<Room>) -> Self {
         Self { content, progress, _memory: memory }
     }
@@ -50,7 +50,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// hyper drops a body when it has all of it.
+/// hyper drops a body after it has read all of it.
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.progress.finish();

@@ -1,4 +1,5 @@
-//! HTTP requests of one association: decoded, handed to the pipeline, and answered.
+//! HTTP requests of one association: decodes them, passes them to the pipeline and encodes the
+//! responses.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,12 +30,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The exchanges of a session.
+    /// Creates the exchanges of a session.
     pub fn new(pipeline: Pipeline, session: Arc<Session>) -> Self {
         Self { pipeline, session, progress: Arc::default(), upgraded: OnceLock::new() }
     }
 
-    /// The progress of the exchange at hand.
+    /// Returns the progress of the current exchange.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -49,7 +50,7 @@ impl Exchange {
         self.upgraded.get().copied()
     }
 
-    /// Answers one request.
+    /// Responds to one request.
     pub async fn respond(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         self.progress.begin();
         if self.pipeline.takes_websockets() && opening::is_wanted(request.headers()) {
@@ -94,7 +95,7 @@ impl Exchange {
         }
     }
 
-    /// Reads a request whole, bounded in size and time.
+    /// Reads a whole request, with limits on size and time.
     async fn read(
         &self,
         request: Request<Incoming>,
@@ -109,9 +110,9 @@ impl Exchange {
                 Err((Rsc::BadRequest, too_large(limits.content_bytes)))
             }
             Ok(Err(NotCollected::BreaksOff)) => {
-                Err((Rsc::BadRequest, "the content breaks off".into()))
+                Err((Rsc::BadRequest, "the content is incomplete".into()))
             }
-            Err(_) => Err((Rsc::RequestTimeout, "the content did not come in time".into())),
+            Err(_) => Err((Rsc::RequestTimeout, "the content timed out".into())),
         };
         self.progress.content_arrived(body.is_ok());
         let read = |body| read_server_request(&parts, body);
@@ -124,7 +125,7 @@ impl Exchange {
                 Ok(request) => return Ok(request),
                 Err(e) => (e.rsc, e.request_id, e.why),
             },
-            // Read without its content all the same: a response repeats the request identifier.
+            // Decoded without its content, because a response repeats the request identifier.
             Err((rsc, why)) => {
                 let id = read(Bytes::new()).map_or_else(|e| e.request_id, |r| Some(r.request_id));
                 (rsc, id, why)

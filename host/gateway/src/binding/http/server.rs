@@ -1,8 +1,9 @@
-//! The requests of one association, and the rest between them.
+//! Serves the requests of one association, and releases buffers while it is idle.
 //!
-//! hyper has 16 KB for what it reads and writes next, for as long as it has a connection. So an
-//! association on which nothing comes is taken from it, and given back with the first byte of the next
-//! request: most associations of a gateway are those of devices that say something now and then.
+//! hyper holds 16 KiB of buffers for as long as it has a connection. Idle connections do not need
+//! them: most associations belong to devices that send a request now and then. So the gateway drops
+//! hyper's connection state after one to two seconds without traffic. It recreates the state when
+//! the first byte of the next request arrives.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,29 +25,30 @@ use tokio_util::sync::CancellationToken;
 use super::exchange::Exchange;
 use crate::session::registry::ActiveAssociation;
 
-/// Largest header of a request, in bytes, and most fields in it.
+/// Maximum size of the header of a request, in bytes, and maximum number of its fields.
 const MAX_HEADER: usize = 16 << 10;
 const MAX_FIELDS: usize = 64;
 
-/// How long an association without any request may go on when the gateway stops.
+/// Grace period for an association without any request when the gateway stops.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long nothing must have moved until an association rests; it may be twice as long.
+/// Interval of the idle check. An association is idle after one to two intervals without traffic.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a request is carried out for a peer that has closed its end of the connection behind it.
-/// Such a peer may wait for the answer, or may be gone: nothing that it sends tells which.
+/// Timeout for a request whose peer has closed its sending side. The peer may still wait for the
+/// response, or it may be gone: nothing in the stream distinguishes the two.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The least that a peer reads of an answer, in bytes a second, beyond the time for its first part.
+/// Minimum rate at which a peer must read a response, in bytes per second, after the time for its
+/// first part.
 const MIN_READ_RATE: u64 = 1024;
 
-/// How long a peer may take.
+/// Timeouts for a peer.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpTimeouts {
-    /// To send the header of a request.
+    /// Timeout for the header of a request.
     pub idle: Duration,
-    /// To read the next part of an answer.
+    /// For reading the next part of a response.
     pub answer: Duration,
 }
 
@@ -75,7 +77,7 @@ where
     let stop = async {
         stop.cancelled().await;
         if !exchange.progress().has_begun() {
-            // Whoever has just connected did so to ask something, and may be about to.
+            // A new connection is usually about to send its first request.
             sleep(FIRST_REQUEST_TIMEOUT).await;
         }
     };
@@ -83,7 +85,7 @@ where
     let mut read = Vec::new();
     let mut head_by = Instant::now() + timeouts.idle;
     loop {
-        // Its memory is to go with it.
+        // Boxed, so that its memory is released when it ends.
         let serving = Box::pin(serve_until_idle(
             &mut *stream,
             (read, head_by),
@@ -120,18 +122,19 @@ where
     }
 }
 
-/// How a sitting is over.
+/// Outcome of `serve_until_idle`.
 enum ServeOutcome {
-    /// The association is.
+    /// The association has ended.
     Ended(&'static str),
     /// The connection becomes a WebSocket.
     Upgraded(Serialization, Vec<u8>),
-    /// Nothing comes. What has come of the next request, and by when its header must be whole.
+    /// The association is idle. Has the first bytes of the next request, and the deadline for its
+    /// header.
     Idle(Vec<u8>, Instant),
 }
 
-/// Serves requests for as long as they follow upon each other. `read` has been read of the first, whose
-/// header is to be whole by `head_by`; the others' have their time from the answer before.
+/// Serves consecutive requests. `read` is the beginning of the first one, whose header must be
+/// complete at `head_by`. The time for the next header starts with the previous response.
 async fn serve_until_idle<S>(
     stream: &mut S,
     (read, head_by): (Vec<u8>, Instant),
@@ -268,19 +271,19 @@ fn ended(result: &hyper::Result<()>, stopping: bool) -> &'static str {
     }
 }
 
-/// Something that was so at each look.
+/// A condition that held at each check.
 #[derive(Default)]
 struct Lasting(Option<Instant>);
 
 impl Lasting {
-    /// Whether it has been so for that long.
+    /// Returns whether the condition has held for `long`.
     fn lasts(&mut self, is_so: bool, long: Duration, now: Instant) -> bool {
         self.0 = is_so.then(|| self.0.unwrap_or(now));
         self.0.is_some_and(|since| now - since >= long)
     }
 }
 
-/// A part of an answer that the peer has not read at each look.
+/// A part of a response that the peer had not read at each check.
 #[derive(Default)]
 struct Unread {
     pending: Lasting,
@@ -288,7 +291,8 @@ struct Unread {
 }
 
 impl Unread {
-    /// Whether it has not been read for that long, and as much longer as what was read since gives.
+    /// Returns whether it has been unread for `long`, plus the time that the bytes written since
+    /// then allow.
     fn lasts(&mut self, is_unwritten: bool, written: u64, long: Duration, now: Instant) -> bool {
         if self.pending.0.is_none() {
             self.written = written;
@@ -298,62 +302,62 @@ impl Unread {
     }
 }
 
-/// What goes over a stream.
+/// Activity of a stream.
 #[derive(Default)]
 struct IoActivity {
-    /// Something has come since the last look.
+    /// Bytes were read since the last check.
     came: AtomicBool,
-    /// Something has gone since the last look.
+    /// Bytes were written since the last check.
     went: AtomicBool,
-    /// All that has come was read.
+    /// All received bytes were read.
     drained: AtomicBool,
-    /// Something waits to be written, or the end to be told.
+    /// Bytes, or the end of the stream, are waiting to be written.
     unwritten: AtomicBool,
-    /// How many bytes have been written.
+    /// Number of bytes written.
     written: AtomicU64,
-    /// The peer has closed its end, of which hyper is told when the request at hand was answered.
+    /// The peer has closed its sending side. hyper receives this after the current response.
     half_closed: AtomicBool,
-    /// hyper is to be told of the end of what comes when it has looked at what came before.
+    /// hyper must receive the end of the stream after it has read the bytes before it.
     end_is_deferred: AtomicBool,
 }
 
 impl IoActivity {
-    /// Whether anything has come, and gone, since the last look.
+    /// Returns whether bytes were read, and written, since the last check.
     fn moved(&self) -> (bool, bool) {
         let take = |flag: &AtomicBool| flag.swap(false, Ordering::Relaxed);
         (take(&self.came), take(&self.went))
     }
 
-    /// Whether anything has gone since the last look.
+    /// Returns whether bytes were written since the last check.
     fn went(&self) -> bool {
         self.went.load(Ordering::Relaxed)
     }
 
-    /// Whether something waits to be written.
+    /// Returns whether bytes are waiting to be written.
     fn is_unwritten(&self) -> bool {
         self.unwritten.load(Ordering::Relaxed)
     }
 
-    /// How many bytes have been written.
+    /// Returns the number of bytes written.
     fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Whether the peer has closed its end behind a request that is being answered.
+    /// Returns whether the peer closed its sending side while its request is being handled.
     fn is_half_closed(&self) -> bool {
         self.half_closed.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing is about to move.
+    /// Returns whether no traffic is pending.
     fn is_over(&self) -> bool {
         self.drained.load(Ordering::Relaxed) && !self.is_unwritten()
     }
 }
 
-/// A stream of which one can tell whether anything goes over it.
+/// A stream that tracks its activity.
 ///
-/// It keeps from hyper that the peer has closed its end for as long as a request is being answered:
-/// hyper would drop the request, which may be carried out by then, and answer nothing.
+/// While a request is being handled, hyper does not receive the end of the peer's sending side.
+/// Otherwise hyper would drop the request, which may already be carried out, without a response.
 struct ActivityTrackingIo<'a, S> {
     stream: S,
     exchange: &'a Exchange,
@@ -372,19 +376,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for ActivityTrackingIo<'_, S> {
         if read.is_ready() {
             self.activity.came.store(true, Ordering::Relaxed);
         }
-        // Without close_notify it is an end too: a request is whole by its own length.
+        // A missing close_notify is treated as an end too: the length of a request is known by
+        // itself.
         if matches!(&read, Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof) {
             read = Poll::Ready(Ok(()));
         }
         let is_end = matches!(read, Poll::Ready(Ok(()))) && out.filled().len() == before;
         let deferred = self.activity.end_is_deferred.swap(is_end, Ordering::Relaxed);
         if is_end && self.exchange.progress().is_answering() {
-            // `poll_flush` wakes hyper when the answer has gone.
+            // `poll_flush` wakes hyper after the response was written.
             self.activity.half_closed.store(true, Ordering::Relaxed);
             return Poll::Pending;
         }
         if is_end && !deferred {
-            // hyper looks for the end before it hands on the request that came with it.
+            // hyper checks for the end before it passes on the request that came with it.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -421,7 +426,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ActivityTrackingIo<'_, S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Whoever is leaving does not rest on the way.
+        // A connection that is shutting down does not become idle.
         self.activity.unwritten.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
@@ -444,7 +449,7 @@ mod tests {
         assert!(lasts(10, true, 5000));
         assert!(!lasts(10, true, 5000 + 2 * MIN_READ_RATE));
         assert!(lasts(12, true, 5000 + 2 * MIN_READ_RATE));
-        // Once all is read, the next answer begins anew.
+        // After everything was read, the next response starts again.
         assert!(!lasts(13, false, 90_000));
         assert!(!lasts(14, true, 90_000));
         assert!(!lasts(23, true, 90_000));

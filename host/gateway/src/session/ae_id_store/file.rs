@@ -1,4 +1,4 @@
-//! The file of the bindings.
+//! File of the bindings.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -18,14 +18,14 @@ const INTENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("intents"
 /// Maximum memory that redb uses for pages, in bytes.
 const CACHE: usize = 4 << 20;
 
-/// An AE-ID that a credential has got.
+/// AE-ID that was assigned to a credential.
 #[derive(Debug, Clone)]
 pub struct Binding {
     /// The AE-ID-Stem.
     pub stem: AeIdStem,
-    /// Since when.
+    /// The time of the assignment.
     pub since: SystemTime,
-    /// The addresses of the AE's resource, as a To names them.
+    /// The addresses of the AE, in the form of a To.
     pub places: Vec<String>,
 }
 
@@ -37,55 +37,55 @@ struct Stored {
     places: Vec<String>,
 }
 
-/// What is about to be asked of the CSE in the name of a credential.
+/// Intended request to the CSE on behalf of a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intent {
-    /// To register the AE with that AE-ID-Stem.
+    /// Registration of the AE with that AE-ID-Stem.
     Register {
         /// The AE-ID-Stem.
         stem: String,
         /// Its App-ID.
         app_id: String,
-        /// Where its resource will be.
+        /// Expected address of its resource.
         place: String,
-        /// When it was asked, in seconds since 1970.
+        /// Time of the request, in seconds since 1970.
         at: u64,
     },
-    /// To delete its AE.
+    /// Deletion of its AE.
     Delete,
 }
 
-/// The bindings can't be read or written.
+/// Error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum BindingError {
-    /// The file can't be opened, read or written.
+    /// The file cannot be opened, read or written.
     #[error(transparent)]
     Store(#[from] Error),
-    /// The embedded CSE's store can't be read or written.
+    /// The store of the embedded CSE cannot be read or written.
     #[error("the embedded CSE: {0}")]
     Registrar(#[from] saegis_cse::StoreError),
-    /// What is in it is no binding.
-    #[error("the binding of {0} can't be read")]
+    /// An entry is not a valid binding.
+    #[error("the binding of {0} is damaged")]
     Damaged(String),
-    /// There are as many as there can be.
-    #[error("there are {0} bindings already")]
+    /// The maximum number of bindings is reached.
+    #[error("the maximum number of bindings is reached ({0})")]
     Full(usize),
-    /// The work was given up, as at the end of the process.
-    #[error("it was given up")]
+    /// The work was canceled, such as at the end of the process.
+    #[error("the work was canceled")]
     GivenUp,
 }
 
-/// A change of what is known of a credential.
+/// Change of the entries of a credential.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    /// It has an AE-ID.
+    /// Adds its AE-ID.
     Bind(Binding),
-    /// It has none.
+    /// Removes its AE-ID.
     Free,
-    /// Something is about to be asked.
+    /// Records an intended request.
     Intend(Intent),
-    /// It is known what came of it.
+    /// Removes the recorded request.
     Settle,
 }
 
@@ -93,10 +93,10 @@ pub(super) enum Change {
 pub(super) struct File(Store);
 
 impl File {
-    /// Opens the file, or makes it, and gives the bindings in it.
+    /// Opens or creates the file, and returns its bindings.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<(CredentialId, Binding)>), BindingError> {
         let file = Self(Store::open(path, CACHE)?);
-        // Makes the tables, where there are none.
+        // Creates the tables if they do not exist.
         file.write(&[])?;
         let stored = file.read()?;
         Ok((file, stored))
@@ -113,7 +113,7 @@ impl File {
         Ok(all)
     }
 
-    /// What was about to be asked when the process ended.
+    /// Returns the recorded requests whose results are unknown.
     pub(super) fn intents(&self) -> Result<Vec<(CredentialId, Intent)>, BindingError> {
         self.rows(INTENTS)
     }
@@ -138,7 +138,7 @@ impl File {
         rows()?.into_iter().map(read).collect()
     }
 
-    /// Writes changes, all or none.
+    /// Writes all changes in one transaction.
     pub(super) fn write(&self, changes: &[(CredentialId, Change)]) -> Result<(), BindingError> {
         let done = self.commit(changes);
         if done.as_ref().is_err_and(|error| !error.is_paused()) {
@@ -171,7 +171,7 @@ impl File {
         access.commit(transaction)
     }
 
-    /// As after a failure.
+    /// Puts the store into the state after a failure.
     #[cfg(test)]
     pub(super) fn suspect(&self) {
         self.0.suspect();

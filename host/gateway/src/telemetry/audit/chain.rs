@@ -1,7 +1,7 @@
-//! The chain of a trail: each line carries the digest of the line before it.
+//! Chain of a trail: each line contains the digest of the line before it.
 //!
-//! The digest is SHA-256 of a line as it is in the file, without its line break. As a line contains
-//! the digest before it, it stands for all lines up to it.
+//! The digest is the SHA-256 of a line as in the file, without its line break. A line contains the
+//! digest of the line before it, so its digest covers all lines up to it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,12 +21,12 @@ pub const START: &str = "start";
 /// Name of the member with the digest. It is the first of each line.
 pub const MEMBER: &str = "chain";
 
-/// Maximum length of a line before it is chained, in bytes. The texts of a longer one are cut.
+/// Maximum length of a line before it is chained, in bytes. Texts of a longer line are truncated.
 const MAX_LINE: usize = 16 << 10;
-/// Maximum length of a text in a line that is too long, in characters.
+/// Maximum length of a text in a truncated line, in characters.
 const MAX_TEXT: usize = 500;
 
-/// The digest of a line.
+/// Digest of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -36,7 +36,7 @@ impl Digest {
         Self(Sha256::digest(line).into())
     }
 
-    /// Finishes a calculation.
+    /// Completes a calculation.
     pub fn end(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
@@ -69,12 +69,12 @@ pub fn opening(before: Option<Digest>) -> String {
     }
 }
 
-/// The digest of the last line that was written, shared with readers.
+/// Digest of the last written line, shared with readers.
 #[derive(Clone, Default)]
 pub struct Head(Arc<Mutex<Option<Digest>>>);
 
 impl Head {
-    /// Returns the digest; none before the first line of a chain.
+    /// Returns the digest, or `None` before the first line of a chain.
     pub fn get(&self) -> Option<Digest> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +84,7 @@ impl Head {
     }
 }
 
-/// A trail's file, whose lines, each a JSON object, are chained as they are written.
+/// File of a trail, whose lines are JSON objects and are chained as they are written.
 pub struct Chain {
     file: LineFile,
     head: Head,
@@ -94,7 +94,7 @@ impl Chain {
     /// Continues the chain of the lines in a file, or in the newest rotated one.
     ///
     /// # Errors
-    /// When they can't be read.
+    /// Fails if the lines cannot be read.
     pub fn new(file: LineFile, path: &Path) -> io::Result<Self> {
         let head = Head::default();
         for path in with_old_files(path).iter().rev() {
@@ -106,7 +106,7 @@ impl Chain {
         Ok(Self { file, head })
     }
 
-    /// Returns the digest of the last line that was written.
+    /// Returns the digest of the last written line.
     pub fn head(&self) -> Head {
         self.head.clone()
     }
@@ -122,7 +122,7 @@ impl Chain {
             let start = chained.len();
             chained.extend_from_slice(opening(before).as_bytes());
             chained.push(b',');
-            // A line is an object, and has members.
+            // A line is an object with members.
             let line = shortened(line);
             chained.extend_from_slice(line.strip_prefix(b"{").unwrap_or(&line));
             let own = chained.get(start..).unwrap_or_default();
@@ -134,7 +134,8 @@ impl Chain {
     }
 }
 
-/// Cuts the texts of a line that is too long: no event has so many fields that this does not suffice.
+/// Truncates the texts of a line that is too long. No event has so many fields that this is not
+/// enough.
 fn shortened(line: &[u8]) -> Cow<'_, [u8]> {
     if line.len() <= MAX_LINE {
         return Cow::Borrowed(line);

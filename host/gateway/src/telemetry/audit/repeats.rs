@@ -1,9 +1,9 @@
-//! Rate limit of events that a peer can cause without end: they are written one by one up to a rate
-//! and summed up beyond it. So a flood pushes nothing out of the trail, and no event is dropped
+//! Rate limit of events that a peer can cause repeatedly. They are written one by one up to a rate,
+//! and summed up beyond it. So a flood does not displace other events, and no event is dropped
 //! silently.
 //!
-//! A rate hides nothing new: the first event of each subject (an AE-ID, a network of the peer, a From) is
-//! written in any case, and each subject has a sum of its own.
+//! The rate limit does not hide new subjects. The first event of each subject (an AE-ID, a network
+//! of the peer, a From) is always written, and each subject has a separate sum.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Interval in which one more event of a source may be written by itself.
 const REFILL_INTERVAL: Duration = Duration::from_secs(10);
-/// Time to the first sum of a kind, and longest time between two sums.
+/// Minimum and maximum interval between two sums of a kind.
 const MIN_SUM_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_SUM_INTERVAL: Duration = Duration::from_secs(64);
 
-/// Maximum number of subjects of a source that are told apart. The others have one sum.
+/// Maximum number of subjects of a source that are counted separately. The others share one sum.
 const MAX_SUBJECTS: usize = 64;
-/// Maximum number of subjects of all sources that are told apart.
+/// Maximum number of subjects of all sources that are counted separately.
 const MAX_ALL_SUBJECTS: usize = 262_144;
-/// Time after which a subject may be forgotten, so that its next event counts as new.
+/// Time after which a subject is removed, so that its next event counts as new.
 const SUBJECT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// A kind of event. Events of one kind are summed up together.
@@ -31,19 +31,19 @@ pub struct Kind {
     pub subject: Subject,
 }
 
-/// A source of events. One rate holds for all events of a source.
+/// Source of events. All its events share one rate limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     /// The event.
     pub event: &'static str,
     /// The originator of the event.
     pub by: By,
-    /// The cause; empty for events that have none.
+    /// Cause; empty for events without one.
     pub cause: String,
 }
 
-/// The content of an event that can be news: the first event of each subject is written. A subject
-/// without members stands for all beyond the maximum, and for events that have none.
+/// Subject of an event: the first event of each subject is always written. A subject without
+/// members stands for all beyond the maximum, and for events without a subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// The entity that an association stands for.
@@ -54,24 +54,24 @@ pub struct Subject {
     pub from: Option<String>,
 }
 
-/// The originator of an event.
+/// Originator of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum By {
-    /// The holder of a credential, by its Credential-ID.
+    /// Holder of a credential, by its Credential-ID.
     Credential(String),
-    /// The peers of an address or a network.
+    /// Peers of an address or a network.
     Peer(String),
     /// A module.
     Module(String),
-    /// All beyond the maximum of originators that are counted by themselves.
+    /// All beyond the maximum of separately counted originators.
     Others,
 }
 
 impl Source {
-    /// Returns how many events are written one by one at first.
+    /// Returns the number of events that are written one by one at first.
     fn burst(&self) -> f64 {
         match &self.by {
-            // Refused by a bound that the line names.
+            // Refused by a limit that the line names.
             By::Peer(_) if self.cause.starts_with("too-many") || self.cause == "displaced" => 16.0,
             // Many devices may have one address.
             By::Peer(_) => 256.0,
@@ -82,8 +82,8 @@ impl Source {
 }
 
 impl By {
-    /// Returns how many originators of this sort are counted by themselves. Anybody can have many
-    /// addresses, but not many credentials.
+    /// Returns the maximum number of originators of this type that are counted separately.
+    /// Addresses are easy to get, credentials are not.
     fn most(&self) -> usize {
         match self {
             Self::Peer(_) => 256,
@@ -97,23 +97,23 @@ impl By {
 pub struct Sum {
     /// Their kind.
     pub kind: Kind,
-    /// How many there were.
+    /// Number of events.
     pub count: u64,
-    /// When the first of them was.
+    /// Time of the first event.
     pub since: SystemTime,
-    /// When the last of them was.
+    /// Time of the last event.
     pub until: SystemTime,
 }
 
-/// The events of a source.
+/// Events of a source.
 struct Seen {
-    /// How many more may be written by themselves, at that time.
+    /// Remaining number of events that are written by themselves, at that time.
     left: f64,
     at: Instant,
     subjects: HashMap<Subject, Counted>,
 }
 
-/// The events of a subject.
+/// Events of a subject.
 struct Counted {
     last: Instant,
     pause: Duration,
@@ -127,28 +127,28 @@ struct Pending {
     due: Instant,
 }
 
-/// The events of late.
+/// Recent events.
 #[derive(Default)]
 struct Table {
     sources: HashMap<Source, Seen>,
-    /// How many subjects there are of all sources.
+    /// Number of subjects of all sources.
     subjects: usize,
 }
 
-/// The events of late, by peers and by all others: neither takes the room of the other.
+/// Recent events of peers, and of all others: the two do not share limits.
 #[derive(Default)]
 pub struct Repeats {
     peers: Mutex<Table>,
     rest: Mutex<Table>,
 }
 
-/// Nothing panics while it holds the lock.
+/// Code that holds the lock does not panic.
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Repeats {
-    /// Returns whether an event is to be written by itself. If not, counts it.
+    /// Returns whether an event is written by itself. Otherwise counts it.
     pub fn is_single(&self, kind: Kind) -> bool {
         self.is_single_at(kind, Instant::now(), SystemTime::now())
     }
@@ -158,7 +158,7 @@ impl Repeats {
         lock(if is_peer { &self.peers } else { &self.rest }).is_single(kind, now, time)
     }
 
-    /// Returns the sums that are due, or all of them.
+    /// Returns the due sums, or all of them.
     pub fn sums(&self, all: bool) -> Vec<Sum> {
         self.sums_at(all, Instant::now())
     }
@@ -217,7 +217,7 @@ impl Table {
             Counted { last: now, pause: MIN_SUM_INTERVAL, pending: None }
         });
         counted.last = now;
-        // As long as a sum is pending, single events would overtake it.
+        // While a sum is pending, single events would overtake it.
         if is_new || (counted.pending.is_none() && seen.left >= 1.0) {
             seen.left = (seen.left - 1.0).max(0.0);
             return true;
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(singles(&repeats, &bad, 10, later), 0);
         assert!(repeats.sums_at(false, later + MIN_SUM_INTERVAL).is_empty());
         assert_eq!(repeats.sums_at(true, later)[0].count, 10);
-        // What is seldom again is written again.
+        // After a quiet time, events are written by themselves again.
         assert_eq!(singles(&repeats, &bad, 10, later + 3 * REFILL_INTERVAL), 3);
     }
 
@@ -304,11 +304,11 @@ mod tests {
         assert_eq!(sums.len(), 1);
         assert_eq!(sums[0].kind.source.by, By::Others);
         assert_eq!(sums[0].count, 2 * (10_000 - 256) - 64);
-        // When they are quiet, others have their places.
+        // After a quiet time, others take their entries.
         let later = now + 1000 * REFILL_INTERVAL;
         assert_eq!(singles(&repeats, &refused(By::Peer("new".into())), 2, later), 2);
         assert!(lock(&repeats.peers).sources.len() < 5);
-        // Nor do many peers drive out credentials.
+        // Many peers do not displace credentials.
         assert_eq!(singles(&repeats, &refused(By::Credential("c".into())), 1, now), 1);
     }
 
@@ -317,7 +317,7 @@ mod tests {
         let (repeats, now) = (Repeats::default(), Instant::now());
         let bad = refused(By::Credential("bad".into()));
         assert_eq!(singles(&repeats, &of(&bad, "Cjunk"), 1000, now), 64);
-        // While a sum is pending, and with nothing left of the rate.
+        // While a sum is pending, and with an exhausted rate.
         assert_eq!(singles(&repeats, &of(&bad, "Cvictim"), 3, now), 1);
         let sums = repeats.sums_at(true, now);
         let of_victim: Vec<_> = sums.iter().filter(|sum| sum.kind == of(&bad, "Cvictim")).collect();

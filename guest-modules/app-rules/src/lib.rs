@@ -1,6 +1,6 @@
-//! Registration by the service subscription (TS-0004 clauses 7.2.2.2 and 7.4.5.2.1): an AE may
-//! register if a `<serviceSubscribedAppRule>` that is linked for this CSE allows its App-ID and its
-//! AE-ID to its credential.
+//! Checks registrations by the service subscription (TS-0004 clauses 7.2.2.2 and 7.4.5.2.1). An AE
+//! may register if a `<serviceSubscribedAppRule>` that is linked for this CSE allows its App-ID and
+//! its AE-ID for its credential.
 
 use saegis_onem2m::app_rule::allows_ae;
 use saegis_onem2m::wildcard::fits;
@@ -18,7 +18,7 @@ use bindings::exports::saegis::policy::registration_check::{
 use bindings::saegis::policy::service_subscription::{self, Error, Rule};
 use bindings::saegis::policy::types::{Denial, Scope};
 
-/// Holds the rules of a call: eight, each with lists of text.
+/// Large enough for the rules of a call: eight, each with lists of strings.
 #[cfg(target_arch = "wasm32")]
 #[global_allocator]
 static ARENA: saegis_arena::Arena<1048576> = saegis_arena::Arena::new();
@@ -40,7 +40,7 @@ impl Guest for AppRules {
             }
             Ok(_) => (
                 NO_RULE,
-                "no rule of the service subscription allows this App-ID and AE-ID to the credential",
+                "no rule of the service subscription allows this App-ID and AE-ID for the credential",
             ),
             Err(Error::NoProfile) => (NOT_ESTABLISHED, "there is no service subscription"),
             Err(Error::NoNode) => {
@@ -51,7 +51,7 @@ impl Guest for AppRules {
     }
 }
 
-/// Whether a rule allows a registration with a credential. A list that is empty allows nothing.
+/// Returns whether a rule allows a registration with a credential. An empty list allows nothing.
 fn allows(rule: &Rule, credential: &str, registration: &Registration) -> bool {
     let from = registration.from.as_deref();
     rule.applicable_cred_ids.iter().any(|entry| fits(entry, credential))

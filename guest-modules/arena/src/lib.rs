@@ -1,8 +1,8 @@
-//! A global allocator for instances that live for one call.
+//! Global allocator for instances that live for one call.
 //!
-//! The default allocator grows the memory at its first allocation, and that costs more than all
-//! the rest of a decision. This one hands out pieces of a fixed arena in the initial memory and
-//! takes them back all at once, when the last is freed. What does not fit traps, and a trap is a
+//! The default allocator grows the memory at its first allocation, which costs more than the rest
+//! of a decision. This one allocates from a fixed arena in the initial memory, and frees it as a
+//! whole when the last allocation is freed. An allocation that does not fit traps, and a trap is a
 //! refusal.
 //!
 //! ```ignore
@@ -14,19 +14,19 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{Cell, UnsafeCell};
 
-/// An arena of `SIZE` bytes.
+/// Arena of `SIZE` bytes.
 pub struct Arena<const SIZE: usize> {
     bytes: UnsafeCell<[u8; SIZE]>,
     used: Cell<usize>,
     live: Cell<usize>,
 }
 
-// SAFETY: wasm32-unknown-unknown without the threads feature has one thread, so there is nobody
-// to share the cells with. On other targets the arena is only built by its single-threaded tests.
+// SAFETY: wasm32-unknown-unknown without the threads feature has a single thread, so the cells are
+// not shared. On other targets the arena is only used by its single-threaded tests.
 unsafe impl<const SIZE: usize> Sync for Arena<SIZE> {}
 
 impl<const SIZE: usize> Arena<SIZE> {
-    /// An empty arena.
+    /// Creates an empty arena.
     #[must_use]
     pub const fn new() -> Self {
         Self { bytes: UnsafeCell::new([0; SIZE]), used: Cell::new(0), live: Cell::new(0) }
@@ -39,9 +39,9 @@ impl<const SIZE: usize> Default for Arena<SIZE> {
     }
 }
 
-// SAFETY: `alloc` returns pieces of `bytes` that are aligned as asked for (the offset is computed
-// from the arena's address), lie inside it, and do not overlap one that is live: `used` only
-// grows, but for the last piece and for when nothing is live.
+// SAFETY: `alloc` returns blocks of `bytes` with the requested alignment (the offset is computed
+// from the address of the arena). They lie inside it and do not overlap a live block. `used` only
+// grows, except for the last block and when no block is live.
 unsafe impl<const SIZE: usize> GlobalAlloc for Arena<SIZE> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let base = self.bytes.get().cast::<u8>();
@@ -83,7 +83,7 @@ mod tests {
         let byte = Layout::from_size_align(1, 1).unwrap();
         let word = Layout::from_size_align(8, 8).unwrap();
         let all = Layout::from_size_align(64, 1).unwrap();
-        // SAFETY: the layouts have a size, and each piece is freed with its own layout.
+        // SAFETY: the layouts have a nonzero size, and each block is freed with its own layout.
         unsafe {
             let a = arena.alloc(byte);
             let b = arena.alloc(word);

@@ -1,5 +1,4 @@
-//! A module that uses every capability and tells what it got, as the reason of a refusal: for
-//! tests that each gives what it should, and no more.
+//! Test module that uses every capability and returns the results as the reason of a refusal.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {

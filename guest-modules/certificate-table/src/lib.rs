@@ -1,7 +1,8 @@
-//! Says whom a device certificate, a Node-ID certificate or a raw public key stands for (TS-0003
-//! clause 8.2.2.2): the row of its Credential-ID in `policies/certificate-table.csv` has an AE-ID, a
-//! list of them, or a CSE-ID. Failing that, the service subscription may have a rule for the
-//! credential: then it is for an AE whose AE-ID is learnt when it registers, as the rule allows.
+//! Maps a device certificate, a Node-ID certificate or a raw public key to its entity (TS-0003
+//! clause 8.2.2.2). The row of its Credential-ID in `policies/certificate-table.csv` has an AE-ID,
+//! a list of AE-IDs, or a CSE-ID. Without a row, the service subscription may have a rule for the
+//! credential. It then belongs to an AE whose AE-ID is assigned at registration, as the rule
+//! allows.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -47,8 +48,8 @@ fn by_row(row: &Row) -> Answer {
     let expires = match row.get("expires").map(|at| at.parse()) {
         None => None,
         Some(Ok(at)) => Some(at),
-        // A time that can't be read must not become "without end".
-        Some(Err(_)) => return refused("the row's expires is no time"),
+        // An invalid time must not become "no expiry".
+        Some(Err(_)) => return refused("the row's expires is not a valid time"),
     };
     Answer::Found(Mapping { entity, expires })
 }

@@ -1,7 +1,7 @@
-//! A module that does wrong on request: for tests of what a sandbox keeps in.
+//! Test module that misbehaves on request, to test the limits of the sandbox.
 //!
-//! A psk_identity, or a To, that starts with `fault-` says what to do; everything else is
-//! answered as a good module would.
+//! A psk_identity or a To that starts with `fault-` selects the fault. Any other one gets a valid
+//! response.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -32,10 +32,10 @@ use bindings::saegis::policy::types::{Association, Denial, Primitive, Scope, Ver
 
 struct Faulty;
 
-/// Calls that this instance has had: what one device could leave behind for the next.
+/// Number of calls of this instance: data that one device could leave for the next.
 static CALLS: AtomicU32 = AtomicU32::new(0);
 
-/// Does what `fault` says; returns where it says nothing that can't be returned from.
+/// Performs the selected fault. Returns if the fault does not end the call.
 #[expect(clippy::panic, reason = "that is what it is for")]
 #[expect(clippy::infinite_loop, reason = "that is what it is for")]
 fn misbehave(fault: &str) {
@@ -48,8 +48,8 @@ fn misbehave(fault: &str) {
             core::hint::black_box(recurse(core::hint::black_box(0)));
         }
         "fault-memory" => {
-            // Nothing is written to it: on a busy machine, touching that many pages may take as long
-            // as a call may, and then the deadline is what ends it.
+            // Nothing is written to it: touching that many pages may take longer than the deadline
+            // on a busy machine.
             let mut hoard: Vec<Vec<u8>> = Vec::new();
             loop {
                 hoard.push(Vec::with_capacity(1 << 20));
@@ -87,7 +87,7 @@ impl impersonation_check::Guest for Faulty {
         let fault = primitive.to.rsplit('/').next().unwrap_or_default();
         misbehave(fault);
         match fault {
-            // A success as the reason of a denial, and a reason that would split a header.
+            // A success as the code of a denial, and a reason that would split a header.
             "fault-rsc" => Verdict::Deny(Denial { rsc: 2000, reason: "fine".into() }),
             "fault-reason" => {
                 Verdict::Deny(Denial { rsc: 4103, reason: "x\r\nX-M2M-RSC: 2000".repeat(10_000) })

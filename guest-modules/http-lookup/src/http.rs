@@ -1,53 +1,70 @@
-//! A GET by `wasi:http`.
+//! GET requests over `wasi:http`.
 
 use crate::bindings::wasi::http::outgoing_handler;
-use crate::bindings::wasi::http::types::{Fields, IncomingBody, OutgoingRequest, Scheme};
+use crate::bindings::wasi::http::types::{
+    ErrorCode, Fields, IncomingBody, OutgoingRequest, Scheme, http_error_code,
+};
 use crate::bindings::wasi::io::streams::StreamError;
 
-/// An answer.
+/// HTTP response.
 pub struct Answer {
     /// Its status.
     pub status: u16,
-    /// Its content.
+    /// Its body.
     pub content: Vec<u8>,
 }
 
-/// Gets what is at an address.
+/// Sends a GET request.
 pub fn get(url: &str, token: &str) -> Result<Answer, String> {
     let fields = Fields::new();
     let allowed = fields.append("authorization", format!("Bearer {token}").as_bytes());
-    allowed.map_err(|_| "the token can't be sent".to_string())?;
+    allowed.map_err(|_| "the token is not a valid header field".to_string())?;
     let request = OutgoingRequest::new(fields);
     let set = address(url).and_then(|(scheme, authority, path)| {
         request.set_scheme(Some(&scheme)).ok()?;
         request.set_authority(Some(authority)).ok()?;
         request.set_path_with_query(Some(path)).ok()
     });
-    set.ok_or_else(|| format!("{url} is no address"))?;
-    let failed = |e| format!("the key server can't be asked: {e:?}");
+    set.ok_or_else(|| format!("{url} is not a valid URL"))?;
+    let failed = |e| format!("cannot send a request to the key server: {}", words(&e));
     let coming = outgoing_handler::handle(request, None).map_err(failed)?;
     coming.subscribe().block();
-    let come = coming.get().and_then(Result::ok).ok_or("the key server gave no answer")?;
+    let come = coming.get().and_then(Result::ok).ok_or("the key server did not respond")?;
     let response = come.map_err(failed)?;
-    let body = response.consume().map_err(|()| "the answer has no content".to_string())?;
+    let body = response.consume().map_err(|()| "the response has no body".to_string())?;
     Ok(Answer { status: response.status(), content: read(&body)? })
 }
 
 fn read(body: &IncomingBody) -> Result<Vec<u8>, String> {
-    let stream = body.stream().map_err(|()| "the answer has no content".to_string())?;
+    let stream = body.stream().map_err(|()| "the response has no body".to_string())?;
     let mut content = Vec::new();
     loop {
         match stream.blocking_read(8192) {
             Ok(bytes) => content.extend(bytes),
             Err(StreamError::Closed) => return Ok(content),
             Err(StreamError::LastOperationFailed(e)) => {
-                return Err(format!("the key server's answer: {}", e.to_debug_string()));
+                let why = http_error_code(&e).map_or("I/O error".into(), |e| words(&e));
+                return Err(format!("cannot read the response of the key server: {why}"));
             }
         }
     }
 }
 
-/// The parts of an address.
+/// Returns the name of an error in words, such as `connection refused`, without its details.
+fn words(error: &ErrorCode) -> String {
+    let name = format!("{error:?}");
+    let name = name.trim_start_matches("ErrorCode::");
+    let mut words = String::new();
+    for c in name.chars().take_while(char::is_ascii_alphanumeric) {
+        if c.is_ascii_uppercase() && !words.is_empty() && !words.ends_with(' ') {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
+/// Returns the parts of a URL.
 fn address(url: &str) -> Option<(Scheme, &str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let scheme = match scheme {
@@ -59,7 +76,7 @@ fn address(url: &str) -> Option<(Scheme, &str, &str)> {
     Some((scheme, rest.get(..path)?, rest.get(path..)?))
 }
 
-/// A text as it may stand in a path.
+/// Escapes a text for a path.
 pub fn escaped(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {

@@ -1,17 +1,18 @@
-//! An example of a module with I/O: it asks a key server for the key of an identity, over HTTP, and keeps
-//! what it was told for a while.
+//! Example of a module with I/O: requests the key of an identity from a key server over HTTP, and
+//! caches the response.
 //!
-//! Its configuration says where the server is (`url`, to which the identity is appended), with what it is
-//! asked (`token`, a secret), whose identities it knows (`domain`, what is behind the `@`), and for how
-//! many seconds an answer is kept (`cache-seconds`, 60 if it says nothing). The server answers 404 for an
-//! identity that it does not know, and 200 with JSON for one that it does:
+//! Its configuration has the URL of the server (`url`, to which the identity is appended), the
+//! bearer token (`token`, a secret), and the domain of its identities (`domain`, the part after the
+//! `@`). `cache-seconds` is the lifetime of a cached response (default 60). The server responds
+//! with 404 for an unknown identity, and with 200 and JSON for a known one:
 //!
 //! ```json
 //! { "ae-id": "Clamp-7", "key": "1a2b3c4d5e6f7a8b" }
 //! ```
 //!
-//! It needs `outgoing-http`, `key-value`, `config`, `clock`, `log`, and `supply-key-bytes`, for the keys come
-//! from outside. Whoever can write its store can say who has which key, as the server can.
+//! It needs `outgoing-http`, `key-value`, `config`, `clock`, `log`, and, because the keys come from
+//! outside, `supply-key-bytes`. Write access to its store allows control over all keys, like
+//! control over the server.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -46,7 +47,7 @@ use serde::{Deserialize, Serialize};
 
 struct HttpLookup;
 
-/// What the server says of an identity.
+/// Response of the server about an identity.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Found {
@@ -55,12 +56,12 @@ struct Found {
     key: String,
 }
 
-/// The same, as it is kept.
+/// Cached response.
 #[derive(Deserialize, Serialize)]
-struct Kept {
-    /// When the server was asked, in seconds since 1970.
+struct CachedResponse {
+    /// Time of the request, in seconds since 1970.
     at: u64,
-    /// Where it is: another one has not said it.
+    /// URL of the server: a response of another server is not used.
     url: String,
     found: Found,
 }
@@ -75,12 +76,12 @@ impl Guest for HttpLookup {
         let Some(url) = configured("url") else { return refused("no url is configured") };
         let seconds = configured("cache-seconds").unwrap_or_else(|| "60".into());
         let Ok(seconds) = seconds.parse() else {
-            return refused("cache-seconds is no number of seconds");
+            return refused("cache-seconds is not a number of seconds");
         };
-        // What is kept is a favor: without the store the server is asked each time.
+        // The cache is optional: without the store, each lookup sends a request.
         let bucket = store::open("").ok();
-        let kept = bucket.as_ref().and_then(|bucket| kept(bucket, &url, &identity, seconds));
-        if let Some(found) = kept {
+        let cached = bucket.as_ref().and_then(|bucket| cached(bucket, &url, &identity, seconds));
+        if let Some(found) = cached {
             return credential(&identity, &found);
         }
         let found = match ask(&url, &identity) {
@@ -90,45 +91,49 @@ impl Guest for HttpLookup {
         };
         let answer = credential(&identity, &found);
         if let Some(bucket) = &bucket {
-            Kept { at: clock::now(), url, found }.keep(bucket, &identity);
+            CachedResponse { at: clock::now(), url, found }.store(bucket, &identity);
         }
         answer
     }
 }
 
-/// What a value of the configuration is.
+/// Returns a value of the configuration.
 fn configured(name: &str) -> Option<String> {
     config::get(name).ok().flatten()
 }
 
-/// Asks the server at `url`; none, where it does not know the identity.
+/// Sends a request to the server at `url`. Returns `None` if the server does not know the identity.
 fn ask(url: &str, identity: &str) -> Result<Option<Found>, String> {
     let token = configured("token").ok_or("no token is configured")?;
     let answer = http::get(&format!("{url}{}", http::escaped(identity)), &token)?;
     match answer.status {
         200 => match serde_json::from_slice(&answer.content) {
             Ok(found) => Ok(Some(found)),
-            // Its text could be the key.
-            Err(_) => Err("the key server's answer is not of the form that it should be".into()),
+            // The text could be the key.
+            Err(_) => Err("the response of the key server is not valid".into()),
         },
         404 => Ok(None),
-        other => Err(format!("the key server answers {other}")),
+        other => Err(format!("the key server responded with {other}")),
     }
 }
 
-/// What this server has said no longer ago than it may be kept. What it has said in a time to come was
-/// said by another clock.
-fn kept(bucket: &Bucket, url: &str, identity: &str, seconds: u64) -> Option<Found> {
-    let kept: Kept = serde_json::from_slice(&bucket.get(identity).ok()??).ok()?;
-    let age = clock::now().checked_sub(kept.at)?;
-    (kept.url == url && age < seconds).then_some(kept.found)
+/// Returns the cached response of this server, if it is recent enough. A time in the future comes
+/// from another clock.
+fn cached(bucket: &Bucket, url: &str, identity: &str, seconds: u64) -> Option<Found> {
+    let cached: CachedResponse = serde_json::from_slice(&bucket.get(identity).ok()??).ok()?;
+    let age = clock::now().checked_sub(cached.at)?;
+    (cached.url == url && age < seconds).then_some(cached.found)
 }
 
-impl Kept {
-    fn keep(&self, bucket: &Bucket, identity: &str) {
+impl CachedResponse {
+    fn store(&self, bucket: &Bucket, identity: &str) {
         let Ok(text) = serde_json::to_vec(self) else { return };
         if let Err(e) = bucket.set(identity, &text) {
-            log::write(log::Level::Warn, &format!("the answer is not kept: {e:?}"));
+            let why = match &e {
+                store::Error::Other(why) => why,
+                store::Error::NoSuchStore | store::Error::AccessDenied => "no access to the store",
+            };
+            log::write(log::Level::Warn, &format!("cannot cache the response: {why}"));
         }
     }
 }
@@ -141,7 +146,7 @@ fn credential(identity: &str, found: &Found) -> Answer {
             expires: None,
             key,
         }),
-        None => refused("the key server's key is none"),
+        None => refused("the key server returned an invalid key"),
     }
 }
 
@@ -149,7 +154,7 @@ fn refused(why: &str) -> Answer {
     Answer::Refused(why.into())
 }
 
-/// The bytes that hexadecimal digits stand for.
+/// Decodes hexadecimal digits.
 fn bytes(digits: &str) -> Option<Vec<u8>> {
     let value = |digit: u8| char::from(digit).to_digit(16).and_then(|v| u8::try_from(v).ok());
     let pair = |pair: &[u8]| match pair {

@@ -1,7 +1,6 @@
-//! A module that uses its I/O as it is told, and tells what came of it as the reason of a refusal: for
-//! tests of what a module with I/O can do, and what it can't.
+//! Test module that performs I/O on request and returns the result as the reason of a refusal.
 //!
-//! A psk_identity `probe|WORD|ARGUMENT|…` says what to do; everything else is another module's.
+//! A psk_identity `probe|WORD|ARGUMENT|…` selects the operation. Other identities are unknown.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -61,7 +60,7 @@ fn done(words: &[&str]) -> String {
             format!("set {set}, {}", with_fields(Method::Get, url, fields, 0))
         }
         ["follow", url] => follow(url),
-        // One after another, and all at once without a look at what comes.
+        // One after another, and all at once without reading a response.
         ["again", times, url] => {
             let all: Vec<_> = (0..number(times)).map(|_| get(url)).collect();
             all.last().cloned().unwrap_or_default()
@@ -195,7 +194,7 @@ fn begun(
             left -= some;
         }
     }
-    // What goes wrong here is told with the answer.
+    // An error is reported with the response.
     let _ = OutgoingBody::finish(body, None);
     Ok(coming)
 }
@@ -223,7 +222,7 @@ fn told(response: &IncomingResponse) -> String {
     }
 }
 
-/// Goes where an answer leads to.
+/// Follows a redirection.
 fn follow(url: &str) -> String {
     let found = begun(Method::Get, url, Fields::new(), 0).and_then(|coming| response(&coming));
     match found {
@@ -240,7 +239,7 @@ fn follow(url: &str) -> String {
     }
 }
 
-/// Begins requests and reads no answer.
+/// Starts requests without reading a response.
 fn hold(times: usize, url: &str) -> String {
     let mut held = Vec::new();
     let mut why = "nothing".into();

@@ -1,7 +1,8 @@
-//! Looks a psk_identity up in `policies/km-table.csv`, at a MAF (TS-0003 clause 8.8.2.2): the identity
-//! is the KmID, the key is the row's Km, and the association stands for the row's MAF client.
+//! Looks up a psk_identity in `policies/km-table.csv`, at a MAF (TS-0003 clause 8.8.2.2). The
+//! identity is the KmID, the key is the Km of the row, and the association stands for the MAF
+//! client of the row.
 //!
-//! The key itself never comes in here: the answer carries a handle to it.
+//! The module does not see the key: the response contains a handle to it.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -36,8 +37,8 @@ impl Guest for KmTable {
         let expires = match row.get("expires").map(|at| at.parse()) {
             None => None,
             Some(Ok(at)) => Some(at),
-            // A time that can't be read must not become "without end".
-            Some(Err(_)) => return refused("the row's expires is no time"),
+            // An invalid time must not become "no expiry".
+            Some(Err(_)) => return refused("the row's expires is not a valid time"),
         };
         Answer::Found(Credential {
             entity: Entity::MafClient(client),
@@ -48,8 +49,8 @@ impl Guest for KmTable {
     }
 }
 
-/// The KmID as the table has it: its relative part is in lower case there, for it has none (clause
-/// 10.3.4).
+/// Returns the KmID in the form of the table: its relative part is in lower case, because it is
+/// case-insensitive (clause 10.3.4).
 fn canonical(id: &str) -> Option<String> {
     let (relative, maf) = id.split_once('@')?;
     Some([&relative.to_ascii_lowercase(), "@", maf].concat())

@@ -1,6 +1,6 @@
-//! Associations with keys that a MAF distributes (TS-0003 clause 8.2.2.3): the psk_identity is
-//! `RelativeKeyID@MAF-FQDN`. What is behind the `@` says whether it is a MAF's; the host fetches the
-//! key there, and the answer carries a handle to it.
+//! Finds keys that a MAF distributes (TS-0003 clause 8.2.2.3). The psk_identity is
+//! `RelativeKeyID@MAF-FQDN`. If the part after the `@` names a configured MAF, the host fetches the
+//! key, and the response contains a handle to it.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -16,7 +16,7 @@ use bindings::saegis::policy::maf_keys::{self, Error};
 #[global_allocator]
 static ARENA: saegis_arena::Arena<8192> = saegis_arena::Arena::new();
 
-/// What a key for security associations is for (TS-0004 clause 6.3.4.2.39).
+/// Security usage of a key for security associations (TS-0004 clause 6.3.4.2.39).
 const SAEF: u8 = 32;
 
 struct MafKeys;
@@ -25,7 +25,7 @@ impl Guest for MafKeys {
     fn lookup(query: Query) -> Answer {
         let Some((id, maf)) = query.psk_identity.rsplit_once('@') else { return Answer::NotMine };
         match maf_keys::retrieve(maf, id) {
-            // Kc is for associations only, whatever else its source registers keys for.
+            // Kc is only valid for associations; its source may register keys for other purposes.
             Ok(found) if found.suid != SAEF => {
                 refused("the MAF's key is not for security associations")
             }
@@ -37,8 +37,8 @@ impl Guest for MafKeys {
             }),
             Err(Error::UnknownMaf) => Answer::NotMine,
             Err(Error::Refused) => refused("the MAF has no such key for this CSE"),
-            Err(Error::Unreachable) => refused("the MAF can't be reached"),
-            // It does not count.
+            Err(Error::Unreachable) => refused("the MAF cannot be reached"),
+            // This response is ignored.
             Err(Error::Pending) => refused("the MAF is being asked"),
         }
     }

@@ -1,5 +1,6 @@
-//! Who may register keys for whom, at a MAF, by the rules in `policies/maf-rules.toml`. The
-//! specification leaves that open (TS-0003 clause 8.8.2.7); without a rule nobody may.
+//! Checks registrations of keys at a MAF, by the rules in `policies/maf-rules.toml`. The
+//! specification leaves this decision open (TS-0003 clause 8.8.2.7). Without a rule, no
+//! registration is allowed.
 
 use saegis_onem2m::wildcard::fits;
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use bindings::exports::saegis::policy::key_registration_check::{
 use bindings::saegis::policy::policy_files;
 use bindings::saegis::policy::types::{Denial, Entity, Scope};
 
-/// Holds the file and what is read out of it.
+/// Large enough for the file and the parsed rules.
 #[cfg(target_arch = "wasm32")]
 #[global_allocator]
 static ARENA: saegis_arena::Arena<1048576> = saegis_arena::Arena::new();
@@ -35,7 +36,7 @@ struct Rules {
     rule: Vec<Rule>,
 }
 
-/// Clients that may register keys, for whom, and for what. In identifiers `*` stands for any
+/// Clients that may register keys, with targets and purposes. In identifiers `*` matches any
 /// characters; an empty list allows nothing.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,11 +51,11 @@ struct MafRules;
 impl Guest for MafRules {
     fn check(association: Association, registration: KeyRegistration) -> Verdict {
         let Entity::MafClient(source) = &association.entity else {
-            return deny(NO_PRIVILEGE, "only a client of the MAF registers keys");
+            return deny(NO_PRIVILEGE, "only a client of the MAF may register keys");
         };
         let Some(text) = policy_files::read(FILE).and_then(|bytes| String::from_utf8(bytes).ok())
         else {
-            return deny(BROKEN, "the rules can't be read");
+            return deny(BROKEN, "the rules cannot be read");
         };
         let rules = match toml::from_str::<Rules>(&text) {
             Ok(rules) => rules,
@@ -67,7 +68,7 @@ impl Guest for MafRules {
     }
 }
 
-/// What is wrong with the file, and in which line.
+/// Describes the fault of the file, with its line.
 fn fault(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.split('\n').count();
@@ -78,7 +79,7 @@ fn deny(rsc: u16, reason: &str) -> Verdict {
     Verdict::Deny(Denial { rsc, reason: reason.into() })
 }
 
-/// Whether one rule allows all of a registration.
+/// Returns whether one rule allows the whole registration.
 fn allows(rule: &Rule, source: &str, registration: &KeyRegistration) -> bool {
     let any = |list: &[String], id: &str| list.iter().any(|entry| fits(entry, id));
     rule.suids.contains(&registration.suid)

@@ -1,5 +1,5 @@
-//! The registrar's check that a request speaks in the name of the association's entity (TS-0003
-//! clause 7.2.1). The rules are in [`rules`]; this file fits them to the hook.
+//! Checks at the registrar that a request uses the entity of its association as originator (TS-0003
+//! clause 7.2.1). The rules are in [`rules`]; this file adapts them to the hook.
 
 pub mod rules;
 

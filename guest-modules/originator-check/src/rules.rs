@@ -1,25 +1,25 @@
-//! The rules of TS-0004 clause 7.3.2.1 as a pure function.
+//! Rules of TS-0004 clause 7.3.2.1 as a pure function.
 
 use saegis_onem2m::id::OriginatorId;
 
-/// Whom the association stands for.
+/// Entity of the association.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer<'a> {
-    /// An AE that has not told its AE-ID yet.
+    /// An AE whose AE-ID is not known yet.
     UnknownAe,
     /// An AE, by its AE-ID-Stem.
     Ae(&'a str),
-    /// Several AEs, by the AE-ID-Stems that they may have.
+    /// Several AEs, by their possible AE-ID-Stems.
     Aes(&'a [String]),
     /// A CSE, by its CSE-ID without the slash.
     Cse(&'a str),
     /// A client of an M2M Authentication Function, by its absolute identifier.
     MafClient(&'a str),
-    /// A CSE that ours registers with: it passes on what is asked behind it.
+    /// The registrar CSE of this CSE: it forwards requests of others.
     Registrar {
         /// Its CSE-ID without the slash.
         cse: &'a str,
-        /// That of our own CSE.
+        /// The CSE-ID of this CSE.
         own: &'a str,
     },
 }
@@ -34,44 +34,44 @@ impl Peer<'_> {
     }
 }
 
-/// What the rules look at.
+/// Input of the rules.
 pub struct Request<'a, N> {
-    /// Whom the association stands for.
+    /// The entity of the association.
     pub peer: Peer<'a>,
-    /// The domain name of our service provider, if it is known.
+    /// The domain name of the service provider of this CSE, if it is known.
     pub service_provider: Option<&'a str>,
-    /// The From, as written.
+    /// The From, as received.
     pub from: Option<&'a str>,
-    /// Whether it is a create of an AE: the one request by which an AE may learn its name.
+    /// Whether it is a create request for an AE, the only request by which an AE may get its AE-ID.
     pub creates_ae: bool,
-    /// Whether it is a create of a `<remoteCSE>`: the registration of a CSE.
+    /// Whether it is a create request for a `<remoteCSE>`: the registration of a CSE.
     pub registers_cse: bool,
-    /// Whether it is a create of an `<AEAnnc>`: the one request by which a CSE may ask for an
-    /// AE-ID for an AE that registers with it (TS-0001 clause 10.2.2.2).
+    /// Whether it is a create request for an `<AEAnnc>`, the only request by which a CSE may
+    /// request an AE-ID for an AE that registers with it (TS-0001 clause 10.2.2.2).
     pub announces_ae: bool,
     /// The originators that the content names.
     pub named: N,
 }
 
-/// What the rules say.
+/// Result of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// This From may speak on this association.
+    /// The association may use this From.
     Allow,
-    /// This request may pass; the next one may not.
+    /// This request is allowed; the next one must be checked again.
     AllowOnce,
-    /// It may not.
+    /// The request is denied.
     Deny(Why),
 }
 
-/// Which rule a request breaks.
+/// The violated rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Rule 1: only a create of an AE may leave From out.
+    /// Rule 1: only a create request for an AE may omit From.
     FromMissing,
-    /// No form of an identifier.
+    /// The From is not a valid identifier.
     FromMalformed,
-    /// Rule 2: a registree AE writes its From as AE-ID-Stem and in no other form.
+    /// Rule 2: a registree AE must use its AE-ID-Stem as From, and no other form.
     NotAStem,
     /// Rule 3: From is not the AE of this association.
     AnotherAe,
@@ -81,24 +81,24 @@ pub enum Why {
     AnotherCse,
     /// From is not the MAF client of this association.
     AnotherClient,
-    /// Rule 4: From is our own CSE, or an AE that is registered at it.
+    /// Rule 4: From is this CSE, or an AE that is registered at it.
     OurOwn,
-    /// Rule 4: the stem of an AE that would be registered here.
+    /// Rule 4: From is the stem of an AE that would be registered here.
     StemFromCse,
-    /// Only who announces an AE may ask for its AE-ID.
+    /// Only the announcement of an AE may request its AE-ID.
     AsksForAeId,
     /// A CSE does not register AEs.
     CseCreatesAe,
     /// An AE does not register CSEs.
     AeRegistersCse,
-    /// A CSE registers with a credential that is not for a CSE.
+    /// The credential of a registering CSE does not belong to a CSE.
     NoCseCredential,
     /// The content names another originator than From.
     ContentNamesAnother,
 }
 
 impl Why {
-    /// The Response Status Code.
+    /// Returns the Response Status Code.
     #[must_use]
     pub fn rsc(self) -> u16 {
         match self {
@@ -115,36 +115,36 @@ impl Why {
         }
     }
 
-    /// The reason, for the originator to read.
+    /// Returns the reason, for the originator.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
             Self::FromMissing => "From (X-M2M-Origin) is missing",
-            Self::FromMalformed => "From (X-M2M-Origin) is no identifier of an AE or a CSE",
-            Self::NotAStem => "an AE writes its From (X-M2M-Origin) as AE-ID-Stem",
+            Self::FromMalformed => "From (X-M2M-Origin) is not an identifier of an AE or a CSE",
+            Self::NotAStem => "an AE must use its AE-ID-Stem as From (X-M2M-Origin)",
             Self::AnotherAe => {
                 "From (X-M2M-Origin) is not the AE-ID that this security association stands for"
             }
             Self::NotRegistered => {
-                "the AE of this security association has to register before it sends other requests"
+                "the AE of this security association must register before it sends other requests"
             }
             Self::AnotherCse => {
-                "From (X-M2M-Origin) is not of the CSE that this security association stands for"
+                "From (X-M2M-Origin) does not belong to the CSE that this security association stands for"
             }
             Self::AnotherClient => {
                 "From (X-M2M-Origin) is not the absolute identifier of this security association's client"
             }
-            Self::OurOwn => "From (X-M2M-Origin) is of this very CSE",
+            Self::OurOwn => "From (X-M2M-Origin) belongs to this CSE",
             Self::StemFromCse => {
-                "a CSE writes the AE-ID of an AE (X-M2M-Origin) with the CSE-ID in front"
+                "a CSE must prepend its CSE-ID to the AE-ID of an AE (X-M2M-Origin)"
             }
             Self::AsksForAeId => {
-                "From (X-M2M-Origin) asks for an AE-ID, which only a create of an AEAnnc may"
+                "From (X-M2M-Origin) requests an AE-ID, which only a create of an AEAnnc may"
             }
             Self::CseCreatesAe => "a CSE does not create an AE",
             Self::AeRegistersCse => "an AE does not create a remoteCSE",
             Self::NoCseCredential => {
-                "the credential of this security association is not that of a CSE"
+                "the credential of this security association does not belong to a CSE"
             }
             Self::ContentNamesAnother => {
                 "the content names another originator than From (X-M2M-Origin)"
@@ -170,7 +170,8 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
         None if request.creates_ae => None,
         None => return Err(Why::FromMissing),
     };
-    // An absolute identifier of another service provider names somebody else, whatever follows.
+    // An absolute identifier of another service provider belongs to another entity, whatever
+    // follows.
     let ours = |sp: &str| request.service_provider.is_some_and(|own| own.eq_ignore_ascii_case(sp));
     let of_a_cse = matches!(
         form,
@@ -192,7 +193,8 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
                 | OriginatorId::SpRelativeAssign { .. }
                 | OriginatorId::Absolute { .. },
             ) => Err(Why::NotAStem),
-            // Also `C`, `S` or nothing: the AE has an AE-ID already and is not to get another.
+            // This includes `C`, `S` and a missing From: the AE already has an AE-ID and must not
+            // get another.
             _ => Err(Why::AnotherAe),
         },
         Peer::UnknownAe => match form {
@@ -205,20 +207,20 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             _ if request.creates_ae => Ok(Outcome::AllowOnce),
             _ => Err(Why::NotRegistered),
         },
-        // It is of any CSE, and so says all of who it is.
+        // It may be a CSE, so the identifier is complete.
         Peer::MafClient(own) => match request.from {
             Some(from) if from == own => Ok(Outcome::Allow),
             _ => Err(Why::AnotherClient),
         },
         Peer::Cse(_) | Peer::Registrar { .. } if request.creates_ae => Err(Why::CseCreatesAe),
         Peer::Registrar { cse, own } => match form {
-            // Nobody else speaks for us and for the AEs that are registered here.
+            // No other CSE may use the identity of this CSE or of the AEs that are registered here.
             Some(OriginatorId::SpRelative(id) | OriginatorId::SpRelativeAe { cse: id, .. })
                 if id == own =>
             {
                 Err(Why::OurOwn)
             }
-            // Where our service provider is not known, any may be ours.
+            // If the service provider of this CSE is not known, any one may be its own.
             Some(OriginatorId::Absolute { sp, first, .. })
                 if first == own && (ours(sp) || request.service_provider.is_none()) =>
             {
@@ -244,11 +246,11 @@ fn decide<N>(request: &Request<'_, N>) -> Result<Outcome, Why> {
             Some(OriginatorId::SpRelative(id)) if id == own => Ok(Outcome::Allow),
             Some(OriginatorId::SpRelativeAe { cse, .. }) if cse == own => Ok(Outcome::Allow),
             Some(OriginatorId::SpRelativeAssign { cse }) if cse == own => {
-                // It names nobody, so it is no originator that the next request may have too.
+                // It names no entity, so the next request must not use it as originator.
                 if request.announces_ae { Ok(Outcome::AllowOnce) } else { Err(Why::AsksForAeId) }
             }
             Some(OriginatorId::Absolute { first, .. }) if first == own => Ok(Outcome::Allow),
-            // An S-type AE-ID is of the whole service provider and names no CSE.
+            // An S-type AE-ID belongs to the whole service provider and names no CSE.
             Some(
                 OriginatorId::SpRelative(id) | OriginatorId::Absolute { first: id, stem: None, .. },
             ) if id.starts_with('S') && id.len() > 1 && !request.registers_cse => {

@@ -35,9 +35,9 @@ fn cse_may_request_ae_id_for_announced_ae() {
     }
     assert_eq!(announce(Cse("mn"), Some("S"), &[]), Deny(Why::StemFromCse));
     assert_eq!(announce(Cse("mn"), None, &[]), Deny(Why::FromMissing));
-    // Nobody is named before there is an AE-ID.
+    // Without an AE-ID, the content must not name an originator.
     assert_eq!(announce(Cse("mn"), Some("/mn/S"), &["Sa"]), Deny(Why::ContentNamesAnother));
-    // An AE announces nobody.
+    // An AE does not announce AEs.
     assert_eq!(announce(Ae("Sa"), Some("/mn/S"), &[]), Deny(Why::NotAStem));
     assert_eq!(announce(Ae("Sa"), Some("/mn/Sa"), &[]), Deny(Why::NotAStem));
     assert_eq!(announce(UnknownAe, Some("/mn/S"), &[]), Deny(Why::NotAStem));
@@ -76,7 +76,7 @@ fn cse_registers_with_its_own_credential() {
         }
         assert_eq!(registers(Cse("other"), from), Deny(Why::AnotherCse), "{from}");
     }
-    // What may be an AE-ID elsewhere is a CSE-ID here.
+    // An identifier that may be an AE-ID elsewhere is a CSE-ID here.
     assert_eq!(registers(Cse("mn"), "/Server"), Deny(Why::AnotherCse));
     assert_eq!(registers(Cse("mn"), "/mn/S"), Deny(Why::AsksForAeId));
     assert_eq!(registers(Ae("Ca"), "Ca"), Deny(Why::AeRegistersCse));

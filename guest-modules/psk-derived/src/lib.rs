@@ -1,17 +1,17 @@
-//! An example of a module that supplies key bytes: it stores no key per device, but derives the
-//! Kpsa of each from one enrolment key Ke (TS-0003 clause 10.3.7).
+//! Example of a module that supplies key bytes: stores no key per device, but derives the Kpsa of
+//! each device from one enrolment key Ke (TS-0003 clause 10.3.7).
 //!
-//! `policies/enrolment-keys.csv` has a row `ke_id,ke` for each Ke. At a gateway a psk_identity is the
-//! device's AE-ID-Stem, a dot, and the KeID: `Clamp-7.fleet1@in.provider.com` is derived from the Ke of
-//! `fleet1@in.provider.com`, with `Clamp-7` as the identifier of the other enrolee, and the
-//! association stands for the AE `Clamp-7`.
+//! `policies/enrolment-keys.csv` has a row `ke_id,ke` for each Ke. At a gateway, a psk_identity is
+//! the AE-ID-Stem of the device, a dot, and the KeID. For example, the key of
+//! `Clamp-7.fleet1@in.provider.com` is derived from the Ke of `fleet1@in.provider.com`, with
+//! `Clamp-7` as the identifier of the other enrolee. The association stands for the AE `Clamp-7`.
 //!
-//! At a MAF each client has a Ke of its own, the psk_identity is its KeID, and the row has `maf_fqdn`, the
-//! MAF-FQDN, and `client_id`, the client's Absolute AE-ID or CSE-ID, besides: the key is the Km of the
-//! two, and the association stands for that client.
+//! At a MAF, each client has its own Ke, and its psk_identity is the KeID. The row also has
+//! `maf_fqdn`, the MAF-FQDN, and `client_id`, the absolute AE-ID or CSE-ID of the client. The key
+//! is the Km of the two, and the association stands for that client.
 //!
-//! It needs three capabilities: `policy-tables` to find the row, `read-stored-keys` to read its
-//! Ke, and `supply-key-bytes` to hand over what it derived.
+//! It needs three capabilities: `policy-tables` to find the row, `read-stored-keys` to read its Ke,
+//! and `supply-key-bytes` to supply the derived key.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -65,9 +65,9 @@ impl Guest for PskDerived {
     }
 }
 
-/// The Kpsa of an AE and this CSE.
+/// Returns the Kpsa of an AE and this CSE.
 fn of_ae(identity: &str, stem: &str, row: &Row) -> Answer {
-    // Whoever has a client's Ke is that client, and not every AE that it likes to name.
+    // The Ke of a client is valid for that client only, not for any AE that it names.
     if row.get("client_id").is_some() || row.get("maf_fqdn").is_some() {
         return Answer::NotMine;
     }
@@ -76,12 +76,12 @@ fn of_ae(identity: &str, stem: &str, row: &Row) -> Answer {
     found(Entity::Ae(stem.into()), ["12-", identity].concat(), &key)
 }
 
-/// The Km of a client and a MAF.
+/// Returns the Km of a client and a MAF.
 fn of_client(identity: &str, row: &Row) -> Answer {
     let (Some(ke), Some(maf), Some(client)) =
         (row.key("ke"), row.get("maf_fqdn"), row.get("client_id"))
     else {
-        // A KeID by itself names nobody at a gateway.
+        // At a gateway, a KeID without an AE-ID-Stem does not name an entity.
         return Answer::NotMine;
     };
     let key = kdf::km(&read_stored_keys::read(&ke), &maf);
@@ -91,7 +91,7 @@ fn of_client(identity: &str, row: &Row) -> Answer {
 fn found(entity: Entity, credential_id: String, key: &[u8]) -> Answer {
     match supply_key_bytes::supply(key) {
         Some(key) => Answer::Found(Credential { entity, credential_id, expires: None, key }),
-        None => refused("the derived key was not taken"),
+        None => refused("the derived key is not valid"),
     }
 }
 
@@ -99,7 +99,7 @@ fn refused(why: &str) -> Answer {
     Answer::Refused(why.into())
 }
 
-/// The AE-ID-Stem and the KeID in a psk_identity.
+/// Splits a psk_identity into the AE-ID-Stem and the KeID.
 fn split(psk_identity: &str) -> Option<(&str, &str)> {
     let (relative, _) = psk_identity.split_once('@')?;
     let (stem, _) = relative.rsplit_once('.')?;

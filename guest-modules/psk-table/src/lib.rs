@@ -1,8 +1,9 @@
-//! Looks a psk_identity up in `policies/psk-lookup-table.csv` (TS-0003 clause 8.2.2.1): the
-//! identity is the KpsaID, the key is the row's Kpsa, and the association stands for the row's
-//! AE-ID-Stem or CSE-ID; for a row with neither, the AE-ID is learnt when the AE registers.
+//! Looks up a psk_identity in `policies/psk-lookup-table.csv` (TS-0003 clause 8.2.2.1). The
+//! identity is the KpsaID, the key is the Kpsa of the row, and the association stands for the
+//! AE-ID-Stem or CSE-ID of the row. If the row has neither, the AE-ID is assigned when the AE
+//! registers.
 //!
-//! The key itself never comes in here: the answer carries a handle to it.
+//! The module does not see the key: the response contains a handle to it.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -36,8 +37,8 @@ impl Guest for PskTable {
         let expires = match row.get("expires").map(|at| at.parse()) {
             None => None,
             Some(Ok(at)) => Some(at),
-            // A time that can't be read must not become "without end".
-            Some(Err(_)) => return refused("the row's expires is no time"),
+            // An invalid time must not become "no expiry".
+            Some(Err(_)) => return refused("the row's expires is not a valid time"),
         };
         Answer::Found(Credential {
             entity: entity(&row),

@@ -1,11 +1,13 @@
-//! An example of a module that counts over time: each credential may make so many requests in a window.
+//! Example of a module that counts over time: limits the requests of each credential per time
+//! window.
 //!
-//! Its configuration says how many (`requests`) in how many seconds (`window-seconds`). It counts by the
-//! Credential-ID, which nobody can choose for himself, in its store: so the count is the same after a
-//! restart, and for all associations of a credential together. It needs `key-value`, `config` and `clock`.
+//! Its configuration has the limit (`requests`) and the length of a window (`window-seconds`). It
+//! counts by Credential-ID, which a client cannot choose, in its store. So the count survives a
+//! restart, and is shared by all associations of a credential. It needs `key-value`, `config` and
+//! `clock`.
 //!
-//! A window starts at a full multiple of its length. The count of one takes the place of that of the one
-//! before, so the store has two entries for each credential that was ever here.
+//! A window starts at a multiple of its length. Its count replaces that of the previous window, so
+//! the store has two entries for each credential.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -44,25 +46,25 @@ impl Guest for Quota {
         };
         let window = clock::now() / seconds.max(1);
         match count(&association.credential_id, window) {
-            // The next request counts as well, so nothing may be remembered.
+            // The next request counts as well, so the scope must be this request.
             Ok(count) if count <= most => Verdict::Allow(Scope::ThisRequest),
             Ok(_) => denied(4103, &format!("more than {most} requests in {seconds} seconds")),
-            // Who can't count does not let through.
-            Err(_) => denied(5000, "the requests can't be counted"),
+            // A request that cannot be counted is denied.
+            Err(_) => denied(5000, "the requests cannot be counted"),
         }
     }
 }
 
-/// Counts a request, and gives how many there were in the window.
+/// Counts a request, and returns the count of the window.
 fn count(credential: &str, window: u64) -> Result<u64, Error> {
     let bucket = store::open("")?;
     let window = enter(&bucket, credential, window)?;
     atomics::increment(&bucket, &key(credential, window), 1)
 }
 
-/// Enters a window, and takes away the count of the one that a credential was here in before: first, so
-/// that there is room even in a store that is full, and nothing is left that nobody knows of when a call
-/// ends between the two. A window that is over does not come back, be the clock set or the call late.
+/// Enters a window, and first deletes the count of the previous window of the credential. So there
+/// is room even in a full store, and no entry is left behind if the call ends in between. A past
+/// window is not entered again, even if the clock was set back or the call is late.
 fn enter(bucket: &Bucket, credential: &str, window: u64) -> Result<u64, Error> {
     let last = ["last ", credential].concat();
     let before = bucket.get(&last)?.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());

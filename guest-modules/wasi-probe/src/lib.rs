@@ -1,5 +1,5 @@
-//! A module that imports WASI, as most languages' default builds do, and tells what it finds
-//! there: for tests that it finds nothing.
+//! Test module that imports WASI, like the default builds of most languages, and returns what it
+//! finds, which must be nothing.
 
 #[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
 mod bindings {
@@ -71,7 +71,7 @@ impl Guest for WasiProbe {
         }
         let out = stdout::get_stdout();
         for n in 0..100 {
-            // What the host makes of it is the host's affair.
+            // The result does not matter here.
             let _ = out.blocking_write_and_flush(format!("printed {n}\n").as_bytes());
         }
         Answer::Refused(format!(

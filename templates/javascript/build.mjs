@@ -1,9 +1,9 @@
-// Makes a component of policy.js, without anything that a policy module has no use for.
+// Builds a component from policy.js, without imports that a policy module does not need.
 import fs from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 
-// The bindings that componentize-js 0.23 makes name the class of a key, which a row gives, but do not
-// define it, for a key has no functions. So it is defined where they are written.
+// The bindings of componentize-js 0.23 use the class of a key, which a row returns, but do not define it,
+// because a key has no functions. So it is defined here.
 const { writeFile } = fs;
 fs.writeFile = (path, data, ...options) => {
   const bindings = String(path).endsWith("initializer.js") && String(data);

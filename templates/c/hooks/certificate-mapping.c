@@ -1,5 +1,5 @@
-// Says whom a certificate stands for that names nobody by itself: its row in the policy table
-// certificate-table. A sandbox lives for one call, so nothing has to be freed.
+// Maps a certificate that does not name an entity: its row in the policy table
+// certificate-table names the entity. A sandbox lives for one call, so nothing has to be freed.
 #include "module.h"
 
 typedef exports_saegis_policy_certificate_mapping_query_t query_t;

@@ -1,6 +1,6 @@
 // Finds the credential of a psk_identity: its row in the policy table psk-lookup-table.
 //
-// The key itself never comes in here: the answer carries a handle to it.
+// The module does not see the key: the response contains a handle to it.
 // A sandbox lives for one call, so nothing has to be freed.
 #include <stdlib.h>
 #include <string.h>

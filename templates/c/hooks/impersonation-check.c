@@ -1,4 +1,4 @@
-// Checks each request, after and besides originator-check: nobody deletes.
+// Checks each request, in addition to originator-check: denies delete requests.
 // A sandbox lives for one call, so nothing has to be freed.
 #include "module.h"
 
@@ -14,7 +14,7 @@ void exports_saegis_policy_impersonation_check_check(
     if (primitive->operation == SAEGIS_POLICY_TYPES_OPERATION_DELETE) {
         verdict->tag = SAEGIS_POLICY_TYPES_VERDICT_DENY;
         verdict->val.deny.rsc = REFUSED;
-        module_string_dup(&verdict->val.deny.reason, "nothing is deleted here");
+        module_string_dup(&verdict->val.deny.reason, "delete requests are not allowed here");
         return;
     }
     verdict->tag = SAEGIS_POLICY_TYPES_VERDICT_ALLOW;

@@ -1,5 +1,5 @@
-// Says whom a certificate stands for that names nobody by itself: its row in the policy table
-// certificate-table.
+// Maps a certificate that does not name an entity: its row in the policy table
+// certificate-table names the entity.
 import { find } from "saegis:policy/policy-tables@{{version}}";
 
 export const certificateMapping = {

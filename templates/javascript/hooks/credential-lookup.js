@@ -1,6 +1,6 @@
 // Finds the credential of a psk_identity: its row in the policy table psk-lookup-table.
 //
-// The key itself never comes in here: the answer carries a handle to it.
+// The module does not see the key: the response contains a handle to it.
 import { find } from "saegis:policy/policy-tables@{{version}}";
 
 export const credentialLookup = {

@@ -1,4 +1,4 @@
-"""Checks each request, after and besides originator-check: nobody deletes."""
+"""Checks each request, in addition to originator-check: denies delete requests."""
 
 from wit_world import exports
 from wit_world.imports.types import Denial, Operation, Scope, Verdict_Allow, Verdict_Deny
@@ -10,5 +10,5 @@ REFUSED = 4103
 class ImpersonationCheck(exports.ImpersonationCheck):
     def check(self, association, primitive):
         if primitive.operation == Operation.DELETE:
-            return Verdict_Deny(Denial(REFUSED, "nothing is deleted here"))
+            return Verdict_Deny(Denial(REFUSED, "delete requests are not allowed here"))
         return Verdict_Allow(Scope.THIS_REQUEST)

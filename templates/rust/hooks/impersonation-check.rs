@@ -1,4 +1,4 @@
-//! Checks each request, after and besides `originator-check`: nobody deletes.
+//! Checks each request, in addition to `originator-check`: denies delete requests.
 
 mod bindings {
     wit_bindgen::generate!({ world: "module", path: "wit", generate_all });
@@ -17,9 +17,9 @@ impl Guest for Module {
     fn check(_association: Association, primitive: Primitive) -> Verdict {
         if primitive.operation == Operation::Delete {
             // ORIGINATOR_HAS_NO_PRIVILEGE
-            return Verdict::Deny(Denial { rsc: 4103, reason: "nothing is deleted here".into() });
+            return Verdict::Deny(Denial { rsc: 4103, reason: "delete requests are not allowed here".into() });
         }
-        // The answer depends on the operation, so it holds for no other request.
+        // The result depends on the operation, so it applies to this request only.
         Verdict::Allow(Scope::ThisRequest)
     }
 }

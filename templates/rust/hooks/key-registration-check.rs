@@ -11,7 +11,7 @@ use bindings::exports::saegis::policy::key_registration_check::{
 };
 use bindings::saegis::policy::types::{Denial, Scope};
 
-/// What a key for security associations is for (TS-0004 clause 6.3.4.2.39).
+/// Security usage of a key for security associations (TS-0004 clause 6.3.4.2.39).
 const SECURITY_ASSOCIATION: u8 = 32;
 
 struct Module;

@@ -227,7 +227,7 @@ fn acme_dies_and_comes_back() {
     for _ in 0..3 {
         let latest = Request::retrieve("/cse/light1/lamp/la").from(light.id);
         let refused = light.client.ask(&latest).expect_refusal(404, 5103);
-        assert_eq!(refused.debug(), "the CSE can't be reached");
+        assert_eq!(refused.debug(), "the CSE cannot be reached");
     }
     gateway.log().all(mark, "upstream.failed", 3);
     let acme = Acme::start_at(port);

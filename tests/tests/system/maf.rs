@@ -110,7 +110,7 @@ fn unreachable_maf_does_not_affect_cached_keys() {
             .is_err()
     );
     let refused = scene.infrastructure.handshake_refused(mark);
-    assert!(refused.message().contains("can't be reached"), "{refused:?}");
+    assert!(refused.message().contains("cannot be reached"), "{refused:?}");
     scene.maf.signal("CONT");
     let port = scene.infrastructure.port();
     eventually(|| Tool::OpenSsl.try_connect(port, credential, Offer::MANDATED));

@@ -205,7 +205,7 @@ fn registration_cannot_be_asynchronous() {
     let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nx", "rr": true}});
     let create = Request::create("/cse?rt=2", 2, &ae).from(OWN);
     let create = create.header("X-M2M-RTU", &url(&target, "/"));
-    assert_refused(&mut light, &create, 5001, "registers");
+    assert_refused(&mut light, &create, 5001, "must register");
     light.ask(&own("/cse/light1")).unwrap().expect_refusal(404, 4004);
     assert!(target.requests().is_empty());
 }

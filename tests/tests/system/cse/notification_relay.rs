@@ -115,7 +115,7 @@ fn target_without_rule_is_not_contacted() {
     let (gateway, _light, address) = start("https://192.0.2.1:8443/told");
     send(&address, "/mn-cse-123456").join().unwrap().expect_refusal(404, 5103);
     let failed = gateway.log().wait("notification.failed").message();
-    assert!(failed.contains("no rule allows it"), "{failed}");
+    assert!(failed.contains("no rule allows the address"), "{failed}");
 }
 
 /// A relay address stays valid after a restart, and leads to the AE's next association.

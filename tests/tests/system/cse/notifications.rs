@@ -75,7 +75,13 @@ fn target_without_rule_gets_no_notification(tool: Tool) {
             let refused = light.ask(&subscription(&format!("http://{host}:{port}/")));
             refused.expect_refusal(500, 5204);
         }
-        assert!(gateway.log().wait("notification.failed").message().contains("no rule allows it"));
+        assert!(
+            gateway
+                .log()
+                .wait("notification.failed")
+                .message()
+                .contains("no rule allows the address")
+        );
         light.ask(&Request::create_instance("/cse/light1/lamp", "on").from(OWN)).expect(201, 2001);
     }
     assert!(target.requests().is_empty());

@@ -87,7 +87,10 @@ fn plain_http_target_is_notified() {
     let refused = create(&mut light, LAMP, 23, subscription(&url)).expect_refusal(500, 5204);
     assert!(refused.debug().contains(&url), "{refused:?}");
     let failed = gateway.log().all(Mark::START, "notification.failed", 1);
-    assert!(failed.iter().all(|f| f.message().contains("it answered 404")), "{failed:?}");
+    assert!(
+        failed.iter().all(|f| f.message().contains("the target responded with 404")),
+        "{failed:?}"
+    );
 }
 
 #[test]
@@ -107,12 +110,12 @@ fn refused_subscription_states_reason_of_target() {
         debug.rsplit_once(": ").unwrap().1.to_string()
     };
     // An AE must send a oneM2M response, at any address.
-    assert_eq!(why(OTHER), "it answered 200 without X-M2M-RSC");
+    assert_eq!(why(OTHER), "the target responded with 200 and without X-M2M-RSC");
     target.reply_with(plain("404"));
-    assert_eq!(why(OTHER), "it answered 404 without X-M2M-RSC");
-    assert_eq!(why(&url), "it answered 404");
+    assert_eq!(why(OTHER), "the target responded with 404 and without X-M2M-RSC");
+    assert_eq!(why(&url), "the target responded with 404");
     target.reply_with(plain("302"));
-    assert_eq!(why(&url), "it answered 302");
+    assert_eq!(why(&url), "the target responded with 302");
     for status in [200, 403] {
         target.reply_with(Reply::answer(status, 4103, ""));
         for nu in [OTHER, &url] {
@@ -120,13 +123,13 @@ fn refused_subscription_states_reason_of_target() {
         }
     }
     target.reply_with(Reply::Pending);
-    assert_eq!(why(&url), "it did not answer in time");
+    assert_eq!(why(&url), "it did not respond in time");
     let unreachable = format!("http://127.0.0.1:{}/", Upstream::closed_port());
-    assert_eq!(why(&unreachable), "it can't be reached");
+    assert_eq!(why(&unreachable), "it cannot be reached");
     // Without a rule for the target, the error does not reveal whether it exists.
     let unknown = why("http://nothing.invalid/");
     assert_eq!(why("http://127.0.0.2:1/"), unknown);
-    assert_eq!(unknown, "no rule of this CSE allows that address, or it can't be resolved");
+    assert_eq!(unknown, "no rule of this CSE allows that address, or it cannot be resolved");
     // An AE with a polling channel cannot be verified, and the error does not contain its point of
     // access.
     assert!(!why("cse/light2").contains("127.0.0.1"));

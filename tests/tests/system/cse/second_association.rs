@@ -118,7 +118,7 @@ fn ae_address_without_rule_is_not_contacted() {
     let (gateway, mut light) = with_key(setup, &ae.url());
     let mark = gateway.log().mark();
     switch(&mut light, "on");
-    assert_not_notified(&gateway, mark, "no rule allows it");
+    assert_not_notified(&gateway, mark, "no rule allows the address");
     assert_eq!(ae.associations(), 0);
 }
 
@@ -149,7 +149,7 @@ fn response_of_other_originator_is_discarded() {
             answer.expect(200, 2000);
         } else {
             answer.expect_refusal(404, 5103);
-            assert_not_notified(&gateway, mark, "in the name of");
+            assert_not_notified(&gateway, mark, "the From of the response is");
         }
     }
 }
@@ -198,7 +198,7 @@ fn ae_is_contacted_after_its_first_association() {
     let ask = Request::create("/cse/light2", 23, &ask).from(OTHER);
     let mark = gateway.log().mark();
     other.ask(&ask).expect_refusal(500, 5204);
-    assert_not_notified(&gateway, mark, "no association of its own since the gateway started");
+    assert_not_notified(&gateway, mark, "the AE has not connected since the gateway started");
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     gateway.log().wait_after(mark, "association.established");
     // A response proves that the gateway knows the association, which is logged slightly earlier.
@@ -273,6 +273,6 @@ fn former_holder_of_ae_id_is_not_notified() {
     new.ended();
     let mark = gateway.log().mark();
     other.ask(&ask("second")).expect_refusal(500, 5204);
-    assert_not_notified(&gateway, mark, "no association of its own since the gateway started");
+    assert_not_notified(&gateway, mark, "the AE has not connected since the gateway started");
     assert_eq!(ae.said().matches("POST ").count(), 1, "{}", ae.said());
 }

@@ -243,7 +243,7 @@ fn upstream_fault_is_answered(tool: Tool) {
         let refused = light.ask(&own("/cse/x"));
         assert_eq!((refused.status(), refused.rsc()), (404, Some(5103)), "{what}: {refused:?}");
         // The originator does not receive the reason.
-        assert_eq!(refused.debug(), "the CSE can't be reached", "{what}");
+        assert_eq!(refused.debug(), "the CSE cannot be reached", "{what}");
         gateway.log().wait_after(mark, "upstream.failed");
         assert_eq!(upstream.requests().len(), before + 1, "{what}: one request");
     }

@@ -119,9 +119,10 @@ fn changed_rules_take_effect() {
     assert_eq!(registration_rsc(&gateway, NEW, "Cnew"), Some(2001));
     // An invalid file changes nothing, and the error states its position.
     let bad = more.replace("\"*\"", "\"light\"");
-    let refused = gateway.refused_after("is no App-ID: it starts with R, N or an asterisk", |g| {
-        g.replace(FILE, &bad);
-    });
+    let refused =
+        gateway.refused_after("is not an App-ID: it must start with R, N or an asterisk", |g| {
+            g.replace(FILE, &bad);
+        });
     let file = gateway.path(FILE);
     assert!(refused.message().starts_with(&format!("{}:14:20: ", file.display())), "{refused:?}");
     gateway.refused_after("unknown field `rulelinks`", |g| {
@@ -144,7 +145,7 @@ fn changed_rules_take_effect() {
 #[test]
 fn rules_without_checking_module_are_refused() {
     let gateway = with_rules(Some(RULES)).start();
-    gateway.refused_after("no module exports registration-check", |g| {
+    gateway.refused_after("needs a module that exports registration-check", |g| {
         fs::remove_file(g.path("policies/modules/app-rules.wasm")).unwrap();
     });
     assert_eq!(registration_rsc(&gateway, NEW, "Cnew"), Some(4126));

@@ -76,7 +76,7 @@ fn ae_reuses_valid_key() {
     let others = std::fs::read_to_string(&file).unwrap().replace(PHONE, "//in.provider.com/Sb");
     std::fs::write(&file, others).unwrap();
     let ran = scene.phone(&["show"]).expect(2);
-    assert!(ran.err.contains("has the key of //in.provider.com/Sb; give each AE"), "{ran:?}");
+    assert!(ran.err.contains("contains the key of //in.provider.com/Sb; each AE needs"), "{ran:?}");
     // The lifetime must be positive and bounded.
     for seconds in ["0", "18446744073709551615", "315360001"] {
         scene.write_phone(&credential, IN_CSE, &format!("lifetime-seconds = {seconds}"));

@@ -12,7 +12,7 @@ use super::scene::{FQDN, IN_CSE, OTHER_KM, PHONE, PHONE_KM, RULES, Scene, Settin
 
 with_each_client!(invalid_maf_key_looks_like_unknown_identity);
 
-/// Another CSE.
+/// A peer CSE.
 const THIEF: &str = "//in.provider.com/mn-thief";
 
 /// Returns the rules with one that allows smartphones to register keys for the thief.
@@ -121,7 +121,7 @@ fn invalid_key_identity_is_not_sent_to_maf() {
         assert_eq!(refused.alert, Some(20), "{odd:?}: {refused:?}");
         let event = scene.infrastructure.handshake_refused(mark);
         assert_eq!(event.text("cause"), "identity", "{odd:?}: {event:?}");
-        assert!(!event.message().contains("can't be reached"), "{odd:?}: {event:?}");
+        assert!(!event.message().contains("cannot be reached"), "{odd:?}: {event:?}");
     }
     assert_eq!(requests(&scene.maf), before, "the MAF received a request");
     assert!(!scene.infrastructure.log().text().contains("maf.failed"));
@@ -236,7 +236,7 @@ fn withdrawn_key_ends_rechecked_associations() {
     let ended = scene.infrastructure.log().wait("association.ended");
     assert!(ended.message().contains("revoked"), "{ended:?}");
     let text = scene.infrastructure.log().text();
-    assert!(text.contains("its key is registered at the MAF no more"), "{text}");
+    assert!(text.contains("its key is no longer registered at the MAF"), "{text}");
     let event = assert_refused(&scene, Tool::OpenSsl, &identity, KEY);
     assert!(event.message().contains("no such key"), "{event:?}");
     stays.ask(&nothing).expect_refusal(404, 4004);

@@ -107,7 +107,7 @@ fn maf_with_wrong_name_is_not_queried() {
     let failed = scene.infrastructure.log().wait_after(mark, "maf.failed");
     assert!(failed.message().contains(&why), "{failed:?}");
     let event = scene.infrastructure.handshake_refused(mark);
-    assert!(event.message().contains("can't be reached"), "{event:?}");
+    assert!(event.message().contains("cannot be reached"), "{event:?}");
     assert_eq!(requests(&scene.maf), 0);
     assert!(
         scene.maf.log().all(saegis_tests::Mark::START, "association.established", 0).is_empty()

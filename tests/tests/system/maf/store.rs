@@ -74,9 +74,9 @@ fn store_opens_with_its_own_key_only() {
     write(&file, "5f5f", 0o600);
     assert_does_not_start(&folder, "store.key", "32 bytes");
     write(&file, &digits(OLD), 0o644);
-    assert_does_not_start(&folder, "store.key", "every user of the machine may read");
+    assert_does_not_start(&folder, "store.key", "every user of the machine can read");
     fs::remove_file(&file).unwrap();
-    assert_does_not_start(&folder, "store.key", "can't be opened");
+    assert_does_not_start(&folder, "store.key", "cannot be opened");
     // The same key in base64. The store is unchanged.
     write(&file, "Xl9eX15fXl9eX15fXl9eX15fXl9eX15fXl9eX15fXl8=\n", 0o600);
     let maf = maf.start_in_same_folder();

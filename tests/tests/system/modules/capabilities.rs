@@ -49,7 +49,7 @@ fn module_with_ungranted_capability_is_refused() {
             .file("probe.txt", "12345")
             .start();
         let manifest = format!("capabilities = [\"{ALL}\"]\nfiles = [\"probe.txt\"]\n");
-        let why = format!("asks for the capability {missing}, which the gateway does not grant");
+        let why = format!("requests the capability {missing}, which the gateway does not grant");
         gateway.refused_after(&why, |gateway| gateway.install("capability-probe", &manifest));
     }
 }

@@ -78,23 +78,26 @@ fn invalid_module_is_refused_with_reason(tool: Tool) {
         *byte = !*byte;
     }
     for (bytes, why) in [
-        (b"rubbish".as_slice(), "is no WebAssembly component"),
-        (b"", "is no WebAssembly component"),
-        (half, "is no WebAssembly component"),
-        (&damaged, "is no WebAssembly component"),
-        (LARGE_MEMORY, "wants more than modules may have (modules.memory-bytes)"),
+        (b"rubbish".as_slice(), "is not a WebAssembly component"),
+        (b"", "is not a WebAssembly component"),
+        (half, "is not a WebAssembly component"),
+        (&damaged, "is not a WebAssembly component"),
+        (LARGE_MEMORY, "exceeds the limits of a module (modules.memory-bytes)"),
         (CORE_MODULE, "is a core module, not a component"),
         (EMPTY_COMPONENT, "exports no hook of the contract"),
-        (&whole, "imports the capability policy-tables, but its manifest bad.toml does not ask"),
+        (
+            &whole,
+            "imports the capability policy-tables, but its manifest bad.toml does not request",
+        ),
         (&component_that_imports("acme:net/sockets@1.0.0"), "acme:net/sockets@1.0.0, which no"),
         (
             &component_that_imports("saegis:policy/all-keys@0.1.0"),
-            "imports saegis:policy/all-keys@0.1.0, which the contract does not have",
+            "imports saegis:policy/all-keys@0.1.0, which is not in the contract",
         ),
-        (&component_that_imports("saegis:policy/log@9.0.0"), "@9.0.0; this gateway has 0.1"),
+        (&component_that_imports("saegis:policy/log@9.0.0"), "@9.0.0; this gateway supports 0.1"),
         (
             &component_that_imports("saegis:policy/read-stored-keys@0.1.0"),
-            "imports the capability read-stored-keys, but its manifest bad.toml does not ask",
+            "imports the capability read-stored-keys, but its manifest bad.toml does not request",
         ),
     ] {
         let refused = gateway.refused_after(why, |g| g.replace("policies/modules/bad.wasm", bytes));
@@ -107,7 +110,7 @@ fn invalid_module_is_refused_with_reason(tool: Tool) {
     // A capability that is not granted is refused, even if the module does not use it.
     for capability in ["read-stored-keys", "supply-key-bytes", "policy-files"] {
         let manifest = format!("capabilities = [\"policy-tables\", \"{capability}\"]");
-        let why = format!("bad.wasm: its manifest asks for the capability {capability}, which the");
+        let why = format!("bad.wasm: its manifest requests the capability {capability}, which the");
         gateway.refused_after(&why, |g| {
             g.write("policies/modules/bad.toml", &manifest);
             g.replace("policies/modules/bad.wasm", &whole);
@@ -131,7 +134,7 @@ fn link_out_of_folder_is_refused() {
     fs::copy(&module, &outside).unwrap();
     let link = gateway.path("policies/modules/linked.wasm");
     gateway.write("policies/modules/linked.toml", "capabilities = [\"policy-tables\"]");
-    gateway.refused_after("is a link to a file outside of the folder", |_| {
+    gateway.refused_after("is a link to a file outside the folder", |_| {
         symlink(&outside, &link).unwrap();
     });
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
@@ -145,7 +148,7 @@ fn link_out_of_folder_is_refused() {
     });
     // The same holds for a manifest.
     fs::copy(gateway.path("policies/modules/linked.toml"), gateway.path("outside.toml")).unwrap();
-    gateway.refused_after("is a link to a file outside of the folder", |g| {
+    gateway.refused_after("is a link to a file outside the folder", |g| {
         fs::remove_file(g.path("policies/modules/linked.toml")).unwrap();
         symlink(g.path("outside.toml"), g.path("policies/modules/linked.toml")).unwrap();
     });
@@ -223,9 +226,9 @@ fn faulty_lookup_fails_only_its_handshake(tool: Tool) {
     let mut light = tool.connect(gateway.port(), LIGHT1);
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).expect(201, 2001);
     for (fault, why) in [
-        ("fault-loop", "module faulty took longer than a call may"),
+        ("fault-loop", "module faulty exceeded the time limit of a call"),
         ("fault-trap", "module faulty trapped: wasm trap: wasm `unreachable` instruction executed"),
-        ("fault-memory", "module faulty wanted more memory than a call may have"),
+        ("fault-memory", "module faulty exceeded the memory limit of a call"),
         ("fault-recurse", "module faulty trapped: wasm trap: "),
         ("fault-log", "no module knows it"),
     ] {
@@ -253,7 +256,7 @@ fn assert_log_is_limited(log: &Log) {
         assert_eq!(line["module"], "faulty");
         assert!(line["message"].as_str().unwrap().ends_with("\\nforged line"), "{line}");
     }
-    assert!(text.contains("module writes too much"), "{text}");
+    assert!(text.contains("dropped log lines of a module"), "{text}");
 }
 
 fn faulty_check_fails_only_its_request(tool: Tool) {

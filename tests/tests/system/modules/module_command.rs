@@ -124,7 +124,7 @@ fn failed_call_can_be_expected() {
     test_with("faulty", &all, &[]).expect(0);
     let ran = test_with("faulty", &case("fault-loop", "memory", SHORT), &[]).expect(1);
     let wrong =
-        "fault-loop: answered { failed = \"deadline\" }, for it took longer than a call may";
+        "fault-loop: answered { failed = \"deadline\" }, for it exceeded the time limit of a call";
     assert!(ran.out.contains(wrong), "{ran:?}");
 }
 
@@ -133,7 +133,7 @@ fn invalid_case_file_is_reported_with_line() {
     let lookup = "lookup = { psk-identity = \"a\" }\n";
     let good = format!("[[case]]\nname = \"a\"\n{lookup}expect = \"not-mine\"\n");
     test_with("psk-table", &good, &[]).expect(1);
-    assert_refused("psk-table", "", &[": case: there is none; each is a table [[case]]"]);
+    assert_refused("psk-table", "", &[": case: is missing; each case is a table [[case]]"]);
     assert_refused("psk-table", "[[case]\n", &[":1:8: "]);
     assert_refused(
         "psk-table",
@@ -171,7 +171,7 @@ fn invalid_case_file_is_reported_with_line() {
         &good.replace("\"not-mine\"", "[4106]"),
         &[":4:10: wanted string or table"],
     );
-    let answers = ":4:10: credential-lookup answers with \"not-mine\", found, refused or failed";
+    let answers = ":4:10: credential-lookup responds with \"not-mine\", found, refused or failed";
     assert_refused(
         "psk-table",
         &good.replace("\"not-mine\"", "{ allow = \"originator\" }"),
@@ -185,13 +185,13 @@ fn invalid_case_file_is_reported_with_line() {
     assert_refused("psk-table", other, &[":2:8: \"b\" needs an association.entity, here or above"]);
     let association =
         "association = { entity = \"not-yet-known\", credential-id = \"12-a@b.c\" }\n";
-    let why = ":2:8: \"b\" asks registration-check, which";
+    let why = ":2:8: \"b\" calls registration-check, which";
     assert_refused("psk-table", &format!("{other}{association}"), &[why]);
     let bad = format!("{other}{}", association.replace("12-a@b.c", "x"));
     assert_refused("psk-table", &bad, &[":5:59: \"x\": "]);
     // A fault in a table is reported at its position in the case file.
     let table = TABLE.replace("1a2b", "1g2b");
-    let position = ":4:12: psk-lookup-table.csv: kpsa has a character that is no hexadecimal digit";
+    let position = ":4:12: psk-lookup-table.csv: kpsa has an invalid hexadecimal digit";
     assert_refused("psk-table", &format!("{table}{good}"), &[position]);
 }
 
@@ -208,10 +208,10 @@ fn untestable_module_is_reported() {
     };
     fs::write(folder.path().join("core.wasm"), CORE_MODULE).unwrap();
     fs::write(folder.path().join("empty.wasm"), EMPTY_COMPONENT).unwrap();
-    assert_refused("none.wasm", "can't be opened");
+    assert_refused("none.wasm", "cannot be opened");
     assert_refused(
         "core.wasm",
-        "is a core module, not a component; make one of it with `saegis module",
+        "is a core module, not a component; convert it with `saegis module",
     );
     assert_refused("empty.wasm", "exports no hook of the contract");
     // The manifest next to a module applies.
@@ -260,16 +260,19 @@ fn inspect_reports_unloadable_module_in_exit_code() {
         );
     };
     assert_refused("empty.wasm", "exports no hook of the contract; the hooks are: ");
-    assert_refused("future.wasm", "is of the contract saegis:policy/…@0.2.0; this gateway has 0.1");
-    assert_refused("core.wasm", "is a core module that does not carry its contract");
+    assert_refused(
+        "future.wasm",
+        "belongs to the contract saegis:policy/…@0.2.0; this gateway supports 0.1",
+    );
+    assert_refused("core.wasm", "is a core module without its contract");
     let ran = inspect("script.wasm").expect(2);
-    assert!(ran.err.starts_with("error: script.wasm: is no WebAssembly: "), "{ran:?}");
+    assert!(ran.err.starts_with("error: script.wasm: is not WebAssembly: "), "{ran:?}");
     let ran =
         saegis(folder.path(), &["module", "inspect", "core.wasm", "--componentise", "x.wasm"]);
-    assert!(ran.expect(2).err.contains("does not carry its contract"));
+    assert!(ran.expect(2).err.contains("without its contract"));
     let ran =
         saegis(folder.path(), &["module", "inspect", "empty.wasm", "--componentise", "x.wasm"]);
-    assert!(ran.expect(2).err.contains("is a component already"));
+    assert!(ran.expect(2).err.contains("is already a component"));
     assert!(!folder.path().join("x.wasm").exists());
 }
 
@@ -280,7 +283,7 @@ fn new_module_folder_is_complete() {
         saegis(folder.path(), &["module", "new", name, "--lang", lang, "--hook", hook])
     };
     let ran = new("my-lookup", "rust", "credential-lookup").expect(0);
-    assert!(ran.out.starts_with("made my-lookup/\n"), "{ran:?}");
+    assert!(ran.out.starts_with("created my-lookup/\n"), "{ran:?}");
     let read = |path: &str| fs::read_to_string(folder.path().join("my-lookup").join(path)).unwrap();
     assert!(read("src/lib.rs").contains("impl Guest for Module"));
     assert!(read("README.md").contains("\n    make\n"));
@@ -310,13 +313,13 @@ fn existing_or_invalid_module_folder_is_refused() {
     fs::write(folder.path().join("file"), "mine").unwrap();
     for there in ["mine", "file"] {
         let ran = new(there, "rust", "credential-lookup").expect(2);
-        let why = format!("error: {there}: is there already, and nothing is overwritten");
+        let why = format!("error: {there}: already exists and is not overwritten");
         assert!(ran.err.starts_with(&why), "{ran:?}");
     }
     assert_eq!(fs::read_to_string(folder.path().join("mine/README.md")).unwrap(), "mine");
     for bad in ["", "Mine", "../mine", "a b", "a_b", "7up", "a--b", "a-"] {
         let ran = new(bad, "rust", "credential-lookup").expect(2);
-        assert!(ran.err.contains("can't be a module's name"), "{ran:?}");
+        assert!(ran.err.contains("is not a valid module name"), "{ran:?}");
     }
     assert!(new("x", "cobol", "credential-lookup").expect(2).err.contains("possible values"));
     let ran = new("x", "rust", "credential-check").expect(2);

@@ -64,12 +64,12 @@ fn mismatching_digest_is_refused_with_both_digests() {
     gateway.in_force_after(|g| g.replace(&manifest, format!("{text}digest = \"{pinned}\"\n")));
     let other = gateway.path(&format!("{MODULES}/originator-check.wasm"));
     let good = fs::read(&module).unwrap();
-    let refused = gateway.refused_after("and its manifest pins", |g| {
+    let refused = gateway.refused_after("but its manifest pins", |g| {
         g.replace(&format!("{MODULES}/psk-table.wasm"), fs::read(&other).unwrap());
     });
     let message = refused.message();
     let wanted = format!(
-        "{}: has the digest {}, and its manifest pins {pinned};",
+        "{}: has the digest {}, but its manifest pins {pinned};",
         module.display(),
         digest(&other)
     );
@@ -77,7 +77,7 @@ fn mismatching_digest_is_refused_with_both_digests() {
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
     gateway.replace(&format!("{MODULES}/psk-table.wasm"), good);
     for bad in ["sha256:12", "md5:12", "", &format!("sha256:{}", "g".repeat(64))] {
-        let what = format!("psk-table.toml:4:10: {bad:?} is no digest; it is \"sha256:\"");
+        let what = format!("psk-table.toml:4:10: {bad:?} is not a digest; a digest is \"sha256:\"");
         gateway.refused_after(&what, |g| g.replace(&manifest, format!("{text}digest = {bad:?}\n")));
     }
 }
@@ -111,19 +111,18 @@ fn module_with_invalid_signature_is_refused() {
         &gateway,
         "psk-table.wasm",
         &other,
-        "and does not fit psk-table.wasm",
+        "but does not match psk-table.wasm",
     );
     assert_refused_and_restored(
         &gateway,
         "psk-table.wasm.minisig",
         b"x",
-        "is no signature in minisign's",
+        "is not a minisign signature",
     );
 
     // A signature of another file by the same key.
     let of_other = read("originator-check.wasm.minisig");
-    let why =
-        format!("says that it is by the key {}, and does not fit psk-table.wasm", signer.id());
+    let why = format!("claims the key {}, but does not match psk-table.wasm", signer.id());
     assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", &of_other, &why);
 
     // A signature by an unknown key.
@@ -131,7 +130,7 @@ fn module_with_invalid_signature_is_refused() {
     fs::copy(file("psk-table.wasm"), &copy).unwrap();
     stranger.sign(&copy);
     let of_stranger = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
-    let unknown = format!("is by the key {}, which is none of those that count", stranger.id());
+    let unknown = format!("is by the key {}, which is not trusted", stranger.id());
     assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", &of_stranger, &unknown);
 
     // A signature by a foreign key that claims the number of a trusted key.
@@ -144,7 +143,7 @@ fn module_with_invalid_signature_is_refused() {
     assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", borrowed.as_bytes(), &why);
 
     // Malformed, too large, not UTF-8, and in the legacy format.
-    let malformed = "psk-table.wasm.minisig: is no signature in minisign's format";
+    let malformed = "psk-table.wasm.minisig: is not a minisign signature";
     assert_refused_and_restored(&gateway, "psk-table.wasm.minisig", b"rubbish", malformed);
     // The gateway repeats a report only after it has seen the restored file, so the check command
     // tests these.
@@ -177,11 +176,11 @@ fn module_with_invalid_signature_is_refused() {
     // A signature for another file name, and for none.
     signer.sign_as(&copy, &["-t", "timestamp:1795539612\tfile:km-table.wasm"]);
     let misnamed = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
-    let why = "is for a file of the name \"km-table.wasm\", and not for psk-table.wasm";
+    let why = "is for a file with the name \"km-table.wasm\", not for psk-table.wasm";
     assert_refused_and_restored(&gateway, name, &misnamed, why);
     signer.sign_as(&copy, &["-t", "our release"]);
     let nameless = fs::read(gateway.path("psk-table.wasm.minisig")).unwrap();
-    assert_refused_and_restored(&gateway, name, &nameless, "does not say for which file it is");
+    assert_refused_and_restored(&gateway, name, &nameless, "does not name its file");
     assert_first_generation_in_force(&gateway);
 }
 
@@ -191,7 +190,7 @@ fn unsigned_module_is_refused() {
     let gateway = setup.start();
     let signature = gateway.path(&format!("{MODULES}/psk-table.wasm.minisig"));
     let original = fs::read(&signature).unwrap();
-    let why = "psk-table.wasm: is not signed, and only signed modules are taken";
+    let why = "psk-table.wasm: is not signed, and only signed modules are accepted";
     gateway.refused_after(why, |_| fs::remove_file(&signature).unwrap());
     gateway.replace(&format!("{MODULES}/psk-table.wasm.minisig"), original);
     // An unsigned module, and a module with an unsigned manifest.
@@ -214,13 +213,13 @@ fn manifest_is_covered_by_signature() {
     let read = |name: &str| fs::read(gateway.path(&format!("{MODULES}/{name}"))).unwrap();
     let manifest = String::from_utf8(read("psk-table.toml")).unwrap();
     let altered = manifest.replace("order = 100", "order = 1");
-    let why = format!("by the key {}, and does not fit psk-table.toml", signer.id());
+    let why = format!("the key {}, but does not match psk-table.toml", signer.id());
     assert_refused_and_restored(&gateway, "psk-table.toml", altered.as_bytes(), &why);
     // A manifest without a digest would fit any signed module, so it is refused.
     let copy = gateway.path("psk-table.toml");
     fs::write(&copy, "order = 100\ncapabilities = [\"policy-tables\"]\n").unwrap();
     signer.sign(&copy);
-    gateway.refused_after("psk-table.toml: pins no digest, as each signed manifest must", |g| {
+    gateway.refused_after("psk-table.toml: has no digest, which a signed manifest requires", |g| {
         for name in ["psk-table.toml.minisig", "psk-table.toml"] {
             g.replace(&format!("{MODULES}/{name}"), fs::read(g.path(name)).unwrap());
         }
@@ -234,7 +233,7 @@ fn signed_module_without_manifest_is_refused() {
     let (setup, _) = signed();
     let gateway = setup.start();
     gateway.refused_after(
-        "originator-check.wasm: has no manifest, and a signed module must",
+        "originator-check.wasm: has no manifest; a signed module needs a signed manifest",
         |g| {
             fs::remove_file(g.path(&format!("{MODULES}/originator-check.toml"))).unwrap();
         },
@@ -248,7 +247,7 @@ fn swapped_signed_modules_are_refused() {
     let (setup, _) = signed();
     let gateway = setup.start();
     let path = |name: &str| format!("{MODULES}/{name}");
-    let why = "is for a file of the name \"originator-check.wasm\", and not for psk-table.wasm";
+    let why = "is for a file with the name \"originator-check.wasm\", not for psk-table.wasm";
     gateway.refused_after(why, |g| {
         let all = ["wasm", "wasm.minisig", "toml", "toml.minisig"];
         let read = |of: &str, e: &str| fs::read(g.path(&path(&format!("{of}.{e}")))).unwrap();
@@ -315,8 +314,9 @@ fn signed_shadow_is_promoted_with_signing_key_only() {
     // Any other change is refused.
     let altered =
         fs::read_to_string(gateway.path(&file("toml"))).unwrap().replace("shadow", "in-force");
-    gateway
-        .refused_after("and does not fit psk-table-2.toml", |g| g.replace(&file("toml"), altered));
+    gateway.refused_after("but does not match psk-table-2.toml", |g| {
+        g.replace(&file("toml"), altered)
+    });
     assert_eq!(in_force(), "psk-table");
 }
 
@@ -330,11 +330,8 @@ fn unsigned_module_can_be_tried() {
         .unwrap();
     setup.write("new/psk-table.toml", b"capabilities = [\"policy-tables\"]\n");
     let ran = saegis(&setup.path(""), &["module", "try", "new/psk-table.wasm"]).expect(0);
-    assert!(
-        ran.out.starts_with("psk-table would be in force, in the place of psk-table"),
-        "{ran:?}"
-    );
-    assert!(ran.out.contains("it was tried without a signature"), "{ran:?}");
+    assert!(ran.out.starts_with("psk-table would be in force, replacing psk-table"), "{ran:?}");
+    assert!(ran.out.contains("was tried without a signature"), "{ran:?}");
     // Installed modules must be signed.
     fs::remove_file(setup.path(&format!("{MODULES}/originator-check.wasm.minisig"))).unwrap();
     let ran = saegis(&setup.path(""), &["module", "try", "new/psk-table.wasm"]).expect(2);
@@ -376,9 +373,9 @@ fn invalid_signature_keys_are_reported_with_position() {
     assert!(good.out.contains(&signer.id()), "{good:?}");
     for (lines, why) in [
         ("", "saegis.toml:3:1: modules.require-signature: has neither keys nor key-files"),
-        ("keys = [\"rubbish\"]", "saegis.toml:4:8: is no minisign public key"),
-        ("key-files = [\"missing.pub\"]", "missing.pub: can't be opened"),
-        ("key-files = [\"saegis.toml\"]", "saegis.toml: is no minisign public key"),
+        ("keys = [\"rubbish\"]", "saegis.toml:4:8: is not a minisign public key"),
+        ("key-files = [\"missing.pub\"]", "missing.pub: cannot be opened"),
+        ("key-files = [\"saegis.toml\"]", "saegis.toml: is not a minisign public key"),
         ("keyfiles = []", "saegis.toml:4:1: unknown field `keyfiles`"),
         ("not-before = \"yesterday\"", "saegis.toml:4:14: \"yesterday\""),
     ] {
@@ -386,5 +383,5 @@ fn invalid_signature_keys_are_reported_with_position() {
         assert!(ran.err.contains(why), "{lines}: {ran:?}");
     }
     let secret = check("key-files = [\"release.key\"]").expect(2);
-    assert!(secret.err.contains("release.key: is no minisign public key"), "{secret:?}");
+    assert!(secret.err.contains("release.key: is not a minisign public key"), "{secret:?}");
 }

@@ -104,13 +104,13 @@ fn manipulated_audit_log_is_reported_with_position() {
     write(&files[1], &whole[1][..whole[1].len() - 1]);
     verify(&gateway, &[]).expect(0);
     let ran = verify(&gateway, &["--head", head]).expect(1);
-    assert!(ran.err.contains("cut off at the end"), "{ran:?}");
+    assert!(ran.err.contains("removed at the end"), "{ran:?}");
     // A recreated chain is detected by it as well.
     fs::remove_file(&files[0]).unwrap();
     verify(&gateway, &["--head", first["head"].as_str().unwrap()]).expect(1);
 
     for (arguments, what) in [
-        (&["nothing.jsonl"][..], "nothing.jsonl: can't be read"),
+        (&["nothing.jsonl"][..], "nothing.jsonl: cannot be read"),
         (&["audit"], "is not a regular file"),
         (&["--head", "abc"], "64 hexadecimal digits"),
     ] {
@@ -175,11 +175,11 @@ fn chain_continues_after_kill_and_torn_line() {
         fs::write(&file, &before[..last + rest]).unwrap();
         let torn = verify(&gateway, &["--json"]).expect(0).json();
         let note = &torn["trails"][0]["notes"][0];
-        assert!(note["what"].as_str().unwrap().contains("breaks off"), "{torn}");
+        assert!(note["what"].as_str().unwrap().contains("is incomplete"), "{torn}");
         gateway = gateway.start_in_same_folder();
         gateway.stop();
         let ran = verify(&gateway, &[]).expect(0);
-        assert!(ran.out.contains("breaks off"), "{ran:?}");
+        assert!(ran.out.contains("is incomplete"), "{ran:?}");
         // A modified torn line breaks the chain.
         let text = fs::read(&file).unwrap();
         let mut changed = text.clone();

@@ -116,8 +116,8 @@ fn existing_files_are_not_overwritten() {
     let before: Vec<_> = files(&setup.path("trial"));
     let key = fs::read(setup.path("trial/mn/mn-cse.key")).unwrap();
     let ran = run(&setup, &["init", "--folder", "trial"]).expect(2);
-    let why = "error: trial/authority/cse-authority.key: is there already, and nothing is \
-               overwritten; name another --folder";
+    let why = "error: trial/authority/cse-authority.key: already exists and is not \
+               overwritten; choose another --folder";
     assert!(ran.err.starts_with(why), "{ran:?}");
     assert_eq!(files(&setup.path("trial")), before);
     assert_eq!(fs::read(setup.path("trial/mn/mn-cse.key")).unwrap(), key);
@@ -125,7 +125,7 @@ fn existing_files_are_not_overwritten() {
     fs::create_dir_all(setup.path("other/maf")).unwrap();
     std::os::unix::fs::symlink("nowhere", setup.path("other/maf/maf.key")).unwrap();
     let ran = run(&setup, &["init", "--folder", "other"]).expect(2);
-    assert!(ran.err.contains("other/maf/maf.key: is there already"), "{ran:?}");
+    assert!(ran.err.contains("other/maf/maf.key: already exists"), "{ran:?}");
     assert_eq!(files(&setup.path("other")).len(), 1);
 }
 
@@ -193,7 +193,7 @@ fn inspect_describes_and_judges_certificates() {
         ("devices/node.pem", 0, "flavour node-id, stands for AEs Clight-AE1 Clight-AE2, until "),
         ("devices/device.pem", 0, "flavour device, stands for AE Clight-AE1, until "),
         ("devices/raw-public-key.pem", 0, "flavour raw-public-key, stands for AE Clight-AE1"),
-        ("mn/mn-cse.pem", 0, "the gateway's own, which it shows to its peers"),
+        ("mn/mn-cse.pem", 0, "the gateway's own certificate"),
         ("mn/ae-authority.pem", 0, "a trust anchor of the gateway, for ae-id"),
         (
             "maf/maf.pem",
@@ -297,17 +297,17 @@ fn inspect_reports_unreadable_file() {
     let whole = fs::read(setup.path("trial/devices/ae.pem")).unwrap();
     let der = X509::from_pem(&whole).unwrap().to_der().unwrap();
     for (bytes, why) in [
-        (&b"rubbish"[..], "has no certificate or key in it (PEM), nor is it DER"),
-        (b"", "has no certificate or key in it (PEM), nor is it DER"),
-        (&whole[..whole.len() / 2], "can't be read, neither as PEM nor as DER"),
-        (&der[..der.len() - 1], "can't be read, neither as PEM nor as DER"),
+        (&b"rubbish"[..], "has no certificate or key in it (PEM), and it is not DER"),
+        (b"", "has no certificate or key in it (PEM), and it is not DER"),
+        (&whole[..whole.len() / 2], "is neither valid PEM nor valid DER"),
+        (&der[..der.len() - 1], "is neither valid PEM nor valid DER"),
         (
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
             "the certificate is malformed",
         ),
         (
             b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
-            "has a public key that can't be read",
+            "has an invalid public key",
         ),
         (&vec![b'x'; (1 << 20) + 1], "is larger than 1048576 bytes"),
     ] {
@@ -330,12 +330,12 @@ fn inspect_with_invalid_policy_fails() {
     let setup = with_certificates(trial());
     fs::remove_file(setup.path("policies/ae-authority.pem")).unwrap();
     let ran = run(&setup, &["inspect", "trial/devices/ae.pem"]).expect(2);
-    assert!(ran.err.starts_with("error: policies/ae-authority.pem: can't be opened"), "{ran:?}");
+    assert!(ran.err.starts_with("error: policies/ae-authority.pem: cannot be opened"), "{ran:?}");
     let setup = Setup::new();
     run(&setup, &["init", "--folder", "trial"]).expect(0);
     setup.configuration();
     let output = run(&setup, &["inspect", "trial/devices/ae.pem"]).expect(4).out;
-    assert!(output.contains("refused: the gateway takes no certificates"), "{output}");
+    assert!(output.contains("refused: the gateway accepts no certificates"), "{output}");
 }
 
 #[test]
@@ -408,7 +408,7 @@ fn trial_ae_registers_with_created_files() {
         ("domain-name", "# domain-name", "registrar.domain-name is missing"),
         ("key = \"ae.key\"", "", "has either kpsa-id and kpsa"),
         ("certificate =", "kpsa-id = \"a@b.c\"\ncertificate =", "has either kpsa-id and kpsa"),
-        ("ae.pem", "nothing.pem", "can't be opened"),
+        ("ae.pem", "nothing.pem", "cannot be opened"),
         ("ae.pem", "node.pem", "does not belong to the certificate"),
     ] {
         fs::write(gateway.path("trial/devices/ae.toml"), text.replacen(from, to, 1)).unwrap();

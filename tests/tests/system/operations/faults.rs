@@ -219,7 +219,7 @@ fn missing_policy_folder_does_not_end_gateway() {
     let mut gateway = Setup::new().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let (policies, moved) = (gateway.path("policies"), gateway.path("aside"));
-    let gone = gateway.refused_after("the folder can't be read", |_| {
+    let gone = gateway.refused_after("the folder cannot be read", |_| {
         fs::rename(&policies, &moved).unwrap();
     });
     assert!(gone.message().contains("generation 1 stays in force"), "{gone:?}");

@@ -127,7 +127,7 @@ fn readable_state_files_are_made_private() {
     assert_private(&state);
     let reported = gateway.log().all(Mark::START, "state.mode-changed", before.len());
     assert_eq!(reported.len(), before.len(), "{reported:?}");
-    assert!(reported[0].message().contains("its mode was"), "{reported:?}");
+    assert!(reported[0].message().contains("the mode was"), "{reported:?}");
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let own = Request::retrieve("/cse/light1").from("Clight-AE1");
     light.ask(&own).unwrap().expect(200, 2000);

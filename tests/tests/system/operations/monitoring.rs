@@ -162,7 +162,7 @@ fn unwritable_trail_prevents_start() {
     let setup = Setup::new().with("audit", "file = \"policies/psk-lookup-table.csv/trail\"");
     setup.configuration();
     let ran = saegis_tests::saegis(&setup.path(""), &["run"]).expect(2);
-    assert!(ran.err.contains("audit.file: can't be written"), "{}", ran.err);
+    assert!(ran.err.contains("audit.file: cannot be written"), "{}", ran.err);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn metrics_are_for_this_machine_only() {
         let setup = Setup::new().with("metrics", &format!("address = \"{address}\""));
         setup.configuration();
         let ran = saegis_tests::saegis(&setup.path(""), &["check"]).expect(2);
-        assert!(ran.err.contains("metrics.address: must be of the loopback interface"), "{ran:?}");
+        assert!(ran.err.contains("metrics.address: must be on the loopback interface"), "{ran:?}");
     }
     let gateway = Setup::new().start();
     assert!(!gateway.printed().contains("metrics"), "there is no metrics listener by default");

@@ -164,7 +164,8 @@ fn looping_lookups_of_one_address_do_not_delay_others() {
         }
         let good = scope.spawn(|| {
             let of_flood = |e: &saegis_tests::Event| {
-                e.text("peer").starts_with("127.0.0.2") && e.message().contains("too many calls")
+                e.text("peer").starts_with("127.0.0.2")
+                    && e.message().contains("too many concurrent calls")
             };
             gateway.log().wait_for(Mark::START, "handshake.refused", of_flood);
             let own = Request::retrieve("/cse/light1").from("Clight-AE1");

@@ -56,7 +56,7 @@ fn registration_is_retried_until_in_cse_is_reachable() {
     // The port is open, but connections get no response.
     let home = home.start();
     let failed = home.log().wait("peer.registration-failed");
-    assert!(failed.message().contains("it is tried again"), "{failed:?}");
+    assert!(failed.message().contains("next attempt in"), "{failed:?}");
     assert_eq!(peer(&home)["registration"], "failed");
     let infrastructure = infrastructure.start();
     wait_for(&home, "registered", is_registered);

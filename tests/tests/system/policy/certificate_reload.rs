@@ -161,7 +161,7 @@ fn changed_certificate_row_ends_association(tool: Tool) {
         node.close();
     }
     gateway.in_force_after(|g| g.replace(CERTIFICATE_TABLE, rows("Cother", "")));
-    assert_revoked(&gateway, devices, credential::DEVICE, "no module and no rule says");
+    assert_revoked(&gateway, devices, credential::DEVICE, "no module and no rule maps");
     let mark = gateway.log().mark();
     let refused = pki.refused(tool, gateway.port(), Some(&device), TlsProfile::Mandated);
     assert_eq!(refused.alert, Some(49), "{refused:?}");
@@ -453,7 +453,7 @@ fn invalid_certificate_policy_changes_nothing() {
     let good = toml(&gateway);
     // The first entry, the gateway's certificate, has three lines, and so has the entry of AEs.
     let mistakes = [
-        ("\"gw.pem\"", "\"none.pem\"", "none.pem: can't be opened: "),
+        ("\"gw.pem\"", "\"none.pem\"", "none.pem: cannot be opened: "),
         ("\"gw.key\"", "\"open.key\"", "open.key: is a private key that every user"),
         ("\"gw.key\"", "\"another.key\"", "gw.pem: the key does not belong to the certificate"),
         ("\"gw.pem\"", "\"rubbish.pem\"", "rubbish.pem: has no certificate in it (PEM)"),
@@ -469,14 +469,14 @@ fn invalid_certificate_policy_changes_nothing() {
             "[\"ae-id\"]\nkeys = [\"P-521\"]",
             "certificates.toml:7:9: \"P-521\" is no",
         ),
-        ("[\"ae-id\"]", "[\"ae-id\"]\ncrls = [\"no.crl\"]", "no.crl: can't be opened: "),
+        ("[\"ae-id\"]", "[\"ae-id\"]\ncrls = [\"no.crl\"]", "no.crl: cannot be opened: "),
         (
             "[\"ae-id\"]",
             "[\"ae-id\"]\ncrls = [\"rubbish.pem\"]",
             "rubbish.pem: has no revocation list",
         ),
-        ("\"aes.pem\"", "\"../aes.pem\"", "certificates.toml:5:15: \"../aes.pem\" is no name"),
-        ("\"aes.pem\"", "\".aes.pem\"", "certificates.toml:5:15: \".aes.pem\" is no name"),
+        ("\"aes.pem\"", "\"../aes.pem\"", "certificates.toml:5:15: \"../aes.pem\" is not the name"),
+        ("\"aes.pem\"", "\".aes.pem\"", "certificates.toml:5:15: \".aes.pem\" is not the name"),
         ("\"aes.pem\"", "5", "certificates.toml:5:15: invalid type"),
         ("[[own]]", "[[owns]]", "certificates.toml:1:3: unknown field `owns`"),
         ("key = ", "keys = ", "certificates.toml:3:1: unknown field `keys`"),

@@ -43,8 +43,8 @@ fn valid_setup_is_summarized() {
             "  module      originator-check: impersonation-check; no capabilities",
             "  module      psk-table: credential-lookup; may use policy-tables",
             "  table       psk-lookup-table: 2 rows",
-            "  warning     2 of 2 keys in psk-lookup-table have less than 16 bytes, or a pattern, and can be guessed by \
-             whoever records a handshake; the first is in line 2",
+            "  warning     2 of 2 keys in psk-lookup-table have less than 16 bytes, or a pattern; they can be guessed \
+             from a recorded handshake; the first is in line 2",
         ]
     );
     // Relative paths in the configuration are resolved in its folder, whatever the working
@@ -96,9 +96,9 @@ fn invalid_maf_setup_is_reported_with_position() {
 fn maf_and_gateway_configurations_are_distinguished() {
     let maf = Setup::maf("maf.in.provider.com");
     let ran = run(&maf, &["run"]).expect(2);
-    assert_eq!(ran.err, "error: this is the configuration of a MAF; it runs as saegis maf\n");
+    assert_eq!(ran.err, "error: this is the configuration of a MAF; run it with saegis maf\n");
     let ran = run(&Setup::new(), &["maf", "--config", "saegis.toml"]).expect(2);
-    assert_eq!(ran.err, "error: this is no MAF's configuration: it has no [maf]\n");
+    assert_eq!(ran.err, "error: this is not the configuration of a MAF: [maf] is missing\n");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn check_opens_neither_port_nor_store() {
     saegis(&folder, &["check", "--config", "taken.toml"]).expect(0);
     assert!(!setup.path("state/cse.redb").exists());
     let ran = saegis(&folder, &["run", "--config", "taken.toml"]).expect(2);
-    let why = format!("error: taken.toml: listen.address: {address} can't be listened on: ");
+    let why = format!("error: taken.toml: cannot bind listen.address {address}: ");
     assert!(ran.err.lines().any(|l| l.starts_with(&why)), "{ran:?}");
 }
 
@@ -164,7 +164,7 @@ fn invalid_values_are_reported_in_one_run() {
     assert_refused(
         &setup,
         &[
-            "saegis.toml:4:16: cse.csebase-name: \"-\" is no resource name",
+            "saegis.toml:4:16: cse.csebase-name: \"-\" is not a resource name",
             "saegis.toml:13:15: limits.connections: must be from 1 to",
             "saegis.toml:14:16: limits.idle-seconds: must be from 1 to",
             "saegis.toml:17:16: modules.memory-bytes: must be from",
@@ -212,9 +212,9 @@ fn faults_in_several_files_are_reported_in_one_run() {
 fn missing_configuration_is_reported() {
     let setup = Setup::new();
     let ran = saegis(&setup.path(""), &["check", "--config", "none.toml"]).expect(2);
-    assert!(ran.err.starts_with("error: none.toml: can't be read: "), "{ran:?}");
+    assert!(ran.err.starts_with("error: none.toml: cannot be read: "), "{ran:?}");
     let ran = saegis(&setup.path(""), &["run", "--config", "none.toml"]).expect(2);
-    assert!(ran.err.starts_with("error: none.toml: can't be read: "), "{ran:?}");
+    assert!(ran.err.starts_with("error: none.toml: cannot be read: "), "{ran:?}");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn invalid_table_is_reported_with_positions() {
         &setup,
         &[
             &format!("{file}:5:1: ae_id is not an AE-ID-Stem"),
-            &format!("{file}:6:19: kpsa_id \"light@a.b\" stands in line 3 already"),
+            &format!("{file}:6:19: kpsa_id \"light@a.b\" is already in line 3"),
         ],
     );
     let report = run(&setup, &["check", "--json"]).expect(2).json();
@@ -288,7 +288,7 @@ fn invalid_module_is_reported_by_name() {
     assert_refused(
         &setup,
         &[
-            "policies/modules/broken.wasm: is no WebAssembly component",
+            "policies/modules/broken.wasm: is not a WebAssembly component",
             "policies/modules/core.wasm: is a core module, not a component",
             "policies/modules/originator-check.toml:1:9: invalid value",
         ],
@@ -301,7 +301,7 @@ fn invalid_module_is_reported_by_name() {
 #[test]
 fn missing_policy_folder_is_reported() {
     let setup = Setup::new().with("policy", "folder = \"elsewhere\"");
-    assert_refused(&setup, &["elsewhere: the folder can't be read: "]);
+    assert_refused(&setup, &["elsewhere: the folder cannot be read: "]);
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn former_option_is_refused_with_present_name() {
     for text in present {
         assert!(ran.err.contains(text), "{text}: {ran:?}");
     }
-    assert_eq!(ran.err.matches("is called").count(), present.len(), "{ran:?}");
+    assert_eq!(ran.err.matches("is now called").count(), present.len(), "{ran:?}");
     // The current names are accepted.
     let setup = Setup::new()
         .with("ae-ids", "store = \"state/ae-ids.redb\"")

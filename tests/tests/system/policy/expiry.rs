@@ -41,7 +41,7 @@ fn expiring_revocation_list_is_warned_about() {
     let setup = with_revocation_list(&pki, around_now(9 * DAY, DAY));
     let folder = setup.path("");
     setup.configuration();
-    let good_until = "the revocation list aes.crl is good until 20";
+    let good_until = "the revocation list aes.crl is valid until 20";
     let checked = saegis(&folder, &["check"]).expect(0);
     assert!(checked.out.contains(&format!("  warning     {good_until}")), "{checked:?}");
     let gateway = setup.start();
@@ -76,7 +76,7 @@ fn expired_revocation_list_is_reported_as_expired() {
     let setup = with_revocation_list(&pki, Validity { from: now - 2 * DAY, until: now - DAY });
     let folder = setup.path("");
     setup.configuration();
-    let expired = "the revocation list aes.crl has expired, at 20";
+    let expired = "the revocation list aes.crl expired at 20";
     let checked = saegis(&folder, &["check"]).expect(0);
     assert!(checked.out.contains(&format!("  warning     {expired}")), "{checked:?}");
     assert!(!checked.out.starts_with("saegis.toml: good\n"), "{checked:?}");
@@ -106,8 +106,8 @@ fn expiring_rows_are_warned_about() {
     let warned = gateway.log().wait("policy.rows-expire");
     assert_eq!((warned.number("expired"), warned.number("expiring")), (1, 1), "{warned:?}");
     let what = format!(
-        "1 row of psk-lookup-table.csv expired already; 1 row of psk-lookup-table.csv will within a \
-         week, the first at {soon}"
+        "1 row of psk-lookup-table.csv expired; 1 row of psk-lookup-table.csv will expire within \
+         a week, the first at {soon}"
     );
     assert!(warned.message().starts_with(&what), "{warned:?}");
     assert!(warnings(&gateway).contains(&what));

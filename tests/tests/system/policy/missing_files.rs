@@ -55,19 +55,22 @@ fn missing_file_does_not_delay_revocation() {
     assert!(tables.contains("\"second\""), "{tables}");
     let state = status(&gateway);
     assert!(state["policy"].as_str().unwrap().starts_with("refused since 20"), "{state}");
-    assert!(state["policy_faults"][0].as_str().unwrap().contains("second.csv: is gone"), "{state}");
+    assert!(
+        state["policy_faults"][0].as_str().unwrap().contains("second.csv: is missing"),
+        "{state}"
+    );
     let ready = gateway.monitor("/readyz");
     assert!(ready.text.starts_with("ready; the policy on disk is refused since 20"), "{ready:?}");
     assert!(gateway.monitor("/metrics").value("saegis_policy_outdated") > 0.0);
     let reload = ask(&gateway, &["reload"]).expect(4);
-    assert!(reload.err.contains("second.csv: is gone"), "{reload:?}");
+    assert!(reload.err.contains("second.csv: is missing"), "{reload:?}");
     // A fault in another file is reported as well, and refuses the whole generation.
     let good = gateway.table();
     let refused = gateway.refused_after("kpsa has", |g| {
         g.replace(TABLE, "ae_id,kpsa,kpsa_id\nCx,0g,x@y.z\n");
     });
     assert!(refused.text("file").ends_with(TABLE), "{refused:?}");
-    assert!(status(&gateway)["policy_faults"].to_string().contains("second.csv: is gone"));
+    assert!(status(&gateway)["policy_faults"].to_string().contains("second.csv: is missing"));
     gateway.replace(TABLE, good);
     ask(&gateway, &["reload", "--accept-removals"]).expect(0);
     assert_eq!(status(&gateway)["policy"], "in force");
@@ -86,7 +89,7 @@ fn reload_reports_missing_file() {
         fs::remove_file(g.path("policies/second.csv")).unwrap();
         g.replace(TABLE, table);
         let reload = ask(g, &["reload"]).expect(4);
-        assert!(reload.err.contains("second.csv: is gone"), "{reload:?}");
+        assert!(reload.err.contains("second.csv: is missing"), "{reload:?}");
     });
     let mark = gateway.log().mark();
     gateway.write("policies/second.csv", "credential_id,ae_id\n");
@@ -104,7 +107,7 @@ fn module_keeps_missing_file() {
         .module("capability-probe", &manifest)
         .start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    gateway.refused_after("probe.txt: is gone, and the generation in force has it", |g| {
+    gateway.refused_after("probe.txt: is missing, and the generation in force needs it", |g| {
         fs::remove_file(g.path("policies/probe.txt")).unwrap();
     });
     let table = gateway.table_without(LIGHT1);
@@ -149,9 +152,10 @@ fn certificates_are_revoked_despite_missing_files() {
         let mut light = connect(&identity);
         revoked.push(identity);
         let moved = gateway.path("aside");
-        let refused = gateway.refused_after("is gone, and the generation in force has it", |g| {
-            fs::rename(g.path(file), &moved).unwrap();
-        });
+        let refused =
+            gateway.refused_after("is missing, and the generation in force needs it", |g| {
+                fs::rename(g.path(file), &moved).unwrap();
+            });
         assert!(refused.text("file").ends_with(file), "{file}: {refused:?}");
         serials.push(issued.serial());
         let list = authority.revoke(&serials).unwrap();
@@ -174,6 +178,6 @@ fn certificates_are_revoked_despite_missing_files() {
     assert_eq!(gateway.log().all(Mark::START, "association.revoked", 5).len(), 5);
     // Another file names the list, so its removal cannot be accepted.
     let reload = ask(&gateway, &["reload", "--accept-removals"]).expect(4);
-    assert!(reload.err.contains("aes.crl: can't be opened"), "{reload:?}");
+    assert!(reload.err.contains("aes.crl: cannot be opened"), "{reload:?}");
     stays.assert_served_as("Clight-AE1");
 }

@@ -96,7 +96,7 @@ fn reload_reports_recovered_policy() {
     gateway.log().wait("generation.recovered");
     assert_eq!(gateway.log().all(Mark::START, "generation.recovered", 1).len(), 1);
     // The gateway may have detected the recovery by itself.
-    let again = "what is on disk is good again: it is generation 1, which is in force\n";
+    let again = "the files on disk are valid again: generation 1 is in force\n";
     let unchanged = "nothing has changed since generation 1\n";
     assert!(said.iter().all(|out| out == again || out == unchanged), "{said:?}");
 }
@@ -280,13 +280,13 @@ fn missing_table_revokes_nothing() {
     let gateway = Setup::new().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let moved = gateway.path("elsewhere.csv");
-    let refused = gateway.refused_after("is gone, and the generation in force has it", |g| {
+    let refused = gateway.refused_after("is missing, and the generation in force needs it", |g| {
         fs::rename(g.path(TABLE), &moved).unwrap();
     });
     assert!(refused.message().contains("psk-lookup-table.csv: "), "{refused:?}");
     assert!(refused.message().contains("saegis reload --accept-removals"), "{refused:?}");
     let reload = ask(&gateway, &["reload"]).expect(4);
-    assert!(reload.err.contains("is gone"), "{reload:?}");
+    assert!(reload.err.contains("is missing"), "{reload:?}");
     light.assert_served_as("Clight-AE1");
     Tool::OpenSsl.connect(gateway.port(), LIGHT2).close();
     // The file returns, and nothing has changed.
@@ -301,7 +301,7 @@ fn missing_table_revokes_nothing() {
 fn accepted_removal_reports_ended_associations() {
     let gateway = Setup::new().start();
     let mut lights = [LIGHT1, LIGHT2].map(|light| Tool::OpenSsl.connect(gateway.port(), light));
-    gateway.refused_after("is gone", |g| fs::remove_file(g.path(TABLE)).unwrap());
+    gateway.refused_after("is missing", |g| fs::remove_file(g.path(TABLE)).unwrap());
     let accepted = ask(&gateway, &["reload", "--accept-removals"]).expect(0);
     assert_eq!(accepted.out, "generation 2 is in force\n");
     lights.iter_mut().for_each(|light| drop(light.ended()));
@@ -339,7 +339,7 @@ fn missing_policy_file_of_each_kind_is_reported() {
         "policies/modules/psk-table.toml",
     ] {
         let moved = gateway.path("aside");
-        let refused = gateway.refused_after("is gone, and", |g| {
+        let refused = gateway.refused_after("is missing, and", |g| {
             fs::rename(g.path(file), &moved).unwrap();
         });
         assert!(refused.text("file").ends_with(file), "{file}: {refused:?}");
@@ -364,7 +364,7 @@ fn shadow_without_manifest_does_not_decide() {
     let manifest = "mode = \"shadow\"\n";
     let gateway = Setup::new().module("faulty", manifest).start();
     let moved = gateway.path("aside");
-    let refused = gateway.refused_after("is gone, and without it faulty.wasm would be", |g| {
+    let refused = gateway.refused_after("is missing, and without it faulty.wasm would", |g| {
         fs::rename(g.path("policies/modules/faulty.toml"), &moved).unwrap();
     });
     assert!(refused.text("file").ends_with("modules/faulty.toml"), "{refused:?}");
@@ -385,7 +385,7 @@ fn changed_configuration_is_reported() {
     let changed = status(&gateway);
     assert!(changed["configuration"].as_str().unwrap().starts_with("changed since the start"));
     let reload = ask(&gateway, &["reload"]).expect(0);
-    let said = "saegis.toml has changed since the start; it counts from the next start\n\
+    let said = "saegis.toml has changed since the start; restart the gateway to apply it\n\
                 nothing has changed since generation 1\n";
     assert_eq!(reload.out, said);
     assert!(gateway.monitor("/metrics").value("saegis_configuration_changed") > 0.0);

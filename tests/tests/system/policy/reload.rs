@@ -122,12 +122,16 @@ fn invalid_table_changes_nothing(tool: Tool) {
     let good = gateway.table();
     let row3 = |cells: &str| format!("{good}{cells}\n");
     for (table, position, what) in [
-        (good.replace("1a2b", "1a2x"), ":2:12: ", "kpsa has a character that is no hexadecimal"),
+        (good.replace("1a2b", "1a2x"), ":2:12: ", "kpsa has an invalid hexadecimal"),
         (good.replace("1a2b", "1a2"), ":2:12: ", "kpsa has an odd number of hexadecimal digits"),
-        (row3(&format!("Cx,{},{}", LIGHT3.key, LIGHT1.identity)), ":4:21: ", "in line 2 already"),
+        (
+            row3(&format!("Cx,{},{}", LIGHT3.key, LIGHT1.identity)),
+            ":4:21: ",
+            "is already in line 2",
+        ),
         (row3("Cx,1a2b3c,nobody"), ":4:11: ", "is not a KpsaID"),
         (row3("lamp,1a2b3c,x@a.b"), ":4:1: ", "is not an AE-ID-Stem"),
-        (row3("Cx,00"), ":4:1: ", "has 2 fields where the header has 3"),
+        (row3("Cx,00"), ":4:1: ", "has 2 fields, but the header has 3"),
         (good.replace("kpsa,", "key,"), ":1:7: ", "unknown column"),
         (good.trim_end().to_string(), ":3:1: ", "the last line has no line break"),
         (row3("Cx,,x@a.b"), ":4:4: ", "kpsa is empty"),
@@ -158,7 +162,7 @@ fn world_readable_table_is_refused() {
     // The mode of a file that git checks out.
     let setup = Setup::new();
     set_mode(&setup.table(), 0o644);
-    let what = "psk-lookup-table.csv: has keys, and every user of this machine may read it";
+    let what = "psk-lookup-table.csv: has keys, and every user of this machine can read it";
     let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains(what) && ran.err.contains("chmod o="), "{ran:?}");
@@ -263,7 +267,7 @@ fn changed_manifest_is_reloaded() {
         ("order = 1\ncapabilites = []", "psk-table.toml:2:1: unknown field"),
         (
             "capabilities = [\"policy-tables\", \"supply-key-bytes\"]",
-            "asks for the capability supply-key-bytes, which the gateway does not grant",
+            "requests the capability supply-key-bytes, which the gateway does not grant",
         ),
     ] {
         gateway.refused_after(why, |g| g.replace(manifest, text));

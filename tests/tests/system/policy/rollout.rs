@@ -117,7 +117,7 @@ fn invalid_shadow_does_not_block_generation() {
         g.replace("policies/modules/bad.wasm", "rubbish");
     });
     let event = gateway.log().wait("shadow.refused");
-    assert!(event.message().contains("bad.wasm: is no WebAssembly component"), "{event:?}");
+    assert!(event.message().contains("bad.wasm: is not a WebAssembly component"), "{event:?}");
     let listed = shadow(&gateway, "bad", |_| true);
     assert!(listed["faults"][0].as_str().unwrap().contains("bad.wasm: is no"), "{listed}");
     for (manifest, why) in [
@@ -177,7 +177,7 @@ fn replacement_is_promoted_and_rolled_back() {
     let mut light = connected(&gateway);
     let mark = gateway.log().mark();
     let ran = ask(&gateway, &["module", "promote", "psk-table-2"]).expect(0);
-    let event = "psk-table-2 is in force in the place of psk-table, which is kept: generation ";
+    let event = "psk-table-2 is in force and replaces psk-table, whose files stay: generation ";
     assert!(ran.out.starts_with(event), "{ran:?}");
     assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
     assert_eq!(modules(&gateway)["replaced"], json!(["psk-table"]));
@@ -188,7 +188,7 @@ fn replacement_is_promoted_and_rolled_back() {
     connected(&gateway).close();
 
     for (verb, name, why) in [
-        ("promote", "psk-table-2", "psk-table-2 is in force already"),
+        ("promote", "psk-table-2", "psk-table-2 is already in force"),
         ("promote", "psk-table", "psk-table is a former version"),
         ("promote", "nobody", "there is no module nobody"),
         ("rollback", "nobody", "there is no module nobody"),
@@ -243,7 +243,7 @@ fn rollback_without_former_version_fails() {
     });
     let before = fs::read(gateway.path("policies/modules/psk-table-2.toml")).unwrap();
     let ran = ask(&gateway, &["module", "rollback", "psk-table-2"]).expect(2);
-    assert!(ran.err.contains("psk-table.wasm, is not there any more"), "{ran:?}");
+    assert!(ran.err.contains("psk-table.wasm, was removed"), "{ran:?}");
     assert_eq!(fs::read(gateway.path("policies/modules/psk-table-2.toml")).unwrap(), before);
     connected(&gateway).close();
 }
@@ -257,7 +257,7 @@ fn offline_promotion_fails_without_trace() {
     shadow(&gateway, "psk-table-2", |_| true);
     gateway.stop();
     let ran = ask(&gateway, &["module", "promote", "psk-table-2"]).expect(0);
-    assert!(ran.out.contains("it holds from the next start"), "{ran:?}");
+    assert!(ran.out.contains("it comes into force at the next start"), "{ran:?}");
     let gateway = gateway.start_in_same_folder();
     assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
 
@@ -265,7 +265,7 @@ fn offline_promotion_fails_without_trace() {
     // A directory in the path of the new manifest blocks the write, even for root.
     fs::create_dir(folder.join(".psk-table-2.toml.new")).unwrap();
     let ran = ask(&gateway, &["module", "rollback", "psk-table-2"]).expect(2);
-    assert!(ran.err.contains("psk-table-2.toml: can't be written"), "{ran:?}");
+    assert!(ran.err.contains("psk-table-2.toml: cannot be written"), "{ran:?}");
     assert!(ran.err.contains("nothing was changed"), "{ran:?}");
     assert_eq!(in_force(&gateway), ["originator-check", "psk-table-2"]);
     fs::remove_dir(folder.join(".psk-table-2.toml.new")).unwrap();
@@ -337,7 +337,7 @@ fn promotion_without_gateway_response_fails() {
     let silent = std::thread::spawn(move || drop(socket.accept()));
     let folder = setup.configuration().parent().unwrap().to_path_buf();
     let ran = saegis(&folder, &["module", "promote", "psk-table-2"]).expect(2);
-    assert!(ran.err.contains("could not be told"), "{ran:?}");
+    assert!(ran.err.contains("cannot reach the running gateway"), "{ran:?}");
     silent.join().unwrap();
     let manifest = fs::read_to_string(setup.path("policies/modules/psk-table-2.toml")).unwrap();
     assert_eq!(manifest, SECOND_VERSION);

@@ -36,7 +36,7 @@ fn changed_secret_creates_generation() {
     assert_outcome(&gateway, "config|token", SECRET);
     let event = gateway.in_force_after(|g| g.write("token", "another"));
     assert_eq!(event.number("generation"), 2);
-    gateway.refused_after("token: is a secret that every user of the machine may read", |g| {
+    gateway.refused_after("token: is a secret that every user of the machine can read", |g| {
         fs::set_permissions(g.path("token"), Permissions::from_mode(0o644)).unwrap();
         fs::write(g.path("token"), "a third").unwrap();
     });
@@ -47,13 +47,13 @@ fn changed_secret_creates_generation() {
     assert_eq!(event.number("generation"), 3);
     let value = outcome(&gateway, "config|token");
     assert!(value.contains("Ok(Some(\"a third one\"))"), "{value}");
-    gateway.refused_after("token: can't be opened", |g| fs::remove_file(g.path("token")).unwrap());
+    gateway.refused_after("token: cannot be opened", |g| fs::remove_file(g.path("token")).unwrap());
 }
 
 #[test]
 fn world_readable_secret_prevents_start() {
     let refused = with_secret(0o644).run_until_exit().expect(2);
-    let why = "token: is a secret that every user of the machine may read; chmod 600";
+    let why = "token: is a secret that every user of the machine can read; chmod 600";
     assert!(refused.err.contains(why), "{refused:?}");
     assert!(!refused.err.contains(SECRET), "{refused:?}");
 }

@@ -68,7 +68,7 @@ fn key_of_key_server_is_cached() {
     let other = Credential { identity: "lamp-8@lamps.example.com", ..LAMP };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), other).alert, Some(20));
     let found = gateway.handshake_refused(mark).message();
-    assert!(found.contains("the key server answers 503"), "{found}");
+    assert!(found.contains("the key server responded with 503"), "{found}");
     // A wrong key is refused as usual, and the module does not query the server for the lights.
     let wrong = Credential { key: "00", ..LAMP };
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), wrong).alert, Some(20));
@@ -105,7 +105,7 @@ fn key_server_outage_affects_only_its_clients() {
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LAMP).alert, Some(20));
     let found = gateway.handshake_refused(mark).message();
-    assert!(found.contains("the key server can't be asked"), "{found}");
+    assert!(found.contains("cannot send a request to the key server"), "{found}");
     Tool::OpenSsl.connect(gateway.port(), LIGHT1).close();
 }
 
@@ -154,5 +154,5 @@ fn request_that_cannot_be_counted_is_refused() {
     let ask = Request::retrieve("/cse/nothing").from("Clight-AE1");
     light.ask(&ask).unwrap().expect_refusal(500, 5000);
     let refused = gateway.log().wait_after(Mark::START, "request.refused");
-    assert!(refused.message().contains("can't be counted"), "{refused:?}");
+    assert!(refused.message().contains("cannot be counted"), "{refused:?}");
 }

@@ -25,10 +25,10 @@ fn invalid_limits_are_reported_with_position() {
             .with("modules.outgoing-http.m", lines)
     };
     for (lines, why) in [
-        ("hosts = [\"example.com\"]", "\"example.com\" is no host to send requests to"),
-        ("hosts = [\"https://a/b\"]", "\"https://a/b\" is no host to send requests to"),
-        ("hosts = [\"https://u@a\"]", "\"https://u@a\" is no host to send requests to"),
-        ("hosts = []", "modules.outgoing-http.m.hosts: names nobody"),
+        ("hosts = [\"example.com\"]", "\"example.com\" is not a target for requests"),
+        ("hosts = [\"https://a/b\"]", "\"https://a/b\" is not a target for requests"),
+        ("hosts = [\"https://u@a\"]", "\"https://u@a\" is not a target for requests"),
+        ("hosts = []", "modules.outgoing-http.m.hosts: must name at least one host"),
         ("hosts = [\"https://a\"]\nmillisecond = 1", "unknown field `millisecond`"),
         ("hosts = [\"https://a\"]\nmilliseconds = 0", "must be from 1 to 60000"),
         ("hosts = [\"https://a\"]\nresponse-bytes = 99999999999", "must be from 0 to 67108864"),
@@ -43,13 +43,10 @@ fn invalid_limits_are_reported_with_position() {
         assert_refused(&setup, &format!("saegis.toml:{reported}:"));
     }
     let grant = |grants: &str| Setup::new().with("modules.grants", grants);
-    assert_refused(
-        &grant("m = [\"key-value\"]"),
-        "modules.grants.m: key-value has limits, and nothing",
-    );
+    assert_refused(&grant("m = [\"key-value\"]"), "modules.grants.m: key-value requires limits");
     assert_refused(&grant("m = [\"config\"]"), "add [modules.config.m]");
     let every = grant("\"*\" = [\"policy-tables\", \"outgoing-http\"]");
-    assert_refused(&every, "outgoing-http is granted to a module by its name only");
+    assert_refused(&every, "outgoing-http can only be granted to a module by name");
     let stranger = Setup::new().with("modules.key-value.m", "quota-bytes = 1000");
     assert_refused(&stranger, "modules.key-value.m: m is not granted key-value");
     let quota = |bytes: &str| {
@@ -59,18 +56,18 @@ fn invalid_limits_are_reported_with_position() {
     assert_refused(&grant("m = [\"key-value\"]").with("modules.key-value.m", ""), "quota-bytes");
     let twice = grant("m = [\"config\"]")
         .with("modules.config.m", "values = { a = \"1\" }\nsecrets = { a = \"file\" }");
-    assert_refused(&twice, "modules.config.m.secrets.a: is a value as well");
+    assert_refused(&twice, "modules.config.m.secrets.a: is also the name of a value");
     assert_refused(
         &Setup::new().with("modules.reuse", "m = 0"),
         "modules.reuse.m: must be at least 1",
     );
-    assert_refused(&Setup::new().with("modules.reuse", "\"*\" = 5"), "by its name only");
+    assert_refused(&Setup::new().with("modules.reuse", "\"*\" = 5"), "must name a single module");
 }
 
 #[test]
 fn io_module_without_grant_or_request_is_refused() {
     let gateway = Setup::new().start();
-    let why = "asks for the capability outgoing-http, which the gateway does not grant";
+    let why = "requests the capability outgoing-http, which the gateway does not grant";
     gateway.refused_after(why, |g| g.install("io-probe", MANIFEST));
     let why = "imports the capability";
     gateway.refused_after(why, |g| g.write("policies/modules/io-probe.toml", "order = 1\n"));
@@ -93,7 +90,7 @@ fn inspect_lists_capabilities_of_imports() {
         assert!(line.contains(&format!("needs the capability {capability}")), "{line}");
     }
     let line = ran.out.lines().find(|line| line.contains("wasi:io/streams")).unwrap();
-    assert!(line.contains("a WASI with nothing in it"), "{line}");
+    assert!(line.contains("an empty WASI"), "{line}");
 }
 
 #[test]
@@ -128,8 +125,8 @@ fn io_module_cannot_be_shadow_or_replayed() {
         g.write("policies/modules/io-probe.toml", format!("{MANIFEST}mode = \"shadow\"\n"));
     });
     let reported = gateway.log().wait("shadow.refused").message();
-    assert!(reported.contains("has the capability outgoing-http"), "{reported}");
-    assert!(reported.contains("can't be a shadow"), "{reported}");
+    assert!(reported.contains("with the capability outgoing-http"), "{reported}");
+    assert!(reported.contains("cannot be a shadow"), "{reported}");
     send_command(gateway.port(), &words);
     assert_eq!(server.requests().len(), asked, "nothing was asked");
 }

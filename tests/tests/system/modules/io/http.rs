@@ -35,7 +35,7 @@ fn outgoing_request_to_unlisted_host_is_refused() {
         assert_outcome(&gateway, &format!("get|{url}"), denied);
     }
     // The refusal is logged.
-    wait_for_log(&gateway, &format!("a request to http://127.0.0.1:{bad} was not sent"));
+    wait_for_log(&gateway, &format!("rejected a request to http://127.0.0.1:{bad}: the host"));
     // URLs that only resemble an allowed host.
     for url in [
         format!("http://127.0.0.1:{good}@127.0.0.1:{bad}/"),
@@ -170,7 +170,7 @@ fn io_call_ends_at_deadline() {
         .with("modules", "waiting-milliseconds = 1000\ndeadline-milliseconds = 50")
         .start();
     let begin = Instant::now();
-    let deadline = "took longer than a call may";
+    let deadline = "exceeded the time limit of a call";
     assert_outcome(&gateway, &format!("get|http://127.0.0.1:{}/", server.port()), deadline);
     assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
     // Waiting does not count as computing time.
@@ -207,8 +207,8 @@ fn outgoing_https_host_is_authenticated() {
         assert_outcome(&gateway, &format!("get|https://localhost:{server}/"), result);
     }
     for (file, why) in [
-        ("rubbish.pem", "rubbish.pem: has no certificates in PEM"),
-        ("missing.pem", "missing.pem: can't be opened"),
+        ("rubbish.pem", "rubbish.pem: has no certificate in PEM"),
+        ("missing.pem", "missing.pem: cannot be opened"),
     ] {
         let refused = setup(&ca(file), server).run_until_exit().expect(2);
         assert!(refused.err.contains(why), "{refused:?}");
@@ -222,7 +222,7 @@ fn failed_outgoing_requests_are_logged_sparingly() {
     let mark = gateway.log().mark();
     send_command(gateway.port(), "again|200|http://127.0.0.1:1/");
     gateway.log().wait_after(mark, "handshake.refused");
-    let lines = gateway.log().text().matches("was not sent").count();
+    let lines = gateway.log().text().matches("the host is not allowed").count();
     assert!((1..=40).contains(&lines), "{lines} lines");
     // The WASI library refuses this request by itself, and would log each one.
     let mark = gateway.log().mark();

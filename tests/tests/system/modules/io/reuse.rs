@@ -60,10 +60,10 @@ fn instance_ends_with_fault_or_generation() {
 #[test]
 fn reuse_without_operator_permission_is_refused() {
     let gateway = Setup::new().start();
-    let why = "faulty.toml: asks for reuse = 3, which the configuration does not allow";
+    let why = "faulty.toml: requests reuse = 3, which the configuration does not allow";
     gateway.refused_after(why, |g| g.install("faulty", &manifest(3)));
     let gateway = setup(5).start();
-    let why = "asks for reuse = 6, and the configuration allows 5 calls at the most";
+    let why = "requests reuse = 6, but the configuration allows at most 5 calls";
     gateway.refused_after(why, |g| g.install("faulty", &manifest(6)));
     gateway.refused_after("invalid value", |g| {
         g.write("policies/modules/faulty.toml", manifest(0));

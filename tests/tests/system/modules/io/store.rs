@@ -58,7 +58,7 @@ fn store_is_private_and_operations_are_bounded() {
     assert_outcome(&gateway, "other-stores", "[false, false, false]");
     assert_outcome(&gateway, "handles", "15 more handles");
     assert_outcome(&gateway, "long-key", "a key is longer than 256 bytes");
-    assert_outcome(&gateway, "many-keys", "more than 256 keys at once");
+    assert_outcome(&gateway, "many-keys", "more than 256 keys");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn damaged_store_fails_with_reason() {
     fs::write(setup.path(FILE), "no store").unwrap();
     let gateway = setup.start();
     for words in ["read|a", "set|a|1", "increment|a", "keys"] {
-        assert_outcome(&gateway, words, "io-probe.redb can't be opened");
+        assert_outcome(&gateway, words, "io-probe.redb cannot be opened");
     }
     wait_for_log(&gateway, "key-value.failed");
     let found = fs::read(gateway.path(FILE)).unwrap();
@@ -87,6 +87,6 @@ fn unwritable_store_fails() {
         "key-value-folder = \"saegis.toml/key-value\"",
     );
     let gateway = setup.start();
-    assert_outcome(&gateway, "set|a|1", "can't be opened");
-    assert_outcome(&gateway, "read|a", "can't be opened");
+    assert_outcome(&gateway, "set|a|1", "cannot be opened");
+    assert_outcome(&gateway, "read|a", "cannot be opened");
 }

@@ -57,7 +57,7 @@ fn waiting_calls_are_limited() {
         server.wait(2);
         // Another module decides about this identity, but the probe is called first.
         assert!(Light::connect(port, LIGHT1).is_err());
-        let busy = |e: &saegis_tests::Event| e.message().contains("too many calls are under way");
+        let busy = |e: &saegis_tests::Event| e.message().contains("too many concurrent calls");
         gateway.log().wait_for(Mark::START, "handshake.refused", busy);
         server.reply_with(answer(200, ""));
     });

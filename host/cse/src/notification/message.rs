@@ -16,6 +16,15 @@ pub enum NamedBy {
     Ae(String),
 }
 
+impl std::fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Subscriber(from) => write!(f, "subscriber {from}"),
+            Self::Ae(stem) => write!(f, "AE {stem}"),
+        }
+    }
+}
+
 /// The destination of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {

@@ -74,7 +74,7 @@ impl Notifier {
             tracing::warn!(
                 event = "notification.failed",
                 to = %notification.to,
-                named_by = ?notification.named_by,
+                named_by = %notification.named_by,
                 about = notification.about,
                 "cannot send a notification: {why}"
             );
@@ -145,7 +145,7 @@ impl Notifier {
             tracing::warn!(
                 event = "notification.dropped",
                 notifications = batch.len(),
-                ?named_by,
+                %named_by,
                 "dropped notifications: too many are being sent"
             );
             return;
@@ -170,7 +170,7 @@ impl Notifier {
                 tracing::warn!(
                     event = "notification.dropped",
                     notifications = total - sent,
-                    ?named_by,
+                    %named_by,
                     "dropped notifications: the batch timed out"
                 );
             }

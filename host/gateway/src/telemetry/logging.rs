@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use saegis_policy::{Fault, Faults, needs_escape};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::{RecordFields, VisitOutput as _};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -95,7 +98,7 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     let lines = match log.format {
         LogFormat::Text => {
             let writer = OneLine { lines: writer, colored };
-            let lines = lines.with_target(false).with_writer(writer);
+            let lines = lines.fmt_fields(TextFields).with_target(false).with_writer(writer);
             lines.with_filter(filter).boxed()
         }
         LogFormat::Json => {
@@ -126,6 +129,46 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     }
     tracing_subscriber::registry().with(layers).init();
     Ok((Logging { _rest: all }, written))
+}
+
+/// Formats the fields of a text line. Leaves `why` out if the message contains it, so that no sentence
+/// stands twice in a line.
+struct TextFields;
+
+impl<'w> FormatFields<'w> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> std::fmt::Result {
+        let fields_of = DefaultVisitor::new(writer, true);
+        let mut visitor = TextVisitor { fields: fields_of, message: String::new() };
+        fields.record(&mut visitor);
+        visitor.fields.finish()
+    }
+}
+
+/// Visits the fields of an event, of which the message is the first.
+struct TextVisitor<'w> {
+    fields: DefaultVisitor<'w>,
+    message: String,
+}
+
+impl Visit for TextVisitor<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() != "why" || !self.message.contains(value) {
+            self.fields.record_str(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.fields.record_error(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "why" if self.message.contains(&format!("{value:?}")) => return,
+            _ => {}
+        }
+        self.fields.record_debug(field, value);
+    }
 }
 
 /// Writes each event as one line. Escapes characters that could start another line, as JSON does.

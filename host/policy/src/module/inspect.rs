@@ -58,6 +58,15 @@ pub struct Description {
     pub misfits: Vec<String>,
 }
 
+/// Checks the first bytes of a WebAssembly file. The error of the parser would list them in Rust syntax.
+pub(crate) fn check_magic(bytes: &[u8]) -> Result<(), &'static str> {
+    match bytes {
+        [] => Err("it is empty"),
+        [b'\0', b'a', b's', b'm', ..] => Ok(()),
+        _ => Err("it does not start with the magic number of WebAssembly"),
+    }
+}
+
 /// Default page size of a linear memory, in bytes.
 const PAGE: u64 = 65_536;
 
@@ -67,6 +76,7 @@ impl Description {
     /// # Errors
     /// Fails if the bytes are not WebAssembly.
     pub fn of(bytes: &[u8]) -> Result<Self, String> {
+        check_magic(bytes).map_err(|why| format!("is not WebAssembly: {why}"))?;
         let invalid = |e: wasmparser::BinaryReaderError| {
             format!("is not WebAssembly: {}", printable(&e.to_string()))
         };

@@ -19,6 +19,7 @@ use crate::module::capability::Capability;
 use crate::module::contract::contract_interface;
 use crate::module::grants::Grants;
 use crate::module::hook::Hook;
+use crate::module::inspect;
 use crate::module::manifest::Manifest;
 use crate::sandbox::engine::{Sandbox, error_chain};
 
@@ -55,6 +56,8 @@ impl Module {
                     .into(),
             ));
         }
+        inspect::check_magic(&source.bytes)
+            .map_err(|why| fault(format!("is not a WebAssembly component: {why}")))?;
         let component = Component::from_binary(sandbox.engine(), &source.bytes).map_err(|e| {
             let why = printable(&error_chain(&e));
             // These are the only errors of the pool, and the only ones that are not about the

@@ -420,6 +420,31 @@ fn unspecified_codes_share_one_series() {
     assert_eq!(series.count(), 2, "{}", metrics.text);
 }
 
+/// A reason is not repeated as a field, and does not list bytes in Rust syntax.
+#[test]
+fn text_log_states_reason_once() {
+    let mut setup = Setup::new().with("audit", "file = \"trail.jsonl\"");
+    setup = setup.without("log").with("log", "format = \"text\"");
+    let file = fs::File::create(setup.path("log")).unwrap();
+    let gateway = setup.start_with_log_in(file);
+    gateway.write("policies/modules/bad.wasm", "rubbish");
+    let refused = events(&gateway.path("trail.jsonl"), "generation.refused", 1);
+    let why = refused[0]["why"].as_str().unwrap();
+    assert!(why.starts_with("is not a WebAssembly component: "), "{refused:?}");
+    assert!(!why.contains("0x") && !why.contains('['), "{refused:?}");
+    saegis_tests::saegis(&gateway.path(""), &["status"]).expect(0);
+    let line = |log: &str| {
+        log.lines().find(|line| line.contains("generation.refused")).map(ToString::to_string)
+    };
+    let mut found = None;
+    saegis_tests::wait_until("the line", || {
+        found = line(&fs::read_to_string(gateway.path("log")).unwrap());
+        found.is_some()
+    });
+    let line = found.unwrap();
+    assert_eq!(line.matches(why).count(), 1, "{line}");
+}
+
 /// A line break in a file name does not create a log line.
 #[test]
 fn file_name_cannot_forge_log_line() {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::data::disk::{DiskState, Urgency, under_way};
+use crate::data::fault::Faults;
 use crate::policy::{Policy, Reload, ReloadCause};
 
 /// Delay from the last change to a reload. Files that are written together become one generation,
@@ -167,6 +168,8 @@ async fn reload_on(
     // A file that was written after the artifacts were fetched may name a new artifact. Such a
     // rejection is not reported, but only once, so that continuous changes cannot hide it.
     let mut outdated_before = false;
+    // Whether such a rejection is still to be reported if the next load has the same faults.
+    let mut unreported = false;
     loop {
         if !changed {
             changed = match timeout(POLL_INTERVAL, changes.recv()).await {
@@ -211,18 +214,25 @@ async fn reload_on(
             outdated_before = look(&policy, &folders).await != seen;
             changed = outdated_before;
             if changed {
+                unreported |= !is_known(&reload, refused.as_ref());
                 continue;
             }
         } else {
             outdated_before = false;
         }
         match reload {
-            Reload::Refused(faults) if refused.as_ref() == Some(&faults) => {}
+            reload if is_known(&reload, refused.as_ref()) && !unreported => {}
             Reload::Unchanged { recovered: false }
                 if configuration == policy.configuration_changed() => {}
             reload => report(reload),
         }
+        unreported = false;
     }
+}
+
+/// Returns whether a load was rejected for the same faults as the one before.
+fn is_known(reload: &Reload, before: Option<&Faults>) -> bool {
+    matches!(reload, Reload::Refused(faults) if before == Some(faults))
 }
 
 /// State of the files in the folders, and of the files that the settings name elsewhere, without

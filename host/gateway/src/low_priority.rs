@@ -22,7 +22,7 @@ impl LowPriority {
         Self::new(Builder::new_multi_thread().worker_threads(threads).thread_name(name), niceness)
     }
 
-    /// A runtime for so many pieces of work that block, each on a thread of its own.
+    /// Creates a runtime for blocking work, with up to `threads` threads.
     pub fn for_blocking_work(name: &str, threads: usize, niceness: Niceness) -> Self {
         Self::new(
             Builder::new_current_thread().max_blocking_threads(threads).thread_name(name),
@@ -32,7 +32,8 @@ impl LowPriority {
 
     fn new(builder: &mut Builder, niceness: Niceness) -> Self {
         let lower = move || {
-            // Of the thread alone, as Linux has it. Where the system refuses, it is as fast as the others.
+            // On Linux this applies to the thread only. If the system refuses, the thread has the
+            // normal priority.
             let _ = rustix::process::nice(niceness as i32);
         };
         // Without the runtime, its work runs in that of the caller.

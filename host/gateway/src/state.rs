@@ -49,7 +49,7 @@ pub struct Gateway {
     pub aes: Arc<Aes>,
     /// The connections that AEs keep open.
     pub ae_channels: Arc<AeChannels>,
-    /// The keys of MAFs, where some are configured.
+    /// Keys of MAFs, if any are configured.
     pub maf_keys: Option<Arc<KeyFetcher>>,
     /// Active associations.
     pub associations: Associations,
@@ -61,7 +61,7 @@ pub struct Gateway {
     pub ae_ids: AeIdStore,
     /// The processor time that credentials use.
     pub usage: Arc<Usage>,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Metrics,
     /// Log and audit trails.
     pub written: Written,

@@ -17,7 +17,7 @@ const HEAVY: Duration = Duration::from_millis(50);
 /// Usage below which the entry of a credential can be removed.
 const FORGOTTEN: Duration = Duration::from_millis(1);
 
-/// Cost of a commit beside the processor's time: there is one disk for all.
+/// Cost of a commit in addition to processor time: all credentials share one disk.
 pub const COMMIT_COST: Duration = Duration::from_millis(1);
 
 /// Usage of each credential.
@@ -45,7 +45,7 @@ impl Usage {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether a credential has used so much of late that it gives way to others.
+    /// Returns whether a credential has so much recent usage that it gives way to others.
     pub fn is_heavy(&self, credential: &CredentialId) -> bool {
         self.is_heavy_at(credential, Instant::now())
     }
@@ -54,7 +54,7 @@ impl Usage {
         self.of().get(credential).is_some_and(|used| used.now(now) > HEAVY.as_secs_f64())
     }
 
-    /// Counts what a credential has used.
+    /// Adds usage of a credential.
     pub fn charge(&self, credential: &CredentialId, used: Duration) {
         self.charge_at(credential, used, Instant::now());
     }
@@ -71,7 +71,7 @@ impl Usage {
     }
 }
 
-/// Returns the processor time that this thread has used.
+/// Returns the processor time of this thread.
 pub fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();

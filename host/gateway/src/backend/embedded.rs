@@ -47,7 +47,7 @@ pub struct ResultSender {
 }
 
 impl EmbeddedBackend {
-    /// An opened CSE, whose notifications `notifier` sends.
+    /// Creates the backend of an opened CSE, whose notifications `notifier` sends.
     pub fn new(
         cse: Arc<EmbeddedCse>,
         notifier: Arc<Notifier>,
@@ -206,7 +206,7 @@ impl ResultSender {
     /// Sends the result to each target in turn.
     pub async fn send(self, response: &ResponsePrimitive) {
         for notification in self.cse.result(self.recipients, response) {
-            // A target that does not take it is logged.
+            // The notifier logs a failure.
             let Some(notification) = self.notifier.send_over_connection(notification) else {
                 continue;
             };

@@ -308,7 +308,7 @@ impl Channel {
                     event = "notification.failed",
                     to = ae,
                     about = notification.about,
-                    "a notification could not be sent: {why}"
+                    "cannot send a notification: {why}"
                 );
             }
         }

@@ -134,7 +134,7 @@ impl Notifier {
             event = "notification.failed",
             to = ae,
             about,
-            "a notification could not be sent: {why}"
+            "cannot send a notification: {why}"
         );
         None
     }

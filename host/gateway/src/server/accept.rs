@@ -67,7 +67,7 @@ pub async fn serve(
         under_way: gateway.config.limits.handshakes_per_peer,
         failures: gateway.config.limits.failed_handshakes_per_minute,
     });
-    // A peer that only connects costs those little that talk.
+    // Peers that only connect must cost active peers as little as possible.
     let first_flights = LowPriority::for_futures("first-flight", 1, Niceness::Low);
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let heavy = LowPriority::for_futures("heavy", processors, Niceness::Lowest);

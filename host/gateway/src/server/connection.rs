@@ -96,9 +96,9 @@ fn failed(gateway: &Gateway, peer: SocketAddr, under_way: UnderWay, refusal: &Re
 }
 
 impl Begun {
-    /// Serves the connection to its end. The handshake is under way until it is finished and one of the
-    /// `places` of associations is taken, which is given back with the last request. `stop` asks it
-    /// to finish the request at hand and end.
+    /// Serves the connection until it ends. The handshake counts as active until it is complete and
+    /// has one of the `places` of associations, which is released with the last request. `stop`
+    /// finishes the current request and ends the connection.
     pub async fn serve(
         self,
         places: Arc<Semaphore>,

@@ -44,7 +44,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Nothing is under way yet.
+    /// Creates the resources, without an active request.
     pub(super) fn new(limits: RequestLimits, usage: Arc<Usage>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {

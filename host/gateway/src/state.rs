@@ -257,7 +257,7 @@ fn open_backend(
 fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {
     let file = &config.ae_ids.store;
     let fault = |what: String| Faults(vec![Fault::of(file, what)]);
-    make_folder(file).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    make_folder(file).map_err(|e| fault(format!("cannot create its folder: {e}")))?;
     refuse_former_store(file, "bindings.redb")?;
     AeIdStore::open(file).map_err(|e| fault(format!("ae-ids.store: {e}")))
 }
@@ -287,7 +287,7 @@ fn make_folder(of: &Path) -> std::io::Result<()> {
 fn open_cse(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults> {
     let store = &config.cse.store;
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
-    make_folder(store).map_err(|e| fault(format!("its folder can't be made: {e}")))?;
+    make_folder(store).map_err(|e| fault(format!("cannot create its folder: {e}")))?;
     refuse_former_store(store, "registrar.redb")?;
     let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
     settings.cse_type = config.cse.kind.number();

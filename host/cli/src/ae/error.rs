@@ -13,7 +13,7 @@ pub enum AeError {
     /// The verb needs another binding.
     #[error("watch needs --binding websocket: over HTTP the registrar CSE sends no requests")]
     Binding,
-    /// There is no association, or it broke.
+    /// The association could not be established, or was closed.
     #[error("{0}")]
     Session(#[from] SessionError),
     /// The registrar rejected the request.

@@ -168,7 +168,7 @@ pub struct GenerationReport {
     pub certificates: Option<CertificateReport>,
     /// The modules.
     pub modules: Vec<ModuleEntry>,
-    /// The modules that others replace, which `module rollback` brings back.
+    /// The replaced modules, which `module rollback` reactivates.
     pub replaced: Vec<String>,
     /// The shadow modules.
     pub shadows: Vec<ShadowEntry>,

@@ -70,7 +70,7 @@ impl Config {
                 fault("service-subscription.source", what);
             }
             RuleSource::Cse if self.upstream.is_some() => {
-                let what = "there is no embedded registrar where upstream.url is another CSE";
+                let what = "there is no embedded CSE, because upstream.url names another CSE";
                 fault("service-subscription.source", what);
             }
             RuleSource::PolicyFile | RuleSource::Cse | RuleSource::Remote => {}

@@ -246,9 +246,9 @@ pub enum RuleSource {
     /// The policy file `service-subscription.toml`.
     #[default]
     PolicyFile,
-    /// Among the embedded registrar's resources.
+    /// Resources of the embedded CSE.
     Cse,
-    /// Among those of the IN-CSE that this CSE registers with.
+    /// Resources of the IN-CSE with which this CSE registers.
     Remote,
 }
 

@@ -27,8 +27,8 @@ pub enum Failure {
     /// The AE has not opened a connection over which requests can be sent to it.
     #[error("the AE has no open connection")]
     NotConnected,
-    /// There is no way to the CSE where the AE is.
-    #[error("no way to that CSE is known")]
+    /// There is no route to the CSE of the AE.
+    #[error("there is no route to that CSE")]
     NoWay,
     /// The peer CSE did not respond.
     #[error("{0}")]

@@ -30,7 +30,8 @@ use saegis_onem2m::routing::cse_of;
 const MAX_CONCURRENT: usize = 256;
 const MAX_PER_NAMER: usize = 32;
 
-/// How many times the time for an answer a batch has, however many notifications are in it.
+/// Timeout of a batch, as a multiple of the timeout for a response, for any number of
+/// notifications.
 const BATCH: u32 = 8;
 
 /// Sender of notifications.

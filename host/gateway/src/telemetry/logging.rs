@@ -114,7 +114,7 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
     ] {
         let Some(path) = path else { continue };
         let not_written =
-            |e| Faults(vec![Fault::of(path, format!("{entry}: can't be written: {e}"))]);
+            |e| Faults(vec![Fault::of(path, format!("{entry}: cannot be written: {e}"))]);
         let file = LineFile::open(path, audit.file_bytes, audit.retained_files, told);
         let file = file.map_err(not_written)?;
         let failed = file.failed();

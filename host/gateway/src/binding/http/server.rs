@@ -188,7 +188,7 @@ where
                     Check::Continue => {}
                     Check::End(why) => return ServeOutcome::Ended(why),
                     Check::Idle => {
-                        // Copied, for turned into a vector it would bring hyper's buffer along.
+                        // Copied, because converting it to a vector would keep the buffer of hyper.
                         let read = connection.into_parts().read_buf.to_vec();
                         return ServeOutcome::Idle(read, watch.head_by);
                     }
@@ -197,7 +197,7 @@ where
             }
             () = &mut stop, if !stopping => {
                 if !watch.answered && !activity.went() && exchange.progress().is_between_requests() {
-                    // hyper would wait for the rest of what woke the association.
+                    // hyper would wait for the rest of the bytes that ended the idle time.
                     return ServeOutcome::Ended("gateway stopping");
                 }
                 stopping = true;
@@ -244,7 +244,7 @@ impl Watch {
             return Check::End("closed");
         }
         if stopping {
-            // It ends with the answer.
+            // It ends after the response.
         } else if went {
             // The time of the next header begins with the answer. hyper's own begins anew whenever
             // it serves again.

@@ -217,7 +217,7 @@ impl Default for Notifications {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ServiceSubscription {
     /// Source of the rules: the policy file `service-subscription.toml`, the resources of the
-    /// embedded CSE (`registrar`), or the resources of the IN-CSE that this CSE registers with
+    /// embedded CSE (`cse`), or the resources of the IN-CSE that this CSE registers with
     /// (`remote`).
     pub source: RuleSource,
     /// Interval between two fetches from a remote IN-CSE.

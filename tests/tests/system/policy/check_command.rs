@@ -333,20 +333,20 @@ fn former_option_is_refused_with_present_name() {
     let ran = setup.run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     let present = [
-        "audit.old-files: is called audit.retained-files now",
-        "bindings: is called ae-ids now",
-        "decisions.old-files: is called decisions.retained-files now",
-        "maf: is called [[maf-peer]] now",
-        "limits.answer-bytes: is called limits.response-bytes now",
-        "limits.answer-bytes-per-credential: is called limits.response-bytes-per-credential now",
-        "limits.answer-seconds: is called limits.response-seconds now",
-        "limits.cse-places-per-credential: is called limits.cse-requests-per-credential now",
-        "notifications.seconds: is called notifications.timeout-seconds now",
-        "policy.unready-when-behind: is called policy.unready-when-outdated now",
-        "registrar: is called cse now",
-        "upstream.notifications: is called upstream.notification-listen now",
-        "upstream.notifications-key: is called upstream.notification-key-file now",
-        "upstream.notifications-uid: is called upstream.notification-uid now",
+        "audit.old-files: is now called audit.retained-files",
+        "bindings: is now called ae-ids",
+        "decisions.old-files: is now called decisions.retained-files",
+        "maf: is now called [[maf-peer]]",
+        "limits.answer-bytes: is now called limits.response-bytes",
+        "limits.answer-bytes-per-credential: is now called limits.response-bytes-per-credential",
+        "limits.answer-seconds: is now called limits.response-seconds",
+        "limits.cse-places-per-credential: is now called limits.cse-requests-per-credential",
+        "notifications.seconds: is now called notifications.timeout-seconds",
+        "policy.unready-when-behind: is now called policy.unready-when-outdated",
+        "registrar: is now called cse",
+        "upstream.notifications: is now called upstream.notification-listen",
+        "upstream.notifications-key: is now called upstream.notification-key-file",
+        "upstream.notifications-uid: is now called upstream.notification-uid",
     ];
     for text in present {
         assert!(ran.err.contains(text), "{text}: {ran:?}");

@@ -53,4 +53,3 @@ mod session;
 mod state;
 mod subscription;
 pub mod telemetry;
-mod usage;

@@ -3,38 +3,29 @@
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
-/// The niceness of threads, beyond that of the process.
-#[derive(Debug, Clone, Copy)]
-pub enum Niceness {
-    /// Several of the threads together have less of a processor than one other.
-    Low = 10,
-    /// Many of the threads together have little of a processor that another wants.
-    Lowest = 19,
-}
+/// The niceness of the threads. Several of them together have less of a processor than one other.
+const NICENESS: i32 = 10;
 
 /// Runtime with low-priority threads.
 #[derive(Debug)]
 pub struct LowPriority(Option<Runtime>);
 
 impl LowPriority {
-    /// A runtime for futures, on so many threads. Sockets stay with the runtime where they were made.
-    pub fn for_futures(name: &str, threads: usize, niceness: Niceness) -> Self {
-        Self::new(Builder::new_multi_thread().worker_threads(threads).thread_name(name), niceness)
+    /// A runtime for futures, on one thread. Sockets stay with the runtime where they were made.
+    pub fn for_futures(name: &str) -> Self {
+        Self::new(Builder::new_multi_thread().worker_threads(1).thread_name(name))
     }
 
     /// Creates a runtime for blocking work, with up to `threads` threads.
-    pub fn for_blocking_work(name: &str, threads: usize, niceness: Niceness) -> Self {
-        Self::new(
-            Builder::new_current_thread().max_blocking_threads(threads).thread_name(name),
-            niceness,
-        )
+    pub fn for_blocking_work(name: &str, threads: usize) -> Self {
+        Self::new(Builder::new_current_thread().max_blocking_threads(threads).thread_name(name))
     }
 
-    fn new(builder: &mut Builder, niceness: Niceness) -> Self {
-        let lower = move || {
+    fn new(builder: &mut Builder) -> Self {
+        let lower = || {
             // On Linux this applies to the thread only. If the system refuses, the thread has the
             // normal priority.
-            let _ = rustix::process::nice(niceness as i32);
+            let _ = rustix::process::nice(NICENESS);
         };
         // Without the runtime, its work runs in that of the caller.
         Self(builder.enable_time().on_thread_start(lower).build().ok())
@@ -73,15 +64,15 @@ mod tests {
     async fn only_low_priority_threads_are_niced() {
         let niceness = || getpriority_process(None).unwrap();
         let before = niceness();
-        let low = |niceness| (before + niceness as i32).min(19);
-        let blocking = LowPriority::for_blocking_work("test", 1, Niceness::Lowest);
-        assert_eq!(blocking.spawn_blocking(niceness).await.unwrap(), low(Niceness::Lowest));
-        let futures = LowPriority::for_futures("test", 1, Niceness::Low);
+        let low = (before + NICENESS).min(19);
+        let blocking = LowPriority::for_blocking_work("test", 1);
+        assert_eq!(blocking.spawn_blocking(niceness).await.unwrap(), low);
+        let futures = LowPriority::for_futures("test");
         let later = async move {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             niceness()
         };
-        assert_eq!(futures.handle().spawn(later).await.unwrap(), low(Niceness::Low));
+        assert_eq!(futures.handle().spawn(later).await.unwrap(), low);
         assert_eq!(niceness(), before);
     }
 }

@@ -1,7 +1,6 @@
 //! A gateway or a MAF, from its start to its end.
 
 pub mod connection;
-mod connection_task;
 
 mod accept;
 mod tasks;

@@ -29,7 +29,6 @@ use crate::subscription::source::ServiceSubscriptionSource;
 use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::Written;
 use crate::telemetry::metrics::Metrics;
-use crate::usage::Usage;
 
 /// State that all connections share.
 pub struct Gateway {
@@ -59,8 +58,6 @@ pub struct Gateway {
     pub rules: Arc<ServiceSubscriptionSource>,
     /// AE-IDs that registrations assigned to credentials.
     pub ae_ids: AeIdStore,
-    /// The processor time that credentials use.
-    pub usage: Arc<Usage>,
     /// Metrics.
     pub metrics: Metrics,
     /// Log and audit trails.
@@ -132,8 +129,7 @@ impl Gateway {
             let (own, cses) = (config.cse.identity(), cses.clone());
             Notifier::new(own, targets, (aes.clone(), ae_channels.clone()), cses, timeout)
         };
-        let usage = Arc::<Usage>::default();
-        let backend = open_backend(&config, &policy.current(), &bindings, notifier, usage.clone())?;
+        let backend = open_backend(&config, &policy.current(), &bindings, notifier)?;
         let rules = ServiceSubscriptionSource::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
@@ -156,7 +152,6 @@ impl Gateway {
                 config.limits.response_bytes_per_credential,
             ),
             ae_ids: bindings,
-            usage,
             metrics,
             written,
             relay_address: Arc::default(),
@@ -232,7 +227,6 @@ fn open_backend(
     generation: &Generation,
     ae_ids: &AeIdStore,
     notifier: Arc<Notifier>,
-    usage: Arc<Usage>,
 ) -> Result<Backend, Faults> {
     let upstream = match (&config.role, &config.upstream) {
         (Role::Maf(maf), _) => {
@@ -251,7 +245,7 @@ fn open_backend(
         let what = format!("ae-ids.store: {e}");
         Faults(vec![Fault::of(&config.ae_ids.store, what)])
     })?;
-    Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests(), usage)))
+    Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests())))
 }
 
 fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {

@@ -2,6 +2,7 @@
 
 pub mod places;
 mod shared;
+mod usage;
 mod work;
 
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use crate::backend::outcome::{Asker, Outcome};
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedPermit;
 use crate::notification::sender::Notifier;
-use crate::usage::Usage;
 
 /// Maximum time that an AE waits at its polling channel.
 const MAX_POLL: Duration = Duration::from_secs(60);
@@ -48,13 +48,8 @@ pub struct ResultSender {
 
 impl EmbeddedBackend {
     /// Creates the backend of an opened CSE, whose notifications `notifier` sends.
-    pub fn new(
-        cse: Arc<EmbeddedCse>,
-        notifier: Arc<Notifier>,
-        limits: RequestLimits,
-        usage: Arc<Usage>,
-    ) -> Self {
-        Self { cse, shared: Shared::new(limits, usage), notifier }
+    pub fn new(cse: Arc<EmbeddedCse>, notifier: Arc<Notifier>, limits: RequestLimits) -> Self {
+        Self { cse, shared: Shared::new(limits), notifier }
     }
 
     /// Returns the CSE, whose methods block on the disk.

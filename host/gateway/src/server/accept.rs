@@ -1,7 +1,6 @@
 //! The accept loop, from the first connection to the last.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +14,10 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use super::connection;
-use super::connection_task::{Account, Runtimes};
 use crate::admin::Admin;
 use crate::listener::peer_limits::{self, Peers};
 use crate::listener::socket_activation;
-use crate::low_priority::{LowPriority, Niceness};
+use crate::low_priority::LowPriority;
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
@@ -68,10 +66,8 @@ pub async fn serve(
         failures: gateway.config.limits.failed_handshakes_per_minute,
     });
     // Peers that only connect must cost active peers as little as possible.
-    let first_flights = LowPriority::for_futures("first-flight", 1, Niceness::Low);
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let heavy = LowPriority::for_futures("heavy", processors, Niceness::Lowest);
-    let runtimes = Runtimes { usual: Handle::current(), low: heavy.handle() };
+    let first_flights = LowPriority::for_futures("first-flight");
+    let main = Handle::current();
     loop {
         tokio::select! {
             (socket, peer) = accept(&listener) => {
@@ -84,15 +80,14 @@ pub async fn serve(
                     }
                 };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
-                let (places, runtimes) = (places.clone(), runtimes.clone());
-                let account = Account::new(gateway.usage.clone());
+                let (places, main) = (places.clone(), main.clone());
                 let span = tracing::info_span!("connection", %peer, association = Empty);
                 // One token for both parts, so that a connection counts once.
                 let (of_serving, counted) = (span.clone(), connections.token());
                 let begin = async move {
                     if let Some(begun) = connection::begin(gateway, socket, peer, under_way).await {
-                        let serving = begun.serve(places, stop, account.clone()).instrument(of_serving);
-                        runtimes.spawn(account, async move {
+                        let serving = begun.serve(places, stop).instrument(of_serving);
+                        main.spawn(async move {
                             let _counted = counted;
                             serving.await;
                         });

@@ -12,7 +12,6 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::connection_task::Account;
 use crate::binding::http::{self, Exchange, HttpTimeouts, Served};
 use crate::binding::websocket;
 use crate::listener::peer_limits::UnderWay;
@@ -99,12 +98,7 @@ impl Begun {
     /// Serves the connection until it ends. The handshake counts as active until it is complete and
     /// has one of the `places` of associations, which is released with the last request. `stop`
     /// finishes the current request and ends the connection.
-    pub async fn serve(
-        self,
-        places: Arc<Semaphore>,
-        stop: CancellationToken,
-        account: Arc<Account>,
-    ) {
+    pub async fn serve(self, places: Arc<Semaphore>, stop: CancellationToken) {
         let Self { gateway, socket, flight, peer, under_way, start } = self;
         let deadline = start + gateway.config.limits.handshake();
         let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
@@ -138,7 +132,6 @@ impl Begun {
             return lingering_close(&mut stream).await;
         };
         drop(under_way);
-        account.belongs_to(&association.credential_id);
         let saef = association.saef;
         tracing::Span::current().record("association", association.id);
         gateway.metrics.established(saef, start.elapsed());

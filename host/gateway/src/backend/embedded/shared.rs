@@ -7,15 +7,16 @@ use saegis_onem2m::id::CredentialId;
 use tokio::sync::Semaphore;
 
 use super::places::{Places, UnderWay};
+use super::usage::Usage;
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedLimiter;
-use crate::low_priority::{LowPriority, Niceness};
-use crate::usage::Usage;
+use crate::low_priority::LowPriority;
 
-/// Maximum number of writing requests that the embedded CSE carries out at a time, of which one has the
-/// disk: usual ones, and those of credentials that have used much of late.
+/// Maximum numbers of requests that the embedded CSE executes at a time: writers, of which one uses the
+/// disk, writers of heavy credentials, and long requests that only read, at a low priority.
 const MAX_WRITERS: usize = 8;
 const MAX_HEAVY_WRITERS: usize = 4;
+const MAX_LONG_READERS: usize = 8;
 
 /// Maximum number of concurrent short readers for each processor: one computes, and one may wait
 /// for the disk.
@@ -29,8 +30,6 @@ pub(super) struct Shared {
     pub(super) limits: RequestLimits,
     pub(super) under_way: Arc<UnderWay>,
     pub(super) readers: Arc<Places>,
-    /// For long requests that only read, one for each processor: a request that is interrupted while it has
-    /// a lock of the store does not wait for many others of its priority.
     pub(super) long_readers: Arc<Places>,
     pub(super) writers: Arc<Places>,
     pub(super) heavy_writers: Arc<Places>,
@@ -45,21 +44,17 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Creates the resources, without an active request.
-    pub(super) fn new(limits: RequestLimits, usage: Arc<Usage>) -> Self {
+    pub(super) fn new(limits: RequestLimits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             limits,
             under_way: UnderWay::new(limits.per_credential),
             readers: Places::new(MAX_READERS_PER_PROCESSOR * processors),
-            long_readers: Places::new(processors),
+            long_readers: Places::new(MAX_LONG_READERS),
             writers: Places::new(MAX_WRITERS),
             heavy_writers: Places::new(MAX_HEAVY_WRITERS),
-            usage,
-            low_priority: LowPriority::for_blocking_work(
-                "long-request",
-                processors,
-                Niceness::Lowest,
-            ),
+            usage: Arc::default(),
+            low_priority: LowPriority::for_blocking_work("long-request", MAX_LONG_READERS),
             acknowledged: KeyedLimiter::new(limits.per_credential),
             may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),
         }

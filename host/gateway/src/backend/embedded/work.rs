@@ -10,8 +10,8 @@ use saegis_onem2m::rsc::Rsc;
 
 use super::places::{Entered, Place, Places};
 use super::shared::Shared;
+use super::usage::{COMMIT_COST, thread_time};
 use crate::backend::outcome::Asker;
-use crate::usage::{COMMIT_COST, thread_time};
 
 /// A request to the embedded CSE.
 pub(super) struct Work<'a> {

@@ -1,5 +1,5 @@
-//! How much of the processors each credential has used of late. The connections and requests of one that
-//! uses much give way to those of the others.
+//! How much of the embedded CSE each credential has used of late. The requests of one that uses much give
+//! way to those of the others.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,11 @@ const HEAVY: Duration = Duration::from_millis(50);
 const FORGOTTEN: Duration = Duration::from_millis(1);
 
 /// Cost of a commit in addition to processor time: all credentials share one disk.
-pub const COMMIT_COST: Duration = Duration::from_millis(1);
+pub(super) const COMMIT_COST: Duration = Duration::from_millis(1);
 
 /// Usage of each credential.
 #[derive(Debug, Default)]
-pub struct Usage {
+pub(super) struct Usage {
     of: Mutex<HashMap<CredentialId, Used>>,
 }
 
@@ -46,7 +46,7 @@ impl Usage {
     }
 
     /// Returns whether a credential has so much recent usage that it gives way to others.
-    pub fn is_heavy(&self, credential: &CredentialId) -> bool {
+    pub(super) fn is_heavy(&self, credential: &CredentialId) -> bool {
         self.is_heavy_at(credential, Instant::now())
     }
 
@@ -55,7 +55,7 @@ impl Usage {
     }
 
     /// Adds usage of a credential.
-    pub fn charge(&self, credential: &CredentialId, used: Duration) {
+    pub(super) fn charge(&self, credential: &CredentialId, used: Duration) {
         self.charge_at(credential, used, Instant::now());
     }
 
@@ -72,7 +72,7 @@ impl Usage {
 }
 
 /// Returns the processor time of this thread.
-pub fn thread_time() -> Duration {
+pub(super) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())

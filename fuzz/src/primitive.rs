@@ -52,7 +52,7 @@ fn same_again(request: &RequestPrimitive) {
         options
     };
     assert_eq!(sorted(&again), sorted(request));
-    // What is nested as deep as JSON may be cannot be read from CBOR, where the primitive is around it.
+    // In CBOR the primitive adds a level, so the deepest JSON content cannot be read again.
     if let Ok(written) = Serialization::Cbor.write_request(request)
         && let Ok(Primitive::Request(again)) = Serialization::Cbor.read(written, 2 * MAX_BYTES)
     {

@@ -1,7 +1,7 @@
 //! The floor of the benchmark: a proxy with the gateway's engines that checks and logs nothing.
 //!
 //! The difference between the gateway and this proxy is the cost of policy, checks, sandboxes,
-//! telemetry and HTTP handling. It is no server to be used: it forwards whatever a client sends.
+//! telemetry and HTTP handling. It is for the benchmark only: it forwards all that a client sends.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

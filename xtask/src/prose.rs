@@ -10,9 +10,6 @@ use anyhow::{Result, bail};
 use crate::{process, project::Project};
 use sentences::{Kind, Sentence, sentences};
 
-/// Whether a finding fails the check.
-const ENFORCED: bool = false;
-
 /// Maximum number of sentences in 1,000 words that begin with one of [`OPENINGS`].
 const MAX_OPENINGS: f64 = 1.0;
 
@@ -95,7 +92,7 @@ pub fn check(project: &Project, prefix: &str) -> Result<()> {
          {} other findings; {pages} pages with long sentences",
         total.words, total.findings
     );
-    if ENFORCED && (rate > MAX_OPENINGS || total.findings + pages > 0) {
+    if rate > MAX_OPENINGS || total.findings + pages > 0 {
         bail!("CONTRIBUTING.md has the rules of style");
     }
     Ok(())

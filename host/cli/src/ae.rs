@@ -5,13 +5,14 @@ mod config;
 mod connect;
 mod error;
 mod maf;
+mod request;
 mod watch;
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 use saegis_certificate::Flavour;
-use saegis_onem2m::primitive::{Operation, ResponsePrimitive};
+use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use config::{AeConfig, Proof};
 use connect::establish;
 pub use error::AeError;
 use error::broken;
+use request::{VerbResult, ask, container_address, text};
 
 /// Arguments of `saegis ae`.
 #[derive(clap::Args)]
@@ -174,13 +176,6 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     Ok(())
 }
 
-/// Result of a verb.
-struct VerbResult {
-    rsc: Rsc,
-    content: Value,
-    text: String,
-}
-
 async fn carry_out(
     session: &mut Session,
     config: &AeConfig,
@@ -242,11 +237,6 @@ async fn carry_out(
     }
 }
 
-/// Returns the address of a container: that of a child of the AE if `container` is a name.
-fn container_address(own: &str, container: &str) -> String {
-    if container.starts_with('/') { container.into() } else { format!("{own}/{container}") }
-}
-
 /// Creates or replaces the access control policy `NAME-access` of a container, and returns its
 /// resourceID.
 async fn policy(
@@ -274,35 +264,4 @@ async fn policy(
     }
     let there = ask(session, Operation::Retrieve, &at, None).await?;
     Ok(text(&there.content, kind.root(), "ri"))
-}
-
-impl VerbResult {
-    fn with_text(mut self, text: impl FnOnce(&Value) -> String) -> Self {
-        self.text = text(&self.content);
-        self
-    }
-}
-
-fn text(content: &Value, root: &str, name: &str) -> String {
-    match content.get(root).and_then(|r| r.get(name)) {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    }
-}
-
-async fn ask(
-    session: &mut Session,
-    operation: Operation,
-    to: &str,
-    content: Option<(ResourceType, Value)>,
-) -> Result<VerbResult, AeError> {
-    let answer = session.ask(operation, to, content).await?;
-    if !answer.rsc.is_success() {
-        let why = answer.reason().unwrap_or_else(|| "the response contains no reason".into());
-        return Err(AeError::Refused { rsc: answer.rsc, why });
-    }
-    let ResponsePrimitive { rsc, content, .. } = answer;
-    let content = content.and_then(|c| serde_json::from_slice(&c).ok()).unwrap_or(Value::Null);
-    Ok(VerbResult { rsc, content, text: String::new() })
 }

@@ -39,7 +39,7 @@ pub fn sentences(file: &str, text: &str) -> Option<Vec<Sentence>> {
     Some(blocks(lines))
 }
 
-/// Divides Markdown into sentences, without code and headings. A line that is no comment ends a block.
+/// Divides Markdown into sentences, without code and headings. A line without a comment ends a block.
 fn blocks<'a>(lines: impl Iterator<Item = (usize, Option<&'a str>)>) -> Vec<Sentence> {
     let (mut found, mut block, mut start) = (Vec::new(), String::new(), 0);
     let (mut fenced, mut previous_blank) = (false, true);

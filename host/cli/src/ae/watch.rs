@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::config::AeConfig;
 use super::error::{AeError, broken};
-use super::{ask, container_address, text};
+use super::request::{ask, container_address, text};
 
 /// Changes that are notified: an update, a deletion, and a new child.
 const EVENTS: [u8; 3] = [1, 2, 3];

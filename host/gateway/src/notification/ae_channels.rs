@@ -62,7 +62,7 @@ pub struct Channel {
     open: Arc<Open>,
 }
 
-/// What waits for AEs, by their credentials.
+/// Queues of notifications to AEs, by credential.
 #[derive(Default)]
 struct Waiting {
     queues: HashMap<CredentialId, VecDeque<Queued>>,
@@ -189,7 +189,7 @@ impl AeChannels {
         notification: &Notification,
     ) -> Result<ResponsePrimitive, Failure> {
         let open = lock(&self.open).get(credential).cloned().ok_or_else(not_connected)?;
-        // What was good when the connection was opened may have been taken back.
+        // The credential may have been revoked since the connection was opened.
         let holds = open.active.revalidate(&self.policy.current()).await == Revalidation::Valid;
         if !holds || open.active.has_lost_its_ae_id(&self.ae_ids) || !open.stands_for(ae) {
             return Err(not_connected());
@@ -250,7 +250,7 @@ impl Open {
 
     fn complete(&self, id: &str, response: Result<ResponsePrimitive, Failure>) -> bool {
         match lock(&self.pending).remove(id) {
-            // Who asked may have gone.
+            // The sender may have stopped waiting.
             Some(waits) => waits.send(response).is_ok(),
             None => false,
         }
@@ -287,8 +287,8 @@ impl Channel {
         self.open.superseded.cancelled().await;
     }
 
-    /// Sends what waits for the AE, one after the other. What it has not answered when the connection
-    /// ends is sent again over the next.
+    /// Sends the queued notifications to the AE, one after the other. A notification without a
+    /// response is sent again over the next connection.
     pub async fn deliver_waiting(&self) -> std::convert::Infallible {
         let credential = &self.open.active.association.credential_id;
         loop {

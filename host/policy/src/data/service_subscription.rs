@@ -154,6 +154,31 @@ impl RuleInFile {
     }
 }
 
+/// Checks the rules, and returns the position of each by its name.
+fn rules_by_name(document: &mut Document<'_>, rules: &[RuleInFile]) -> HashMap<String, usize> {
+    let mut by_name = HashMap::new();
+    for (n, rule) in rules.iter().enumerate() {
+        if by_name.insert(rule.name.get_ref().clone(), n).is_some() {
+            document.add_fault_of(&rule.name, "is also the name of another rule");
+        }
+        for list in rule.lists() {
+            if let Some(entry) = list.get(MAX_LIST_ENTRIES) {
+                let what =
+                    format!("exceeds the maximum number of entries of a list ({MAX_LIST_ENTRIES})");
+                document.add_fault_of(entry, &what);
+            }
+            for entry in list.iter().filter(|e| e.get_ref().len() > MAX_ENTRY) {
+                document.add_fault_of(entry, &format!("is longer than {MAX_ENTRY} bytes"));
+            }
+        }
+        for entry in rule.allowed_app_ids.iter().filter(|e| !may_be_an_app_id(e.get_ref())) {
+            document
+                .add_fault_of(entry, "is not an App-ID: it must start with R, N or an asterisk");
+        }
+    }
+    by_name
+}
+
 impl Subscription {
     /// Parses the part of the policy file that applies to the CSE `own`.
     ///
@@ -164,29 +189,7 @@ impl Subscription {
         let Some(InFile { node, rule }) = document.read() else {
             return Err(document.into_faults());
         };
-        let mut by_name = HashMap::new();
-        for (n, rule) in rule.iter().enumerate() {
-            if by_name.insert(rule.name.get_ref().clone(), n).is_some() {
-                document.add_fault_of(&rule.name, "is also the name of another rule");
-            }
-            for list in rule.lists() {
-                if let Some(entry) = list.get(MAX_LIST_ENTRIES) {
-                    let what = format!(
-                        "exceeds the maximum number of entries of a list ({MAX_LIST_ENTRIES})"
-                    );
-                    document.add_fault_of(entry, &what);
-                }
-                for entry in list.iter().filter(|e| e.get_ref().len() > MAX_ENTRY) {
-                    document.add_fault_of(entry, &format!("is longer than {MAX_ENTRY} bytes"));
-                }
-            }
-            for entry in rule.allowed_app_ids.iter().filter(|e| !may_be_an_app_id(e.get_ref())) {
-                document.add_fault_of(
-                    entry,
-                    "is not an App-ID: it must start with R, N or an asterisk",
-                );
-            }
-        }
+        let by_name = rules_by_name(&mut document, &rule);
         let mut linked = None;
         let mut others = Vec::new();
         let mut seen = Vec::new();

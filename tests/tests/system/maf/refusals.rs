@@ -165,7 +165,7 @@ fn concurrent_lookups_share_one_retrieval() {
             });
         }
     });
-    // The first response tells the IN-CSE to register.
+    // After the first response, the IN-CSE registers.
     assert_eq!((retrievals(&scene.maf, 2000), retrievals(&scene.maf, 4103)), (1.0, 1.0));
 }
 

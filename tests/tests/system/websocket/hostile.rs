@@ -117,7 +117,7 @@ fn large_messages_close_connection_with_1009() {
         }
         opcode = OpCode::Data(Data::Continue);
     }
-    // What was under way when it closed may reset the connection before the frame is read.
+    // Data in transit may reset the connection before the close frame is read.
     let close = light.closed();
     assert!(close.is_none_or(|frame| frame.code == CloseCode::Size));
     let ended = gateway.log().wait("association.ended");

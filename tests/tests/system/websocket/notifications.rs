@@ -89,7 +89,7 @@ fn notification_waits_for_connection_of_its_ae() {
     other.expect(json!({"op": 2, "to": "cse/light2", "fr": OTHER}), 2000);
 }
 
-/// What the AE has not answered is sent again over its next connection.
+/// A notification without a response is sent again over the next connection.
 #[test]
 fn notification_without_response_is_sent_again() {
     let (gateway, mut light) = with_subscription();

@@ -56,8 +56,8 @@ pub struct HttpTimeouts {
 pub enum Served {
     /// The association ends, for that reason.
     Ended(&'static str),
-    /// The connection becomes a WebSocket, whose messages are in that serialization. What has been read
-    /// of them.
+    /// The connection becomes a WebSocket, whose messages have this serialization. The bytes are those
+    /// of messages that have arrived.
     Upgraded(Serialization, Vec<u8>),
 }
 
@@ -207,7 +207,7 @@ where
     }
 }
 
-/// What is known of an association from one check of its activity to the next.
+/// State of an association between two checks of its activity.
 struct Watch {
     unread: Unread,
     half_closed: Lasting,

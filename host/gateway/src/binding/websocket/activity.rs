@@ -1,4 +1,4 @@
-//! What comes over a connection.
+//! Activity of a connection: the times that its timeouts depend on.
 
 use std::io;
 use std::pin::Pin;

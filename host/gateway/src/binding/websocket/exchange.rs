@@ -34,14 +34,14 @@ pub struct Exchange {
 /// A primitive that is to be sent.
 pub(super) struct Encoded {
     pub(super) bytes: Bytes,
-    /// What is held until it is sent.
+    /// Resources that are released when the primitive has been sent.
     _held: Held,
 }
 
 /// Memory of a large response, and the permit of its request.
 type Held = (Option<Room>, Option<OwnedSemaphorePermit>);
 
-/// What a message is.
+/// A decoded message.
 pub(super) enum Incoming {
     /// A request.
     Request(Box<RequestPrimitive>),
@@ -148,7 +148,7 @@ impl Exchange {
 
     fn encode(&self, response: &ResponsePrimitive, held: Held) -> Encoded {
         let written = self.serialization.write_response(response).map_err(|e| e.to_string());
-        // What a CSE behind answers is JSON, whose strings need not be UTF-8.
+        // The response of a CSE behind the gateway is JSON whose strings may not be UTF-8.
         let checked = written.and_then(|bytes| match self.serialization {
             Serialization::Json if std::str::from_utf8(&bytes).is_err() => {
                 Err("it is not UTF-8".into())

@@ -59,7 +59,7 @@ enum Outgoing {
     Ping,
 }
 
-/// What a message comes to.
+/// Result of a received message.
 enum Dispatched<'a> {
     /// A request, which is answered with its result.
     Request(BoxFuture<'a, Encoded>),
@@ -340,7 +340,7 @@ struct Timers {
     pinged: Option<Instant>,
 }
 
-/// What a look at the times comes to.
+/// Result of a check of the timeouts.
 enum Check {
     Fine,
     Ping,
@@ -369,7 +369,7 @@ impl Timers {
         let settings = &connection.settings;
         let now = Instant::now();
         if !is_listening {
-            // What it may have sent is not read.
+            // The peer's data, if any, is not read.
             activity.resume();
             self.pinged = None;
         }

@@ -68,7 +68,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build the policy modules and the gateway (target/release/saegis)
+    /// Build the policy modules and the gateway for production (target/release/saegis)
+    ///
+    /// The link-time optimization takes many minutes. `cargo xtask run` does without it.
     Build,
     /// Build only the policy modules
     ///
@@ -79,8 +81,9 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Build, then run the gateway in the project's folder
+    /// Build target/trial/saegis, then run it in the project's folder
     ///
+    /// The profile `trial` is that of a release without link-time optimization.
     /// The gateway replaces this process, so it receives signals.
     Run {
         /// Arguments of `saegis run`
@@ -194,17 +197,17 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let project = Project::find()?;
     match task {
-        Task::Build => build(&project),
+        Task::Build => build(&project, "release"),
         Task::Modules { out } => modules::build(&project, out.as_deref(), false),
         Task::Run { args } => {
-            build(&project)?;
-            let mut gateway = project.gateway("release", &args);
+            build(&project, "trial")?;
+            let mut gateway = project.gateway("trial", &args);
             Err(gateway.exec()).with_context(|| format!("cannot start {}", process::line(&gateway)))
         }
         Task::Example { debug: true } => example::run(&project, "debug"),
         Task::Example { debug: false } => {
-            build(&project)?;
-            example::run(&project, "release")
+            build(&project, "trial")?;
+            example::run(&project, "trial")
         }
         Task::Lint => suite::lint(&project),
         Task::Unit { args } => suite::unit(&project, &args),
@@ -216,7 +219,7 @@ fn run(task: Task) -> Result<()> {
         Task::Prose { prefix } => prose::check(&project, &prefix),
         Task::Templates => templates::check(&project),
         Task::Load { word } => {
-            build(&project)?;
+            build(&project, "release")?;
             suite::load(&project, word.as_deref())
         }
         Task::Bench(args) => bench::run(&project, &args),
@@ -241,14 +244,16 @@ fn protect_tables(policies: &Path) -> Result<()> {
     Ok(())
 }
 
-fn build(project: &Project) -> Result<()> {
+/// Builds the policy modules and, in a profile, the gateway.
+fn build(project: &Project, profile: &str) -> Result<()> {
     let policies = project.root.join("policies");
     protect_tables(&policies).with_context(|| format!("cannot protect {}", policies.display()))?;
     modules::build(project, None, false)?;
     println!("Building the gateway");
     process::run(project.host_cargo().args([
         "build",
-        "--release",
+        "--profile",
+        profile,
         "--locked",
         "--package",
         "saegis",

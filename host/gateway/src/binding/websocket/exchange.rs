@@ -106,9 +106,13 @@ impl Exchange {
     }
 
     /// Encodes a request to the AE; none, where it cannot be.
-    pub(super) fn request(&self, request: &RequestPrimitive) -> Option<Encoded> {
+    pub(super) fn request(
+        &self,
+        request: &RequestPrimitive,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Option<Encoded> {
         match self.serialization.write_request(request) {
-            Ok(bytes) => Some(Encoded { bytes, _held: (None, None) }),
+            Ok(bytes) => Some(Encoded { bytes, _held: (None, permit) }),
             Err(error) => {
                 self.channel.fail(&request.request_id, &error.to_string());
                 None

@@ -15,7 +15,8 @@ use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::serialization::Serialization;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
@@ -36,6 +37,9 @@ const READ_BUFFER: usize = 4 << 10;
 /// Maximum size of a frame that is sent, in bytes. Larger messages are sent in fragments, because the
 /// buffer for a frame lasts as long as the connection.
 const MAX_FRAME: usize = 32 << 10;
+
+/// Maximum number of requests to the AE that are queued for writing.
+const MAX_QUEUED_REQUESTS: usize = 4;
 
 /// Time for the peer to take the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -110,7 +114,8 @@ where
     let stream = Noted { stream, activity: &activity };
     let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config));
     let (mut sink, mut messages) = socket.await.split();
-    let (outgoing, queue) = mpsc::channel(connection.settings.requests + 4);
+    // Bounded by the permits that the queued primitives hold.
+    let (outgoing, queue) = mpsc::unbounded_channel();
     let ending = {
         let reading = pin!(connection.read(&mut messages, requests, &outgoing, &activity, stop));
         let writing = pin!(connection.write(&mut sink, queue, &activity));
@@ -153,7 +158,7 @@ impl Connection {
         &self,
         messages: &mut SplitStream<WebSocketStream<S>>,
         mut requests: mpsc::Receiver<RequestPrimitive>,
-        outgoing: &mpsc::Sender<Outgoing>,
+        outgoing: &mpsc::UnboundedSender<Outgoing>,
         activity: &Activity,
         stop: &CancellationToken,
     ) -> Ending
@@ -162,6 +167,7 @@ impl Connection {
     {
         let most = self.settings.requests;
         let slots = Arc::new(Semaphore::new(most));
+        let request_slots = Arc::new(Semaphore::new(MAX_QUEUED_REQUESTS));
         let mut in_flight = FuturesUnordered::new();
         let mut timers = Timers { pinged: None };
         let mut stopping = false;
@@ -171,6 +177,13 @@ impl Connection {
                 let permit = slots.clone().acquire_owned().await.ok();
                 (permit, messages.next().await)
             };
+            let next_request = async {
+                let permit = request_slots.clone().acquire_owned().await.ok();
+                (permit, requests.recv().await)
+            };
+            let is_listening = slots.available_permits() > 0 && !stopping;
+            // No branch waits for the peer to read: requests in flight hold resources that others
+            // wait for, and must be polled.
             tokio::select! {
                 (permit, message) = next, if !stopping => {
                     let (Some(permit), Some(message)) = (permit, message) else {
@@ -178,25 +191,24 @@ impl Connection {
                     };
                     match self.dispatch(message, permit, activity) {
                         Ok(Dispatched::Request(response)) => in_flight.push(response),
-                        Ok(Dispatched::Refused(refusal)) => send(outgoing, refusal).await,
+                        Ok(Dispatched::Refused(refusal)) => send(outgoing, refusal),
                         Ok(Dispatched::Done) => {}
                         Err(ending) => return ending,
                     }
                 }
-                Some(response) = in_flight.next() => send(outgoing, response).await,
-                Some(request) = requests.recv(), if !stopping => {
-                    if let Some(request) = self.exchange.request(&request) {
-                        send(outgoing, request).await;
+                Some(response) = in_flight.next() => send(outgoing, response),
+                (permit, Some(request)) = next_request, if !stopping => {
+                    if let Some(request) = self.exchange.request(&request, permit) {
+                        send(outgoing, request);
                     }
                 }
-                () = sleep_until(timers.next(self, activity)) => {
+                () = sleep_until(timers.next(self, activity, is_listening)) => {
                     let is_busy = !in_flight.is_empty();
-                    let is_listening = slots.available_permits() > 0 && !stopping;
                     match timers.check(self, activity, is_busy, is_listening) {
                         Check::Fine => {}
                         Check::Ping => {
-                            // A queue that is full has a writer whose own time runs.
-                            let _ = outgoing.try_send(Outgoing::Ping);
+                            // One ping at most is queued, and the writer has its own timeout.
+                            let _ = outgoing.send(Outgoing::Ping);
                         }
                         Check::End(ending) => return ending,
                     }
@@ -274,7 +286,7 @@ impl Connection {
     async fn write<S>(
         &self,
         sink: &mut SplitSink<WebSocketStream<S>, Message>,
-        mut queue: mpsc::Receiver<Outgoing>,
+        mut queue: mpsc::UnboundedReceiver<Outgoing>,
         activity: &Activity,
     ) -> &'static str
     where
@@ -286,9 +298,7 @@ impl Connection {
                     timeout(self.read_timeout, sink.send(Message::Ping(Bytes::new()))).await
                 }
                 Outgoing::Primitive(encoded) => {
-                    let earned = Duration::from_secs(encoded.bytes.len() as u64 / MIN_READ_RATE);
-                    let time = self.read_timeout.saturating_add(earned);
-                    let sent = timeout(time, self.write_fragments(sink, &encoded.bytes)).await;
+                    let sent = self.write_fragments(sink, &encoded.bytes).await;
                     activity.sent();
                     sent
                 }
@@ -303,15 +313,17 @@ impl Connection {
         "closed"
     }
 
-    /// Writes a message, in fragments where it is large.
+    /// Writes a message, in fragments if it is large. Each fragment that the peer has read extends
+    /// the timeout.
     async fn write_fragments<S>(
         &self,
         sink: &mut SplitSink<WebSocketStream<S>, Message>,
         message: &Bytes,
-    ) -> Result<(), Error>
+    ) -> Result<Result<(), Error>, Elapsed>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let mut deadline = Instant::now() + self.read_timeout;
         let mut rest = message.clone();
         let mut opcode = match self.exchange.serialization {
             Serialization::Json => OpCode::Data(Data::Text),
@@ -319,19 +331,22 @@ impl Connection {
         };
         loop {
             let fragment = rest.split_to(rest.len().min(MAX_FRAME));
+            let earned = Duration::from_secs(fragment.len() as u64 / MIN_READ_RATE);
             let is_last = rest.is_empty();
-            sink.send(Message::Frame(Frame::message(fragment, opcode, is_last))).await?;
-            if is_last {
-                return Ok(());
+            let frame = Message::Frame(Frame::message(fragment, opcode, is_last));
+            let sent = timeout_at(deadline, sink.send(frame)).await?;
+            if sent.is_err() || is_last {
+                return Ok(sent);
             }
+            deadline += earned;
             opcode = OpCode::Data(Data::Continue);
         }
     }
 }
 
-async fn send(outgoing: &mpsc::Sender<Outgoing>, primitive: Encoded) {
+fn send(outgoing: &mpsc::UnboundedSender<Outgoing>, primitive: Encoded) {
     // It is received for as long as the connection is served.
-    let _ = outgoing.send(Outgoing::Primitive(primitive)).await;
+    let _ = outgoing.send(Outgoing::Primitive(primitive));
 }
 
 /// Timeouts of a connection on which nothing comes.
@@ -348,12 +363,13 @@ enum Check {
 }
 
 impl Timers {
-    /// When to look next.
-    fn next(&self, connection: &Connection, activity: &Activity) -> Instant {
+    /// Returns the time of the next check. A message of a peer that is not read has no timeout.
+    fn next(&self, connection: &Connection, activity: &Activity, is_listening: bool) -> Instant {
         let settings = &connection.settings;
         let ping = self.pinged.unwrap_or_else(|| activity.last_read()) + settings.ping();
         let idle = activity.last_primitive() + settings.idle();
-        let whole = activity.incomplete_since().map(|since| since + connection.message_timeout);
+        let incomplete = activity.incomplete_since().filter(|_| is_listening);
+        let whole = incomplete.map(|since| since + connection.message_timeout);
         whole.into_iter().chain([idle]).fold(ping, Instant::min)
     }
 

@@ -26,9 +26,23 @@ const FIRST_TRY_STEPS: u64 = 128;
 pub struct Authority {
     ended: AtomicBool,
     commits: RwLock<()>,
+    /// The authority that this one is a part of, and ends with.
+    whole: Option<Arc<Authority>>,
+}
+
+/// Authorities that are held for a commit.
+pub(crate) struct HeldAuthority<'a> {
+    _own: RwLockReadGuard<'a, ()>,
+    _whole: Option<RwLockReadGuard<'a, ()>>,
 }
 
 impl Authority {
+    /// Creates an authority that ends with `whole`, and can end before it.
+    #[must_use]
+    pub fn part_of(whole: &Arc<Self>) -> Self {
+        Self { whole: Some(whole.clone()), ..Self::default() }
+    }
+
     /// Ends the authority, and waits for a commit in progress. Returns whether this call ended it.
     /// Blocks for the duration of a commit.
     pub fn end(&self) -> bool {
@@ -57,13 +71,18 @@ impl Authority {
     /// Returns whether the authority has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
+        self.ended.load(Ordering::SeqCst) || self.whole.as_ref().is_some_and(|w| w.has_ended())
     }
 
     /// Holds the authority for a commit.
-    fn hold(&self) -> Result<RwLockReadGuard<'_, ()>, Stop> {
-        let held = self.commits.read().unwrap_or_else(PoisonError::into_inner);
+    fn hold(&self) -> Result<HeldAuthority<'_>, Stop> {
+        let held =
+            HeldAuthority { _own: self.lock(), _whole: self.whole.as_deref().map(Self::lock) };
         if self.has_ended() { Err(Stop::AuthorityEnded) } else { Ok(held) }
+    }
+
+    fn lock(&self) -> RwLockReadGuard<'_, ()> {
+        self.commits.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -275,7 +294,7 @@ impl RequestBudget {
     }
 
     /// Holds the authority for a commit.
-    pub(crate) fn hold(&self) -> Result<RwLockReadGuard<'_, ()>, Stop> {
+    pub(crate) fn hold(&self) -> Result<HeldAuthority<'_>, Stop> {
         let held = self.authority.hold()?;
         self.check()?;
         Ok(held)
@@ -302,6 +321,31 @@ mod tests {
     fn budget(steps: u64) -> RequestBudget {
         let deadline = Instant::now() + Duration::from_secs(600);
         RequestBudget::new(Arc::default(), deadline, steps)
+    }
+
+    #[test]
+    fn part_of_authority_ends_with_whole_or_before() {
+        let whole = Arc::new(Authority::default());
+        let part = || Arc::new(Authority::part_of(&whole));
+        let budget_of = |part: &Arc<Authority>| {
+            RequestBudget::new(part.clone(), Instant::now() + Duration::from_secs(600), 1)
+        };
+        let (first, second) = (part(), part());
+        assert!(first.end());
+        assert!(matches!(budget_of(&first).hold(), Err(Stop::AuthorityEnded)));
+        assert!(budget_of(&second).hold().is_ok());
+        let (budget, (held, holds)) = (budget_of(&second), mpsc::channel());
+        let holder = std::thread::spawn(move || {
+            let commit = budget.hold().unwrap();
+            held.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            drop(commit);
+        });
+        holds.recv().unwrap();
+        assert_eq!(whole.try_end(), None, "a commit is in progress");
+        assert!(whole.end());
+        holder.join().unwrap();
+        assert!(matches!(budget_of(&second).hold(), Err(Stop::AuthorityEnded)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod registration;
 
 use std::sync::Arc;
 
-use saegis_cse::is_asynchronous;
+use saegis_cse::{Authority, is_asynchronous};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::primitive::{
     AssociationCredential, Content, Operation, RequestPrimitive, ResponsePrimitive,
@@ -88,7 +88,11 @@ impl Pipeline {
     /// Handles one request primitive of an established association. Always returns a response.
     pub async fn handle(&self, session: &Arc<Session>, request: RequestPrimitive) -> HeldResponse {
         let operation = request.operation;
-        let handler = Handler { gateway: self.gateway.clone(), session: session.clone() };
+        let handler = Handler {
+            gateway: self.gateway.clone(),
+            session: session.clone(),
+            authority: session.active.authority(),
+        };
         let request_id = audit::cut(&request.request_id);
         let span = tracing::info_span!("request", request_id = &*request_id);
         let (response, reserved) = handler.handle(request).instrument(span).await;
@@ -106,6 +110,8 @@ impl Pipeline {
 /// Steps of one request. Cheap to clone: a step that must complete runs as a separate task.
 #[derive(Clone)]
 struct Handler {
+    /// Taken before all checks: it ends if the AE-ID that they rest on is released.
+    authority: Arc<Authority>,
     gateway: Arc<Gateway>,
     session: Arc<Session>,
 }
@@ -274,7 +280,7 @@ impl Handler {
     /// Returns the credential and the authority of the request, for the backend.
     fn asker(&self) -> Asker<'_> {
         let active = &self.session.active;
-        Asker { credential: &active.association.credential_id, authority: active.authority() }
+        Asker { credential: &active.association.credential_id, authority: &self.authority }
     }
 
     fn refuse(&self, request: &RequestPrimitive, (rsc, why): Refusal) -> ResponsePrimitive {

@@ -49,7 +49,7 @@ impl Handler {
                     "dropped the result of a request: {why}"
                 );
             };
-            if own.session.active.authority().has_ended() {
+            if own.authority.has_ended() {
                 return dropped("the association has ended");
             }
             // Sending to the targets may take long, and the association does not have to wait for

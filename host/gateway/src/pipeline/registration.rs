@@ -269,12 +269,17 @@ impl Handler {
     /// Releases the credential of the deleted AE, so that it may become another AE. Its other
     /// associations end. This one still gets its response, and may register again.
     async fn free_deleted(&self, generation: &Generation) {
-        let credential = &self.session.active.association.credential_id;
-        match self.gateway.ae_ids.free(credential).await {
+        let active = &self.session.active;
+        let credential = &active.association.credential_id;
+        // Requests in flight were checked under the AE-ID, which may be another AE's soon.
+        active.end_ae_authority().await;
+        let freed = self.gateway.ae_ids.free(credential).await;
+        active.renew_authority();
+        match freed {
             Ok(Some(binding)) => {
                 let why = "its AE was deleted";
                 audit::binding_freed(credential, &binding.stem, why);
-                let this = Some(self.session.active.association.id);
+                let this = Some(active.association.id);
                 self.gateway.associations.forget(credential, this, generation, why).await;
             }
             Ok(None) => {}

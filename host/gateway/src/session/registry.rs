@@ -31,8 +31,10 @@ pub struct ActiveAssociation {
     credential: Arc<CredentialRevalidation>,
     /// Number of the last generation in which it was valid.
     vouched: AtomicU64,
-    /// Authority of its requests to change resources. Ended before the audit trail records the end.
+    /// Authority to change resources. Ended before the audit trail records the end.
     authority: Arc<Authority>,
+    /// The part of it under the AE-ID that the association has now.
+    ae_authority: Mutex<Arc<Authority>>,
     /// Canceled to end it.
     end: CancellationToken,
     /// Counts it when policy ends it.
@@ -45,9 +47,27 @@ impl ActiveAssociation {
         &self.credential
     }
 
-    /// Returns the authority of its requests.
-    pub fn authority(&self) -> &Arc<Authority> {
-        &self.authority
+    /// Returns the authority of its requests. It ends with the association, or before it if the
+    /// AE-ID is released. A request takes it before it is checked.
+    pub fn authority(&self) -> Arc<Authority> {
+        self.ae_authority().clone()
+    }
+
+    fn ae_authority(&self) -> MutexGuard<'_, Arc<Authority>> {
+        self.ae_authority.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the authority of all requests so far, which waits for a commit. Further requests have
+    /// no authority until [`renew_authority`](Self::renew_authority).
+    pub async fn end_ae_authority(&self) {
+        let authority = self.authority();
+        // Waits for the disk.
+        let _ = tokio::task::spawn_blocking(move || authority.end()).await;
+    }
+
+    /// Gives further requests an authority again, after the AE-ID was released.
+    pub fn renew_authority(&self) {
+        *self.ae_authority() = Arc::new(Authority::part_of(&self.authority));
     }
 
     /// Resolves when the association must end.
@@ -267,11 +287,13 @@ impl Associations {
         bindings: &AeIdStore,
     ) -> AssociationGuard<'_> {
         let credential = association.credential_id.clone();
+        let authority = Arc::new(Authority::default());
         let live = Arc::new(ActiveAssociation {
             vouched: AtomicU64::new(evidence.generation),
             association,
             credential: Arc::new(evidence),
-            authority: Arc::default(),
+            ae_authority: Mutex::new(Arc::new(Authority::part_of(&authority))),
+            authority,
             end: CancellationToken::new(),
             revocations: self.revocations.clone(),
         });

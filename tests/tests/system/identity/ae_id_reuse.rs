@@ -201,3 +201,29 @@ fn reassigned_ae_id_does_not_grant_resources() {
     register(&mut other, 9, None);
     assert_eq!(ask(&mut other, Request::retrieve("/cse/hub/own"), HUB).0, 4004);
 }
+
+/// A request that waits for a verification does not outlive the AE-ID under which it was checked,
+/// even if the association has an AE-ID again.
+#[test]
+fn request_in_flight_ends_with_deleted_ae() {
+    let target = Upstream::start(Reply::Pending);
+    let gateway = setup(&[("", ONE)]).start();
+    let json = [("Sec-WebSocket-Protocol", "oneM2M.json")];
+    let mut hub = connect(&gateway, ONE).websocket(&json).unwrap();
+    let ae = json!({"m2m:ae": {"rn": "hub", "api": "Nhub", "rr": true, "srv": ["3"]}});
+    let register = json!({"op": 1, "to": "cse", "fr": HUB, "ty": 2, "pc": ae});
+    hub.expect(register.clone(), 2001);
+    let url = format!("http://127.0.0.1:{}/", target.port());
+    let content = json!({"m2m:sub": {"rn": "told", "nu": [url], "enc": {"net": [3]}}});
+    let subscribe = json!({"op": 1, "to": "cse/hub", "fr": HUB, "ty": 23, "rqi": "waits",
+        "rvi": "3", "pc": content});
+    hub.send_text(&subscribe.to_string());
+    target.wait(1);
+    hub.expect(json!({"op": 4, "to": "cse/hub", "fr": HUB}), 2002);
+    hub.expect(register, 2001);
+    target.reply_with(Reply::answer(200, 2000, ""));
+    let response = hub.primitive();
+    assert_eq!(response["rqi"], "waits", "{response}");
+    assert_ne!(response["rsc"], 2001, "{response}");
+    hub.expect(json!({"op": 2, "to": "cse/hub/told", "fr": HUB}), 4004);
+}

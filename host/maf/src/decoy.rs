@@ -1,4 +1,6 @@
-//! The entry that a failed lookup decrypts instead, so that it takes the same time.
+//! A sealed key record that is decrypted if a lookup finds none.
+//!
+//! Without it, the time of a response would show a client which keys exist.
 
 use saegis_onem2m::credential::PresharedKey;
 
@@ -6,7 +8,7 @@ use crate::record::{KeyRecord, Seconds, StoredKey};
 use crate::store::StoreError;
 use crate::vault::{Kind, Slot, Vault};
 
-/// An entry that a lookup without a result decrypts, so that it does the same work.
+/// A sealed record that is never stored, and the slot to which it is sealed.
 pub(crate) struct Decoy {
     pub(crate) slot: Slot,
     pub(crate) sealed: Vec<u8>,
@@ -14,9 +16,10 @@ pub(crate) struct Decoy {
 
 impl Decoy {
     pub(crate) fn new(vault: &Vault) -> Result<Self, StoreError> {
-        // A RelativeKeyID has no slash.
+        // The slash distinguishes it from each RelativeKeyID.
         let relative = "/decoy";
         let slot = vault.slot(Kind::Key, relative);
+        // The lengths are those of a usual record, because they determine the time of decryption.
         let record = KeyRecord {
             relative: relative.into(),
             source: "//decoy.invalid/Cdecoy-of-a-usual-length".into(),

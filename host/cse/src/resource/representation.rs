@@ -8,8 +8,8 @@ use crate::resource::content_instance;
 use crate::resource::schema::POLICIES;
 use crate::settings::{APPLICATION_NODE, INFRASTRUCTURE, Settings};
 
-/// Returns the attributes of a resource. `expires` is the expiration time of the resource or an
-/// ancestor.
+/// Returns the attributes of a resource: those of its originator, and those that the CSE maintains.
+/// `expires` is the earliest expiration time of the resource and its ancestors.
 pub(crate) fn attributes(
     settings: &Settings,
     record: &Record,
@@ -35,8 +35,10 @@ pub(crate) fn attributes(
         put("cs", size.into());
     }
     if record.ty == ResourceType::Ae {
+        // The resource-ID of an AE is its AE-ID-Stem.
         put("aei", record.ri.as_str().into());
     }
+    // The contents of a container, and the limits that apply to it.
     if let Some(stock) = record.stock {
         let capacity = content_instance::capacity(record, &settings.limits);
         put("cni", stock.count.into());
@@ -47,20 +49,21 @@ pub(crate) fn attributes(
     all
 }
 
-/// Returns the attributes that differ from the given ones.
-pub(crate) fn modified(mut all: Attributes, given: &Attributes) -> Attributes {
-    all.retain(|name, value| given.get(name) != Some(value));
+/// Returns the attributes that differ from those of the request (result content `modified
+/// attributes`).
+pub(crate) fn modified(mut all: Attributes, requested: &Attributes) -> Attributes {
+    all.retain(|name, value| requested.get(name) != Some(value));
     all
 }
 
-/// Wraps attributes in the root name of their type.
+/// Wraps attributes in the root element of their type, such as `m2m:ae`.
 pub(crate) fn rooted(ty: ResourceType, attributes: Attributes) -> Value {
     let mut root = Map::new();
     root.insert(ty.root().into(), Value::Object(attributes));
     Value::Object(root)
 }
 
-/// Returns the attributes of the `<CSEBase>` from the settings.
+/// Returns the attributes of the `<CSEBase>` that come from the settings, beside the common ones.
 pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
     let types: Vec<_> = {
         let hosted = ResourceType::ALL.into_iter().filter(|ty| hosts(settings, *ty));
@@ -78,7 +81,7 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
     ] {
         all.insert(name.into(), value);
     }
-    // An empty list is omitted.
+    // Empty lists are omitted.
     if !settings.points_of_access.is_empty() {
         all.insert("poa".into(), json!(settings.points_of_access));
     }

@@ -1,4 +1,8 @@
-//! Imports of the contract, implemented on the state of the call.
+//! The functions of the WIT contract that a module imports, implemented on [`Call`], the state of one
+//! call.
+//!
+//! The outer result traps the module. The inner one is returned to it. Rows and keys are handed out as
+//! handles, so a module does not see the bytes of a key without a capability for that.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -115,7 +119,7 @@ impl read_stored_keys::Host for Call {
                 let key = table.key(*row, *column);
                 Ok(key.map(|key| key.expose().to_vec()).unwrap_or_default())
             }
-            // A key of a MAF is not in a table.
+            // The capability covers all keys that the module holds.
             Some(Some(KeySource::Supplied(key) | KeySource::Maf(key))) => Ok(key.expose().to_vec()),
             _ => bail!("no such key"),
         }
@@ -166,6 +170,7 @@ impl maf_keys::Host for Call {
             Known::NoMaf => return Ok(Err(Error::UnknownMaf)),
             Known::Refused => return Ok(Err(Error::Refused)),
             Known::Unreachable => return Ok(Err(Error::Unreachable)),
+            // The host fetches the key after this call, and calls the module again.
             Known::NotYet => {
                 self.wanted_maf_key = Some((maf, relative_key_id));
                 return Ok(Err(Error::Pending));

@@ -72,7 +72,7 @@ fn prepare(scene: &Scene) -> Result<()> {
     print_section(
         "Certificates for the two CSEs. Each believes the authority for CSEs, and shows its own.",
     );
-    scene.expect(&[], "saegis certs init --folder trial", 0, &["made "])?;
+    scene.expect(&[], "saegis certs init --folder trial", 0, &["created "])?;
     scene.expect(&[], "cp trial/in/in-cse.* trial/in/cse-authority.pem in/policies/", 0, &[])?;
     scene.expect(&[], "cp trial/mn/mn-cse.* trial/mn/cse-authority.pem mn/policies/", 0, &[])?;
 

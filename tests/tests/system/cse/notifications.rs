@@ -43,9 +43,11 @@ fn subscriber_is_notified(tool: Tool) {
     assert_eq!(verification.line, "POST /told?me=1 HTTP/1.1");
     assert_eq!(verification.values("x-m2m-origin"), ["/mn-cse-123456"]);
     assert_eq!(content(verification)["m2m:sgn"]["vrq"], true);
-    for value in ["on", "off"] {
+    for (value, notified) in [("on", 2), ("off", 3)] {
         let instance = Request::create_instance("/cse/light1/lamp", value).from(OWN);
         light.ask(&instance).expect(201, 2001);
+        // Notifications are sent side by side.
+        target.wait(notified);
     }
     let notified = target.wait(3);
     for (notification, value) in notified[1..].iter().zip(["on", "off"]) {

@@ -99,12 +99,11 @@ fn alone(text: &[u8], faults: &[Fault]) {
             continue;
         }
         let (mut few, mut what) = (lines[..=header].to_vec(), fault.what.clone());
-        if let Some((before, first)) = what.rsplit_once(" stands in line ") {
-            let first = first.strip_suffix(" already").and_then(|first| first.parse().ok());
-            let first: usize = first.expect("a line is told by its number");
+        if let Some((before, first)) = what.rsplit_once(" is already in line ") {
+            let first: usize = first.parse().expect("the fault has the number of a line");
             assert!((header + 2..=line).contains(&first), "{fault}");
             few.push(lines[first - 1]);
-            what = format!("{before} stands in line {} already", few.len());
+            what = format!("{before} is already in line {}", few.len());
         }
         few.push(lines[line]);
         let place = (Some(few.len() as u64), fault.column);

@@ -271,17 +271,15 @@ impl Handler {
     async fn free_deleted(&self, generation: &Generation) {
         let active = &self.session.active;
         let credential = &active.association.credential_id;
-        // Requests in flight were checked under the AE-ID, which may be another AE's soon.
+        let why = "its AE was deleted";
+        // Requests in flight were checked under the AE-ID, which may be another AE's once it is free.
         active.end_ae_authority().await;
+        let this = Some(active.association.id);
+        self.gateway.associations.forget(credential, this, generation, why).await;
         let freed = self.gateway.ae_ids.free(credential).await;
         active.renew_authority();
         match freed {
-            Ok(Some(binding)) => {
-                let why = "its AE was deleted";
-                audit::binding_freed(credential, &binding.stem, why);
-                let this = Some(active.association.id);
-                self.gateway.associations.forget(credential, this, generation, why).await;
-            }
+            Ok(Some(binding)) => audit::binding_freed(credential, &binding.stem, why),
             Ok(None) => {}
             Err(error) => log_failure(&error),
         }

@@ -480,8 +480,8 @@ impl Associations {
         why: &str,
     ) {
         for live in self.of(credential) {
-            let has_learnt = live.association.credential_entity() != live.association.entity();
-            if has_learnt && Some(live.association.id) != but {
+            let has_learned = live.association.credential_entity() != live.association.entity();
+            if has_learned && Some(live.association.id) != but {
                 live.revoke(generation, why).await;
             }
         }

@@ -170,6 +170,19 @@ impl Pki {
         setup
     }
 
+    /// Returns the same gateway with a revocation list of the AEs' authority, which revokes nothing:
+    /// `policies/aes.crl`.
+    pub fn setup_with_list(&self) -> Setup {
+        let setup = self.setup();
+        let text = fs::read_to_string(setup.path(CERTIFICATES)).expect("the file was written");
+        let entry = anchor("aes.pem", &["ae-id"]);
+        let with_list = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
+        setup.write(CERTIFICATES, with_list.as_bytes());
+        let list = self.example.ae_authority.revoke(&[]).expect("a list can be made");
+        setup.write("policies/aes.crl", list.pem().as_bytes());
+        setup
+    }
+
     /// Returns the trust anchor of the gateway's certificate, for clients.
     pub fn anchor(&self) -> PathBuf {
         self.folder.path().join("anchor.pem")

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use saegis_tests::certificates::{
-    CERTIFICATE_TABLE, CERTIFICATES, GATEWAY_NAME, Identity, Pki, TlsProfile, anchor, credential,
+    CERTIFICATE_TABLE, GATEWAY_NAME, Identity, Pki, TlsProfile, credential,
 };
 use saegis_tests::{
     BOUND, Client, Gateway, Mark, RefusedHandshake, Running, Setup, Tool, wait_until,
@@ -148,13 +148,7 @@ fn python_and_node_sessions_are_resumed() {
 fn revoked_certificate_is_not_resumed() {
     let pki = Pki::new();
     let authority = &pki.example.ae_authority;
-    let setup = pki.setup();
-    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
-    let entry = anchor("aes.pem", &["ae-id"]);
-    let with_list = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
-    setup.write(CERTIFICATES, with_list.as_bytes());
-    setup.write("policies/aes.crl", authority.revoke(&[]).unwrap().pem().as_bytes());
-    let gateway = setup.start();
+    let gateway = pki.setup_with_list().start();
     let light = pki.identity(&pki.example.ae);
     let session = first_session(&pki, &gateway, &light);
     let list = authority.revoke(&[pki.example.ae.serial()]).unwrap();

@@ -105,13 +105,7 @@ fn assert_refused_by_server_hello(pki: &Pki, tool: Tool, gateway: &Gateway, iden
 fn revocation_list_ends_listed_associations(tool: Tool) {
     let pki = Pki::new();
     let authority = &pki.example.ae_authority;
-    let setup = pki.setup();
-    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
-    let entry = anchor("aes.pem", &["ae-id"]);
-    let with_list = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
-    setup.write(CERTIFICATES, with_list.as_bytes());
-    setup.write("policies/aes.crl", authority.revoke(&[]).unwrap().pem().as_bytes());
-    let gateway = setup.start();
+    let gateway = pki.setup_with_list().start();
     let first = &pki.example.ae;
     let second = authority.issue(&of_ae("Cother")).unwrap();
     let (light, other) = (pki.identity(first), pki.identity(&second));
@@ -372,13 +366,7 @@ fn handshakes_succeed_while_certificates_change() {
     const CHANGES: usize = 15;
     let pki = Pki::new();
     let authority = &pki.example.ae_authority;
-    let setup = pki.setup();
-    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
-    let entry = anchor("aes.pem", &["ae-id"]);
-    let with_list = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
-    setup.write(CERTIFICATES, with_list.as_bytes());
-    setup.write("policies/aes.crl", authority.revoke(&[]).unwrap().pem().as_bytes());
-    let gateway = setup.start();
+    let gateway = pki.setup_with_list().start();
     let light = pki.identity(&pki.example.ae);
     let mut association = pki.connect(Tool::OpenSsl, gateway.port(), &light, TlsProfile::Mandated);
     let others: Vec<_> = (0..CHANGES).map(|_| authority.issue(&of_ae("Cgone")).unwrap()).collect();

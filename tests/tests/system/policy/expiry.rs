@@ -1,12 +1,11 @@
 //! Upcoming expiry is reported in advance by the log, `saegis check`, `saegis status` and the
 //! metrics.
 
-use std::fs;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use saegis_test_ca::Validity;
-use saegis_tests::certificates::{CERTIFICATES, Pki, anchor};
+use saegis_tests::certificates::Pki;
 use saegis_tests::{Gateway, LIGHT1, Mark, Setup, Tool, saegis};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -14,11 +13,7 @@ const LIST: &str = "policies/aes.crl";
 
 /// Returns a gateway for certificates with a revocation list of the AEs' authority.
 fn with_revocation_list(pki: &Pki, list: Validity) -> Setup {
-    let setup = pki.setup().with_metrics();
-    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
-    let entry = anchor("aes.pem", &["ae-id"]);
-    let text = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
-    setup.write(CERTIFICATES, text.as_bytes());
+    let setup = pki.setup_with_list().with_metrics();
     let list = pki.example.ae_authority.revoke_for(&[], list).unwrap();
     setup.write(LIST, list.pem().as_bytes());
     setup

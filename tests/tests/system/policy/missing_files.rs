@@ -4,7 +4,7 @@
 use std::fs;
 
 use saegis_test_ca::{Name, Request as Certificate};
-use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, TlsProfile, anchor};
+use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, TlsProfile};
 use saegis_tests::{CommandOutput, Credential, Gateway, LIGHT1, LIGHT2, Mark, Setup, Tool, saegis};
 use serde_json::Value;
 
@@ -129,13 +129,7 @@ fn module_keeps_missing_file() {
 fn certificates_are_revoked_despite_missing_files() {
     let pki = Pki::new();
     let authority = &pki.example.ae_authority;
-    let setup = pki.setup();
-    let text = fs::read_to_string(setup.path(CERTIFICATES)).unwrap();
-    let entry = anchor("aes.pem", &["ae-id"]);
-    let text = text.replace(&entry, &format!("{entry}crls = [\"aes.crl\"]\n"));
-    setup.write(CERTIFICATES, text.as_bytes());
-    setup.write("policies/aes.crl", authority.revoke(&[]).unwrap().pem().as_bytes());
-    let gateway = setup.start();
+    let gateway = pki.setup_with_list().start();
     let of_ae = |n| {
         let id = format!("//in.provider.com/mn-cse-123456/Cgone{n}");
         authority.issue(&Certificate::new("gone").name(Name::uri(id))).unwrap()

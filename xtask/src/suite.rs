@@ -33,9 +33,15 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// Seconds of each fuzz target, enough for a smoke test.
 const FUZZING_SECONDS: u32 = 5;
 
-/// Arguments of clippy, which builds all targets.
-const CLIPPY: [&str; 4] = ["clippy", "--workspace", "--all-targets", "--locked"];
-const STRICT: [&str; 3] = ["--", "-D", "warnings"];
+/// Clippy's checks without a build.
+const CLIPPY: [&str; 7] =
+    ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+/// Clippy's driver compiles as rustc does. A build through it needs the dependencies only once,
+/// where `cargo clippy` and a build need them once each.
+const LINTING_COMPILER: [(&str, &str); 2] = [
+    ("RUSTC_WORKSPACE_WRAPPER", "clippy-driver"),
+    ("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__"),
+];
 
 /// Checks everything or, with arguments for the test runner, only the selected tests.
 pub fn run(project: &Project, args: &[String]) -> Result<()> {
@@ -48,7 +54,10 @@ pub fn run(project: &Project, args: &[String]) -> Result<()> {
 pub fn lint(project: &Project) -> Result<()> {
     summed_up(|steps| {
         texts(project, steps)?;
-        steps.take("lints", || lints(project))
+        steps.take("lints", || {
+            say_and_run(project.host_cargo().args(CLIPPY))?;
+            lint_guests(project)
+        })
     })
 }
 
@@ -58,7 +67,7 @@ pub fn unit(project: &Project, args: &[String]) -> Result<()> {
         steps.take("tools", || subcommand(project, NEXTEST))?;
         steps.take("policy modules", || modules::build(project, None, true))?;
         // The whole workspace, so that the features and the builds of dependencies are the same.
-        steps.take("unit tests", || nextest(project, &["--lib", "--bins"], args))
+        steps.take("unit tests", || say_and_run(&mut nextest(project, &["--lib", "--bins"], args)?))
     })
 }
 
@@ -80,7 +89,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
     steps.take("ACME", || acme::install(project))?;
     texts(project, steps)?;
     steps.take("policy modules", || modules::build(project, None, true))?;
-    steps.take("lints", || lints(project))?;
+    steps.take("lints of the policy modules", || lint_guests(project))?;
     steps.take("unit tests of the policy modules", || {
         // With --lib the module itself is not linked. The names of a component's exports are valid
         // only for a WebAssembly linker.
@@ -88,16 +97,22 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         say_and_run(project.guest_cargo().args(arguments))?;
         say_and_run(project.filter_cargo().args(arguments))
     })?;
-    steps.take("gateway", || gateway(project, &["--bins", "--tests"]))?;
+    steps.take("lints and build", || {
+        let arguments = ["build", "--locked", "--workspace", "--all-targets"];
+        say_and_run(project.host_cargo().args(arguments).envs(LINTING_COMPILER))
+    })?;
     steps.take("reference pages", || reference::check(project, Parts::All))?;
-    steps.take("tests", || nextest(project, &[], &test_threads()))?;
+    steps.take("tests", || {
+        let mut cargo = nextest(project, &[], &test_threads())?;
+        say_and_run(cargo.envs(LINTING_COMPILER))
+    })?;
     steps.take("templates of modules", || templates::check(project))?;
     steps.take("commands of pages", || pages::check(project, None))?;
     steps.take("worked example", || example::run(project, "debug"))?;
     steps.take("fuzzing", || fuzz::run(project, None, FUZZING_SECONDS, Search::Repeatable))?;
     steps.take("documentation tests", || {
         let arguments = ["test", "--doc", "--workspace", "--locked"];
-        say_and_run(project.host_cargo().args(arguments))
+        say_and_run(project.host_cargo().args(arguments).envs(LINTING_COMPILER))
     })?;
     steps.take("documentation", || {
         let arguments = ["doc", "--workspace", "--no-deps", "--locked"];
@@ -126,11 +141,9 @@ fn texts(project: &Project, steps: &mut Steps) -> Result<()> {
     steps.take("prose", || prose::check(project, ""))
 }
 
-fn lints(project: &Project) -> Result<()> {
-    for mut cargo in [project.host_cargo(), project.guest_cargo(), project.filter_cargo()] {
-        say_and_run(cargo.args(CLIPPY).args(STRICT))?;
-    }
-    Ok(())
+fn lint_guests(project: &Project) -> Result<()> {
+    say_and_run(project.guest_cargo().args(CLIPPY))?;
+    say_and_run(project.filter_cargo().args(CLIPPY))
 }
 
 /// Runs selected tests of one program of the suites, by default `system`.
@@ -148,7 +161,7 @@ fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()
     let target = ["--test", suite];
     steps.take("gateway", || gateway(project, &[&["--bin", "saegis"], &target[..]].concat()))?;
     let chosen = if named.is_some() { &[][..] } else { &target };
-    steps.take("tests", || nextest(project, chosen, args))
+    steps.take("tests", || say_and_run(&mut nextest(project, chosen, args)?))
 }
 
 /// Installs the programs that the suites start.
@@ -172,7 +185,7 @@ fn gateway(project: &Project, targets: &[&str]) -> Result<()> {
     say_and_run(project.host_cargo().args(arguments).args(targets))
 }
 
-fn nextest(project: &Project, targets: &[&str], args: &[String]) -> Result<()> {
+fn nextest(project: &Project, targets: &[&str], args: &[String]) -> Result<Command> {
     let mut cargo = project.host_cargo();
     cargo
         .args(["nextest", "run", "--locked", "--workspace"])
@@ -181,7 +194,7 @@ fn nextest(project: &Project, targets: &[&str], args: &[String]) -> Result<()> {
         .env("SAEGIS_BIN", project.gateway_binary("debug"))
         .env("SAEGIS_COMPONENTS", project.components())
         .env("SAEGIS_ACME", acme::folder()?);
-    say_and_run(&mut cargo)
+    Ok(cargo)
 }
 
 /// Runs the measurements with a release build, or only those with this word in their names.

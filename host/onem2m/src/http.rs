@@ -14,7 +14,7 @@ use http::{Method, StatusCode, Uri};
 pub use crate::binding::BindingError;
 use crate::binding::{bad, check_content, unsupported};
 use crate::parameter::Parameter;
-use crate::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
+use crate::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use crate::rsc::Rsc;
 use crate::serialization::Serialization;
 use crate::target::Target;
@@ -23,9 +23,6 @@ use headers::{
     CBOR, MediaType, accept, allowed_methods, check_host, named, refuse_lookalikes, single,
 };
 pub use query::read_query;
-
-/// Maximum factor by which CBOR grows when it becomes JSON: a control character of one byte has six.
-const MAX_EXPANSION: usize = 8;
 
 /// Header field of From.
 pub const ORIGIN: &str = "x-m2m-origin";
@@ -107,11 +104,7 @@ fn request_parts(
     let content = match (body.is_empty(), media) {
         (true, _) => None,
         (false, None) => return Err(unsupported("content without a Content-Type")),
-        (false, Some(media)) => {
-            let max_bytes = body.len().saturating_mul(MAX_EXPANSION);
-            let json = media.serialization.into_json(body, max_bytes)?;
-            Some(Content::parse(json).map_err(|e| bad(e.to_string()))?)
-        }
+        (false, Some(media)) => Some(media.serialization.read_content(body)?),
     };
     // A create without a type must not reach an AE as a notification and be answered with 2000. The
     // originators in a notification are not checked, because it creates nothing.

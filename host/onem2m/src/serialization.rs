@@ -13,12 +13,15 @@ mod writer;
 use bytes::Bytes;
 
 use crate::binding::{BindingError, bad};
-use crate::primitive::{RequestPrimitive, ResponsePrimitive};
+use crate::primitive::{Content, RequestPrimitive, ResponsePrimitive};
 
 pub use crate::primitive::Primitive;
 
 pub use cbor::CborError;
 pub use writer::response as json_response;
+
+/// Maximum factor by which CBOR grows when it becomes JSON: a control character of one byte has six.
+const MAX_EXPANSION: usize = 8;
 
 /// A serialization of primitives and of their contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +54,15 @@ impl Serialization {
             Self::Json => Ok(bytes),
             Self::Cbor => cbor::to_json(&bytes, max_bytes).map_err(|e| bad(e.to_string())),
         }
+    }
+
+    /// Parses the content of a request.
+    ///
+    /// # Errors
+    /// Returns an error if it is not a representation.
+    pub(crate) fn read_content(self, bytes: Bytes) -> Result<Content, BindingError> {
+        let max_bytes = bytes.len().saturating_mul(MAX_EXPANSION);
+        Content::parse(self.into_json(bytes, max_bytes)?).map_err(|e| bad(e.to_string()))
     }
 
     /// Translates JSON to this serialization.

@@ -74,20 +74,39 @@ impl Target {
         if path.is_empty() {
             return Err(TargetError::NoResource);
         }
-        let segments = path.split('/').map(segment).collect::<Result<Vec<_>, _>>()?;
+        Self::from_decoded(&path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// Parses the segments of a path without escapes, as CoAP has them.
+    ///
+    /// # Errors
+    /// Returns the reason why they are not a target.
+    pub fn from_segments(segments: &[&str]) -> Result<Self, TargetError> {
+        if segments.iter().map(|segment| segment.len() + 1).sum::<usize>() > MAX_PATH {
+            return Err(TargetError::TooLong);
+        }
+        if segments.is_empty() {
+            return Err(TargetError::NoResource);
+        }
+        Self::from_decoded(segments)
+    }
+
+    fn from_decoded(segments: &[impl AsRef<str>]) -> Result<Self, TargetError> {
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        segments.iter().try_for_each(|segment| check_segment(segment))?;
         let cse = |text: &str| CseId::parse(text).map_err(|_| TargetError::Scope);
         let (scope, rest) = match segments.as_slice() {
-            [tilde, id, rest @ ..] if tilde == "~" => (Scope::SpRelative(cse(id)?), rest),
-            [underscore, sp, id, rest @ ..] if underscore == "_" => {
+            ["~", id, rest @ ..] => (Scope::SpRelative(cse(id)?), rest),
+            ["_", sp, id, rest @ ..] => {
                 check_fqdn(sp).map_err(|_| TargetError::Scope)?;
                 (Scope::Absolute { sp: sp.to_ascii_lowercase(), cse: cse(id)? }, rest)
             }
-            [first, ..] if first == "~" || first == "_" => return Err(TargetError::Scope),
+            ["~" | "_", ..] => return Err(TargetError::Scope),
             all => (Scope::CseRelative, all),
         };
         // `~` and `_` are not resource names. A CSE that interprets them in any segment would find
         // another target than this function.
-        if rest.iter().any(|segment| segment == "~" || segment == "_") {
+        if rest.iter().any(|segment| matches!(*segment, "~" | "_")) {
             return Err(TargetError::Scope);
         }
         // A CSE-ID alone addresses its CSEBase.
@@ -114,6 +133,18 @@ impl Target {
             // The first segments `~` and `_` have their meaning in paths only.
             if target.scope == Scope::CseRelative { Ok(target) } else { Err(TargetError::Scope) }
         }
+    }
+
+    /// Returns the segments of the path that addresses the target.
+    #[must_use]
+    pub fn segments(&self) -> Vec<&str> {
+        let mut segments = match &self.scope {
+            Scope::CseRelative => Vec::new(),
+            Scope::SpRelative(cse) => vec!["~", cse.bare()],
+            Scope::Absolute { sp, cse } => vec!["_", sp, cse.bare()],
+        };
+        segments.extend(self.resource.split('/'));
+        segments
     }
 
     /// Returns whether the target is at the CSE `own`. `own_sp` is the name of its service
@@ -149,21 +180,21 @@ impl std::fmt::Display for Target {
     }
 }
 
-fn segment(raw: &str) -> Result<String, TargetError> {
-    if raw.is_empty() {
+fn decode(raw: &str) -> Result<String, TargetError> {
+    let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| TargetError::Character)?;
+    Ok(decoded.into_owned())
+}
+
+fn check_segment(segment: &str) -> Result<(), TargetError> {
+    if segment.is_empty() {
         return Err(TargetError::EmptySegment);
     }
-    let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| TargetError::Character)?;
-    if decoded == "." || decoded == ".." {
+    if segment == "." || segment == ".." {
         return Err(TargetError::DotSegment);
     }
     // A second decoding must not change the text, and no slash may be hidden from the split.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    if decoded.bytes().all(allowed) {
-        Ok(decoded.into_owned())
-    } else {
-        Err(TargetError::Character)
-    }
+    if segment.bytes().all(allowed) { Ok(()) } else { Err(TargetError::Character) }
 }
 
 #[cfg(test)]
@@ -250,6 +281,32 @@ mod tests {
         {
             assert!(Target::from_address(bad).is_err(), "{bad}");
         }
+    }
+
+    /// CoAP has raw text in its segments, so a slash or an escape there is a character.
+    #[test]
+    fn segments_have_no_escapes() {
+        use TargetError as E;
+        for path in ["/cse/light", "/~/other/cse/light", "/_/a.b/other/x", "/~/other/-"] {
+            let target = Target::from_path(path).unwrap();
+            assert_eq!(format!("/{}", target.segments().join("/")), path);
+            assert_eq!(Target::from_segments(&target.segments()), Ok(target));
+        }
+        for (segments, why) in [
+            (&[][..], E::NoResource),
+            (&[""], E::EmptySegment),
+            (&["x", ""], E::EmptySegment),
+            (&["x/y"], E::Character),
+            (&["x", "%2e%2e"], E::Character),
+            (&["x%2Fy"], E::Character),
+            (&["..", "x"], E::DotSegment),
+            (&["~"], E::Scope),
+            (&["x", "~", "y"], E::Scope),
+            (&["é"], E::Character),
+        ] {
+            assert_eq!(Target::from_segments(segments), Err(why), "{segments:?}");
+        }
+        assert_eq!(Target::from_segments(&["x".repeat(MAX_PATH).as_str()]), Err(E::TooLong));
     }
 
     proptest! {

@@ -13,8 +13,9 @@
 //! 3. [`target`] and [`primitive`]: [`target::Target`], [`primitive::RequestPrimitive`] and
 //!    [`primitive::ResponsePrimitive`] (TS-0004 clause 6.4), with their [`parameter`]s and [`rsc`].
 //! 4. The bindings: [`http`] with [`http::read_request`] and [`http::write_response`] (TS-0009),
-//!    [`serialization`] of whole primitives in JSON and CBOR (TS-0004 clauses 8.4 and 8.5), and the
-//!    topics of [`mqtt`] (TS-0010).
+//!    [`coap`] with its messages (TS-0008), [`serialization`] of whole
+//!    primitives in JSON and CBOR (TS-0004 clauses 8.4 and 8.5), and the topics of [`mqtt`]
+//!    (TS-0010).
 //! 5. The rest: [`resource`] types, [`timestamp`]s, [`schedule`]s, [`wildcard`]s, points of access,
 //!    and key derivation in [`kdf`] (TS-0003 clause 10.3.7).
 
@@ -32,6 +33,8 @@ pub mod association;
 pub mod attribute;
 #[cfg(feature = "host")]
 pub mod binding;
+#[cfg(feature = "host")]
+pub mod coap;
 #[cfg(feature = "host")]
 pub mod credential;
 #[cfg(feature = "host")]

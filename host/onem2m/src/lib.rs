@@ -13,7 +13,7 @@
 //! 3. [`target`] and [`primitive`]: [`target::Target`], [`primitive::RequestPrimitive`] and
 //!    [`primitive::ResponsePrimitive`] (TS-0004 clause 6.4), with their [`parameter`]s and [`rsc`].
 //! 4. The bindings: [`http`] with [`http::read_request`] and [`http::write_response`] (TS-0009),
-//!    [`coap`] with its messages (TS-0008), [`serialization`] of whole
+//!    [`coap`] with its messages, blocks and exchanges (TS-0008), [`serialization`] of whole
 //!    primitives in JSON and CBOR (TS-0004 clauses 8.4 and 8.5), and the topics of [`mqtt`]
 //!    (TS-0010).
 //! 5. The rest: [`resource`] types, [`timestamp`]s, [`schedule`]s, [`wildcard`]s, points of access,

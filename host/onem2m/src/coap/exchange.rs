@@ -1,0 +1,399 @@
+//! The message layer of an association (RFC 7252 clause 4): repetitions, acknowledgements and
+//! retransmissions.
+//!
+//! A repeated request is answered again, but not processed again. Message IDs and tokens match only
+//! within an association (RFC 7252 clause 9.1.1), so each has its own [`Exchanges`].
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::message::{Code, Kind, Message, Parts, Token};
+
+/// Time for which the Message ID of a request is remembered (RFC 7252 clause 4.8.2).
+pub const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
+/// Time after which a request is acknowledged without its response. Clients repeat a request after
+/// two seconds or more.
+const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_secs(1);
+/// Maximum number of repetitions of a confirmable message.
+const MAX_RETRANSMIT: u32 = 4;
+/// Maximum number of remembered Message IDs. The oldest is forgotten first.
+const MAX_REMEMBERED: usize = 512;
+/// Maximum size of the remembered responses, in bytes. A repetition of a request whose response was
+/// forgotten is dropped.
+const MAX_REMEMBERED_BYTES: usize = 16 << 10;
+/// Maximum number of requests without a response. More requests are dropped, and their clients
+/// repeat them.
+const MAX_OPEN: usize = 16;
+/// Maximum number of own confirmable messages in progress.
+const MAX_SENT: usize = 16;
+
+/// A request that was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchange {
+    id: u16,
+    token: Token,
+}
+
+/// The result of a received datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// There is nothing to do.
+    Nothing,
+    /// The datagram to send.
+    Reply(Bytes),
+    /// A request.
+    Request(Exchange, Parts),
+    /// The response to an own request, and the datagram to send, if any.
+    Response(Token, Parts, Option<Bytes>),
+    /// The peer rejected an own request.
+    Rejected(Token),
+}
+
+/// The result of [`Exchanges::poll`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Datagrams to send.
+    pub datagrams: Vec<Bytes>,
+    /// Own requests without a response.
+    pub failed: Vec<Token>,
+}
+
+/// The error for an own request while too many others are in progress, or one has its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many messages to the peer are in progress")]
+pub struct Busy;
+
+/// The message layer of an association.
+#[derive(Debug)]
+pub struct Exchanges {
+    next_id: u16,
+    acknowledgement_timeout: Duration,
+    received: VecDeque<Remembered>,
+    remembered_bytes: usize,
+    sent: Vec<Sent>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    id: u16,
+    at: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The request has no response yet. A confirmable one is acknowledged at a time.
+    Open { token: Token, kind: Kind, acknowledge_at: Option<Instant> },
+    /// The datagram that a repetition is answered with.
+    Answered(Option<Bytes>),
+}
+
+/// A message that waits for an acknowledgement, or an own request that waits for its response.
+#[derive(Debug)]
+struct Sent {
+    id: u16,
+    token: Token,
+    is_request: bool,
+    /// The datagram until it is acknowledged.
+    datagram: Option<Bytes>,
+    repetitions: u32,
+    /// Time of the next repetition, or of the failure.
+    at: Instant,
+    timeout: Duration,
+}
+
+impl Exchanges {
+    /// Creates the message layer of a new association. `first_id` is random, and so is
+    /// `acknowledgement_timeout`, between 2 and 3 seconds (RFC 7252 clause 4.8).
+    #[must_use]
+    pub fn new(first_id: u16, acknowledgement_timeout: Duration) -> Self {
+        Self {
+            next_id: first_id,
+            acknowledgement_timeout,
+            received: VecDeque::new(),
+            remembered_bytes: 0,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Handles a datagram of the peer.
+    pub fn receive(&mut self, datagram: &Bytes, now: Instant) -> Received {
+        self.forget(now);
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(malformed) => {
+                return malformed.reset().map_or(Received::Nothing, |rst| reply(&rst));
+            }
+        };
+        let Message { kind, id, token, parts } = message;
+        match kind {
+            Kind::Confirmable | Kind::NonConfirmable if parts.code == Code::EMPTY => {
+                // A ping (RFC 7252 clause 4.3).
+                reply(&Message::empty(Kind::Reset, id))
+            }
+            Kind::Confirmable | Kind::NonConfirmable => {
+                if let Some(former) = self.received.iter().find(|former| former.id == id) {
+                    return match &former.state {
+                        State::Answered(Some(answer)) if kind == Kind::Confirmable => {
+                            Received::Reply(answer.clone())
+                        }
+                        State::Open { kind: Kind::Confirmable, acknowledge_at: None, .. } => {
+                            reply(&Message::empty(Kind::Acknowledgement, id))
+                        }
+                        State::Open { .. } | State::Answered(_) => Received::Nothing,
+                    };
+                }
+                if parts.code.is_request() {
+                    self.request_received(kind, id, token, parts, now)
+                } else {
+                    self.separate_response(kind, id, token, parts, now)
+                }
+            }
+            Kind::Acknowledgement => self.acknowledged(id, token, parts, now),
+            Kind::Reset => self.rejected(id),
+        }
+    }
+
+    fn request_received(
+        &mut self,
+        kind: Kind,
+        id: u16,
+        token: Token,
+        parts: Parts,
+        now: Instant,
+    ) -> Received {
+        let is_open = |r: &&Remembered| matches!(r.state, State::Open { .. });
+        if self.received.iter().filter(is_open).count() >= MAX_OPEN {
+            return Received::Nothing;
+        }
+        let is_confirmable = kind == Kind::Confirmable;
+        let acknowledge_at = is_confirmable.then(|| now + ACKNOWLEDGEMENT_DELAY);
+        self.remember(id, State::Open { token, kind, acknowledge_at }, now);
+        Received::Request(Exchange { id, token }, parts)
+    }
+
+    fn separate_response(
+        &mut self,
+        kind: Kind,
+        id: u16,
+        token: Token,
+        parts: Parts,
+        now: Instant,
+    ) -> Received {
+        let is_confirmable = kind == Kind::Confirmable;
+        let Some(at) = self.sent.iter().position(|s| s.is_request && s.token == token) else {
+            let reset = is_confirmable.then(|| Message::empty(Kind::Reset, id));
+            return reset.map_or(Received::Nothing, |rst| reply(&rst));
+        };
+        self.sent.swap_remove(at);
+        let acknowledgement =
+            is_confirmable.then(|| Message::empty(Kind::Acknowledgement, id).to_bytes());
+        self.remember(id, State::Answered(acknowledgement.clone()), now);
+        Received::Response(token, parts, acknowledgement)
+    }
+
+    fn acknowledged(&mut self, id: u16, token: Token, parts: Parts, now: Instant) -> Received {
+        let Some(at) = self.sent.iter().position(|s| s.id == id && s.datagram.is_some()) else {
+            return Received::Nothing;
+        };
+        let Some(sent) = self.sent.get_mut(at) else { return Received::Nothing };
+        if parts.code == Code::EMPTY {
+            if sent.is_request {
+                // The response follows in a message of its own.
+                sent.datagram = None;
+                sent.at = now + EXCHANGE_LIFETIME;
+            } else {
+                self.sent.swap_remove(at);
+            }
+            Received::Nothing
+        } else if sent.is_request && sent.token == token {
+            self.sent.swap_remove(at);
+            Received::Response(token, parts, None)
+        } else {
+            Received::Nothing
+        }
+    }
+
+    fn rejected(&mut self, id: u16) -> Received {
+        let Some(at) = self.sent.iter().position(|sent| sent.id == id) else {
+            return Received::Nothing;
+        };
+        let sent = self.sent.swap_remove(at);
+        if sent.is_request { Received::Rejected(sent.token) } else { Received::Nothing }
+    }
+
+    /// Creates the datagram with the response to a request. Returns `None` if the request is not
+    /// open.
+    pub fn respond(&mut self, exchange: Exchange, response: Parts, now: Instant) -> Option<Bytes> {
+        let Exchange { id, token } = exchange;
+        let own_id = self.next_id;
+        let open = self.received.iter_mut().find(|former| {
+            let is_open = matches!(&former.state, State::Open { token: t, .. } if *t == token);
+            former.id == id && is_open
+        })?;
+        let State::Open { kind, acknowledge_at, .. } = &open.state else { return None };
+        let (is_confirmable, is_acknowledged) =
+            (*kind == Kind::Confirmable, acknowledge_at.is_none());
+        let (kind, message_id) = match (is_confirmable, is_acknowledged) {
+            (true, false) => (Kind::Acknowledgement, id),
+            (true, true) => (Kind::Confirmable, own_id),
+            (false, _) => (Kind::NonConfirmable, own_id),
+        };
+        let datagram = Message { kind, id: message_id, token, parts: response }.to_bytes();
+        let answer = match kind {
+            Kind::Acknowledgement => Some(datagram.clone()),
+            Kind::Confirmable => Some(Message::empty(Kind::Acknowledgement, id).to_bytes()),
+            Kind::NonConfirmable | Kind::Reset => None,
+        };
+        self.remembered_bytes += answer.as_ref().map_or(0, Bytes::len);
+        open.state = State::Answered(answer);
+        if kind != Kind::Acknowledgement {
+            self.next_id = own_id.wrapping_add(1);
+        }
+        if kind == Kind::Confirmable {
+            if self.sent.len() >= MAX_SENT
+                && let Some(at) = self.sent.iter().position(|sent| !sent.is_request)
+            {
+                self.sent.remove(at);
+            }
+            self.send(own_id, token, datagram.clone(), false, now);
+        }
+        self.bound_bytes();
+        Some(datagram)
+    }
+
+    /// Creates the datagram with an own request.
+    ///
+    /// # Errors
+    /// Returns an error if too many messages are in progress, or the token is in use.
+    pub fn request(&mut self, token: Token, request: Parts, now: Instant) -> Result<Bytes, Busy> {
+        let is_used = self.sent.iter().any(|sent| sent.is_request && sent.token == token);
+        if is_used || self.sent.len() >= MAX_SENT {
+            return Err(Busy);
+        }
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let datagram = Message { kind: Kind::Confirmable, id, token, parts: request }.to_bytes();
+        self.send(id, token, datagram.clone(), true, now);
+        Ok(datagram)
+    }
+
+    /// Returns what is due: acknowledgements of requests that take long, and repetitions.
+    pub fn poll(&mut self, now: Instant) -> Due {
+        self.forget(now);
+        let mut due = Due::default();
+        for former in &mut self.received {
+            if let State::Open { acknowledge_at, .. } = &mut former.state
+                && acknowledge_at.is_some_and(|at| at <= now)
+            {
+                *acknowledge_at = None;
+                let ack = Message::empty(Kind::Acknowledgement, former.id);
+                due.datagrams.push(ack.to_bytes());
+            }
+        }
+        self.sent.retain_mut(|sent| {
+            if sent.at > now {
+                return true;
+            }
+            match &sent.datagram {
+                Some(datagram) if sent.repetitions < MAX_RETRANSMIT => {
+                    due.datagrams.push(datagram.clone());
+                    sent.repetitions += 1;
+                    sent.timeout *= 2;
+                    sent.at = now + sent.timeout;
+                    true
+                }
+                _ => {
+                    if sent.is_request {
+                        due.failed.push(sent.token);
+                    }
+                    false
+                }
+            }
+        });
+        due
+    }
+
+    /// Returns the time of the next call of [`Self::poll`].
+    #[must_use]
+    pub fn next_poll(&self) -> Option<Instant> {
+        let received = self.received.iter().filter_map(|former| match &former.state {
+            State::Open { acknowledge_at, .. } => *acknowledge_at,
+            State::Answered(_) => Some(former.at + EXCHANGE_LIFETIME),
+        });
+        received.chain(self.sent.iter().map(|sent| sent.at)).min()
+    }
+
+    fn send(&mut self, id: u16, token: Token, datagram: Bytes, is_request: bool, now: Instant) {
+        let timeout = self.acknowledgement_timeout;
+        self.sent.push(Sent {
+            id,
+            token,
+            is_request,
+            datagram: Some(datagram),
+            repetitions: 0,
+            at: now + timeout,
+            timeout,
+        });
+    }
+
+    fn remember(&mut self, id: u16, state: State, now: Instant) {
+        if let State::Answered(Some(answer)) = &state {
+            self.remembered_bytes += answer.len();
+        }
+        if self.received.len() >= MAX_REMEMBERED {
+            let is_answered = |former: &Remembered| matches!(former.state, State::Answered(_));
+            if let Some(at) = self.received.iter().position(is_answered) {
+                self.drop_remembered(at);
+            }
+        }
+        self.received.push_back(Remembered { id, at: now, state });
+        self.bound_bytes();
+    }
+
+    /// Forgets the oldest responses over the limit. Their Message IDs stay.
+    fn bound_bytes(&mut self) {
+        for former in &mut self.received {
+            if self.remembered_bytes <= MAX_REMEMBERED_BYTES {
+                break;
+            }
+            if let State::Answered(answer) = &mut former.state
+                && let Some(answer) = answer.take()
+            {
+                self.remembered_bytes -= answer.len();
+            }
+        }
+    }
+
+    /// Forgets Message IDs after their lifetime.
+    fn forget(&mut self, now: Instant) {
+        let is_over = |former: &Remembered| {
+            matches!(former.state, State::Answered(_))
+                && now.saturating_duration_since(former.at) >= EXCHANGE_LIFETIME
+        };
+        while let Some(at) = self.received.iter().take(MAX_OPEN + 1).position(is_over) {
+            self.drop_remembered(at);
+        }
+        if self.received.is_empty() {
+            self.received.shrink_to_fit();
+        }
+    }
+
+    fn drop_remembered(&mut self, at: usize) {
+        if let Some(Remembered { state: State::Answered(Some(answer)), .. }) =
+            self.received.remove(at)
+        {
+            self.remembered_bytes -= answer.len();
+        }
+    }
+}
+
+fn reply(message: &Message) -> Received {
+    Received::Reply(message.to_bytes())
+}
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

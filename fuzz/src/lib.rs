@@ -14,6 +14,7 @@
 mod certificate;
 mod client_hello;
 mod client_key_exchange;
+mod coap;
 mod http_primitive;
 mod ids;
 mod pieces;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 pub use certificate::certificate;
 pub use client_hello::client_hello;
 pub use client_key_exchange::client_key_exchange;
+pub use coap::coap;
 pub use http_primitive::http_primitive;
 pub use ids::ids;
 pub use policy_table::policy_table;
@@ -34,10 +36,11 @@ pub use primitive::{primitive, websocket};
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("certificate", certificate),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
+    ("coap", coap),
     ("http_primitive", http_primitive),
     ("ids", ids),
     ("policy_table", policy_table),

@@ -59,6 +59,11 @@ fn client_key_exchange_corpus_passes() {
 }
 
 #[test]
+fn coap_corpus_passes() {
+    seeds("coap");
+}
+
+#[test]
 fn http_primitive_corpus_passes() {
     seeds("http_primitive");
 }

@@ -87,7 +87,7 @@ impl ModuleHarness {
             .map_err(|e| fault(format!("cannot create the sandbox: {e:#}")))?;
         let source = files::read(file, limits.module_size).map_err(|f| Faults(vec![f]))?;
         let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        let manifest = load_manifest(&file.with_extension("toml"), None).map_err(Faults)?;
+        let manifest = load_manifest(None, &file.with_extension("toml"), None).map_err(Faults)?;
         let has_manifest = manifest.is_some();
         let without = || Manifest { capabilities: imported(&source.bytes), ..Manifest::default() };
         let manifest = manifest.map_or_else(without, |(manifest, _)| manifest);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,25 +28,6 @@ pub(crate) struct Source {
     pub digest: Digest,
     /// Whether every user of the machine can read it.
     pub exposed: bool,
-}
-
-/// Checks that no link leads out of the folder. A copied file has the protection of the folder, the
-/// target of a link does not. Links within the folder are allowed: Kubernetes installs files this
-/// way.
-pub(crate) fn check_within(folder: &Path, path: &Path) -> Result<(), Fault> {
-    let real = |path: &Path| match under_way(path, || path.canonicalize()) {
-        Ok(real) => Ok(Some(real)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Fault::of(path, format!("cannot be opened: {e}"))),
-    };
-    match (real(folder)?, real(path)?) {
-        (Some(folder), Some(file)) if !file.starts_with(&folder) => {
-            let what = "is a link to a file outside the folder; copy that file into the folder";
-            Err(Fault::of(path, what))
-        }
-        // A missing file is reported by the code that reads it.
-        _ => Ok(()),
-    }
 }
 
 /// Reads a file of at most `limit` bytes.
@@ -90,17 +72,52 @@ impl Source {
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Source, Fault> {
+    read_within(None, path, limit)
+}
+
+/// Reads a file of at most `limit` bytes. If there is a folder, no link may lead out of it.
+pub(crate) fn read_within(folder: Option<&Path>, path: &Path, limit: u64) -> Result<Source, Fault> {
     let missing = || Fault::of(path, "cannot be opened: there is no such file");
-    read_if_there(path, limit)?.ok_or_else(missing)
+    read_if_there_within(folder, path, limit)?.ok_or_else(missing)
 }
 
 /// Reads a file of at most `limit` bytes. Returns `None` if it does not exist.
 pub(crate) fn read_if_there(path: &Path, limit: u64) -> Result<Option<Source>, Fault> {
+    read_if_there_within(None, path, limit)
+}
+
+/// Reads a file of at most `limit` bytes. If there is a folder, no link may lead out of it. Returns
+/// `None` if the file does not exist.
+///
+/// A copied file has the protection of the folder, the target of a link does not. Links within the
+/// folder are allowed: Kubernetes installs files this way.
+pub(crate) fn read_if_there_within(
+    folder: Option<&Path>,
+    path: &Path,
+    limit: u64,
+) -> Result<Option<Source>, Fault> {
     under_way(path, || match open_regular(path) {
-        Ok(file) => read_open(path, file, limit).map(Some),
+        Ok(file) => {
+            if let Some(folder) = folder {
+                check_within(folder, path, &file)?;
+            }
+            read_open(path, file, limit).map(Some)
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Fault::of(path, e.to_string())),
     })
+}
+
+/// Checks that an opened file is in the folder.
+fn check_within(folder: &Path, path: &Path, file: &File) -> Result<(), Fault> {
+    let unknown = |e: io::Error| Fault::of(path, format!("cannot be located: {e}"));
+    let folder = folder.canonicalize().map_err(unknown)?;
+    let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if !std::fs::read_link(descriptor).map_err(unknown)?.starts_with(folder) {
+        let what = "is a link to a file outside the folder; copy that file into the folder";
+        return Err(Fault::of(path, what));
+    }
+    Ok(())
 }
 
 /// Opens a regular file for reading. A pipe without a writer or a file with a lease does not block.
@@ -228,38 +245,62 @@ mod tests {
         assert_eq!(refusal(&at("socket")), "is not a file but a socket");
     }
 
-    /// A path that alternates quickly between a table and a pipe.
-    #[test]
-    fn swapped_in_pipe_does_not_block_reader() {
+    /// Reads a link that alternates quickly between a file and another target, until each has been
+    /// found often.
+    fn read_swapped(
+        (file, other): (&Path, &Path),
+        read: impl Fn(&Path) -> Result<Source, Fault>,
+        refusal: &str,
+    ) {
         use std::sync::atomic::{AtomicBool, Ordering};
-        let folder = tempfile::tempdir().unwrap();
-        let (file, pipe, name) =
-            (folder.path().join("file"), folder.path().join("pipe"), folder.path().join("name"));
-        std::fs::write(&file, "text").unwrap();
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        std::os::unix::fs::symlink(&file, &name).unwrap();
+        let folder = file.parent().unwrap();
+        let name = folder.join("name");
+        std::fs::write(file, "text").unwrap();
+        std::os::unix::fs::symlink(file, &name).unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let aside = folder.path().join("aside");
+                let aside = folder.join("aside");
                 while !done.load(Ordering::Relaxed) {
-                    for target in [&pipe, &file] {
+                    for target in [other, file] {
                         std::os::unix::fs::symlink(target, &aside).unwrap();
                         std::fs::rename(&aside, &name).unwrap();
                     }
                 }
             });
-            let (mut files, mut pipes) = (0, 0);
-            while files < 200 || pipes < 200 {
-                match read(&name, 100) {
-                    Ok(_) => files += 1,
+            let (mut files, mut refused) = (0, 0);
+            while files < 200 || refused < 200 {
+                match read(&name) {
+                    Ok(source) => {
+                        assert_eq!(source.bytes.as_slice(), b"text");
+                        files += 1;
+                    }
                     Err(fault) => {
-                        assert_eq!(fault.what, "is not a file but a named pipe");
-                        pipes += 1;
+                        assert_eq!(fault.what, refusal);
+                        refused += 1;
                     }
                 }
             }
             done.store(true, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn swapped_in_pipe_does_not_block_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, pipe) = (folder.path().join("file"), folder.path().join("pipe"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        read_swapped((&file, &pipe), |name| read(name, 100), "is not a file but a named pipe");
+    }
+
+    #[test]
+    fn swapped_in_link_does_not_lead_out_of_folder() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (file, other) = (folder.path().join("file"), outside.path().join("other"));
+        std::fs::write(&other, "secret").unwrap();
+        let within =
+            |name: &Path| read_if_there_within(Some(folder.path()), name, 100).map(Option::unwrap);
+        let refusal = "is a link to a file outside the folder; copy that file into the folder";
+        read_swapped((&file, &other), within, refusal);
     }
 }

@@ -200,14 +200,14 @@ fn wanted(settings: &Settings) -> Vec<String> {
         return wanted;
     };
     let manifests = files::list(&settings.modules, "toml", &mut Vec::new());
-    wanted.extend(manifests.values().filter_map(|file| source_of(file, trust.as_ref())));
+    wanted.extend(manifests.values().filter_map(|file| source_of(settings, file, trust.as_ref())));
     wanted.sort();
     wanted.dedup();
     wanted
 }
 
-fn source_of(manifest: &Path, trust: Option<&Trust>) -> Option<String> {
-    load_manifest(manifest, trust).ok()??.0.source
+fn source_of(settings: &Settings, manifest: &Path, trust: Option<&Trust>) -> Option<String> {
+    load_manifest(Some(&settings.modules), manifest, trust).ok()??.0.source
 }
 
 /// Returns all artifacts that files name, with and without a signature. Returns `None` if they
@@ -216,7 +216,11 @@ fn named(settings: &Settings) -> Option<Vec<String>> {
     let mut named = sources(&settings.policies).ok()?.unwrap_or_default();
     let mut faults = Vec::new();
     for manifest in files::list(&settings.modules, "toml", &mut faults).values() {
-        named.extend(load_manifest(manifest, None).ok()?.and_then(|(found, _)| found.source));
+        named.extend(
+            load_manifest(Some(&settings.modules), manifest, None)
+                .ok()?
+                .and_then(|(found, _)| found.source),
+        );
     }
     faults.is_empty().then_some(named)
 }

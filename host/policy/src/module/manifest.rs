@@ -147,12 +147,13 @@ const MAX_MANIFEST: u64 = 64 << 10;
 /// A manifest, and its signature if one is required.
 pub(crate) type ManifestOf = (Manifest, Option<Signed>);
 
-/// Loads a manifest, if it exists.
+/// Loads a manifest, if it exists. If there is a folder, no link may lead out of it.
 pub(crate) fn load_manifest(
+    folder: Option<&Path>,
     path: &Path,
     trust: Option<&Trust>,
 ) -> Result<Option<ManifestOf>, Vec<Fault>> {
-    let Some(source) = files::read_if_there(path, MAX_MANIFEST)? else {
+    let Some(source) = files::read_if_there_within(folder, path, MAX_MANIFEST)? else {
         return Ok(None);
     };
     let text = text::decode(path, &source.bytes)?;

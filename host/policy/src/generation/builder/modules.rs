@@ -184,9 +184,6 @@ fn load_module(
     grants: &Grants,
 ) -> Result<LoadedModule, Vec<Fault>> {
     let &Context { settings, policies, trust, sandbox, last, runtime, .. } = context;
-    if !settings.changes.modules.contains_key(name) {
-        files::check_within(&settings.modules, path)?;
-    }
     let (source, signed) = match &manifest.source {
         Some(_) if !is_manifest(path) => {
             let what = format!("has a source, but {name}.wasm exists too");
@@ -198,7 +195,8 @@ fn load_module(
             (source, manifest_signed)
         }
         None => {
-            let source = files::read(path, settings.limits.module_size)?;
+            let limit = settings.limits.module_size;
+            let source = files::read_within(folder_of(settings, name), path, limit)?;
             let signed = trust.map(|trust| signature::demand(path, &source.bytes, trust));
             let signed = signed.transpose()?;
             if signed.is_some() && manifest_signed.is_none() {
@@ -269,8 +267,10 @@ fn manifest_of(
         }
         return Manifest::parse(&path, text).map(|manifest| Some((manifest, None)));
     }
-    if !settings.changes.modules.contains_key(name) {
-        files::check_within(&settings.modules, &path)?;
-    }
-    load_manifest(&path, trust)
+    load_manifest(folder_of(settings, name), &path, trust)
+}
+
+/// Returns the folder that the files of a module must not leave; `None` for a changed module.
+fn folder_of<'a>(settings: &'a Settings, name: &str) -> Option<&'a Path> {
+    (!settings.changes.modules.contains_key(name)).then_some(&*settings.modules)
 }

@@ -45,6 +45,7 @@ impl RelayAddress {
     /// Fails if the key cannot be read or written.
     pub fn new(address: SocketAddr, key_file: &Path) -> std::io::Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
+        private_file::remove_unfinished(key_file);
         if matches!(key_file.try_exists(), Ok(false)) {
             rand::rng().fill(&mut *key);
             if let Some(folder) = key_file.parent() {

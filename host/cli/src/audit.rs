@@ -138,8 +138,8 @@ fn verify(trail: &Lines, old_files: Option<u64>) -> Report<'_> {
     let are_fewer = old_files.is_some_and(|most| trail.files.len() as u64 <= most);
     if are_fewer && !report.begins && !lines.is_empty() {
         let what = "the chain does not start here, and there are fewer rotated files than \
-                    audit.retained-files: older ones were removed or moved (name all files, if they are \
-                    in another folder)";
+                    audit.retained-files: older ones were removed, renamed or moved, or the option was \
+                    raised (name all files, if they have other names)";
         report.faults.push((0, what.into()));
     }
     report

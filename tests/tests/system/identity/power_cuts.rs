@@ -271,6 +271,34 @@ fn delete_ae_removes_upstream_ae() {
     light.ended().unwrap();
 }
 
+/// The AE-ID is that of the CSE, and the address that of its response.
+#[test]
+fn delete_ae_removes_ae_with_id_that_upstream_chose() {
+    let answer = "{\"m2m:ae\":{\"aei\":\"Cchosen\",\"ri\":\"Cchosen\"}}";
+    let upstream = Upstream::start(Reply::answer(201, 2001, answer));
+    let setup = Setup::new().file("psk-lookup-table.csv", &table(1));
+    let gateway = setup.upstream(upstream.port()).start();
+    let folder = gateway.path("");
+    let device = Device::new(0);
+    let mut light = device.connect(gateway.port()).unwrap();
+    let create = || Request::create_ae(&device.name).from("C");
+    light.ask(&create()).unwrap().expect(201, 2001);
+    assert!(saegis(&folder, &["ae-ids"]).expect(0).out.contains("Cchosen"));
+    upstream.reply_with(Reply::answer(200, 2002, "{}"));
+    let done = saegis(&folder, &["--json", "delete-ae", "Cchosen"]).expect(0).json();
+    assert_eq!((&done["deleted"], &done["freed"]), (&true.into(), &device.credential_id().into()));
+    let asked = upstream.requests();
+    let last = asked.last().unwrap();
+    assert!(last.line.starts_with("DELETE /~/mn-cse-123456/cse/cut0 "), "{}", last.line);
+    assert_eq!(last.values("x-m2m-origin"), ["Cchosen"]);
+    light.ended().unwrap();
+    // The device may be another AE now.
+    upstream.reply_with(Reply::answer(201, 2001, &answer.replace("Cchosen", "Cother")));
+    let mut light = device.connect(gateway.port()).unwrap();
+    light.ask(&create()).unwrap().expect(201, 2001);
+    assert!(saegis(&folder, &["ae-ids"]).expect(0).out.contains("Cother"));
+}
+
 /// The command waits for a registration in progress, and then removes the AE and its binding.
 #[test]
 fn delete_ae_waits_for_pending_registration() {

@@ -2,10 +2,11 @@
 
 pub mod ae_channels;
 pub mod ae_connections;
-mod batches;
 pub mod failure;
+mod fair_limiter;
 pub mod relay;
 pub mod relay_address;
 pub mod resolver;
 mod response;
 pub mod sender;
+mod waiting;

@@ -55,7 +55,7 @@ pub struct Pipeline {
 pub struct HeldResponse {
     /// The response.
     pub response: ResponsePrimitive,
-    /// The reservation, if the response is large.
+    /// The reservation; none for a short refusal.
     pub memory: Option<Room>,
 }
 
@@ -96,7 +96,7 @@ impl Pipeline {
         let request_id = audit::cut(&request.request_id);
         let span = tracing::info_span!("request", request_id = &*request_id);
         let (response, reserved) = handler.handle(request).instrument(span).await;
-        let held = handler.hold(response, reserved, &session.evicted);
+        let held = handler.hold(response, reserved, &session.evicted).await;
         self.gateway.metrics.answered(Some(operation), held.response.rsc);
         held
     }
@@ -149,8 +149,12 @@ impl Handler {
         }
         match (request.operation, &self.gateway.backend) {
             (Operation::Create, _) => request.creates(ResourceType::Ae),
-            // Any other deletion stops when its originator disconnects.
-            (Operation::Delete, Backend::Embedded(_)) => self.is_its_own_ae(&request.to).await,
+            // Any other deletion stops when its originator disconnects. An announcement must be
+            // withdrawn.
+            (Operation::Delete, Backend::Embedded(_)) => {
+                self.is_its_own_ae(&request.to).await
+                    || self.announced_at(&request.to).await.is_some()
+            }
             (Operation::Delete, _) => true,
             _ => false,
         }
@@ -293,17 +297,18 @@ impl Handler {
         ResponsePrimitive::refusal(&request.request_id, request.release.as_deref(), rsc, why)
     }
 
-    /// Holds the memory of a response, or refuses it if the credential has not enough. `evicted` is
+    /// Holds the memory of a response, or refuses it if the credential does not have enough. `evicted` is
     /// canceled when another response needs the memory more.
-    fn hold(
+    async fn hold(
         &self,
         response: ResponsePrimitive,
         reserved: Option<Reserved>,
         evicted: &CancellationToken,
     ) -> HeldResponse {
         let bytes = response.content.as_ref().map_or(0, bytes::Bytes::len);
-        match self.session.response_memory.hold(reserved, bytes, evicted) {
-            Ok(memory) => HeldResponse { response, memory },
+        let memory = &self.session.response_memory;
+        match memory.hold(reserved, bytes, evicted, self.timeout()).await {
+            Ok(room) => HeldResponse { response, memory: Some(room) },
             Err(NoRoom) => {
                 let (id, release) = (&response.request_id, response.release.as_deref());
                 let why = NO_MEMORY;

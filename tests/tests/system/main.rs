@@ -68,6 +68,8 @@ mod websocket {
     mod impersonation;
     mod notifications;
     mod primitives;
+    mod unread;
+    mod waiting;
 }
 
 mod maf;

@@ -151,7 +151,14 @@ fn route_to_originator(
         Some(ae) if registrant::belongs_to_another(&ae.record, request) => {
             Ok(Route::Unreachable("it is registered with another credential"))
         }
-        Some(ae) => Ok(route_to_ae(read, now, ae.record)?),
+        Some(ae) => {
+            let route = route_to_ae(read, now, ae.record)?;
+            // The result is for the credential that asked, whoever has its AE-ID by then.
+            Ok(match &request.credential {
+                Some(credential) => route.only_to(&credential.id),
+                None => route,
+            })
+        }
         None => {
             let address = NotificationTarget::Resource(target);
             Ok(route_to_others(read, &state.settings, now, &address, from)?)

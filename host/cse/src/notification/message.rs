@@ -12,15 +12,20 @@ pub enum NamedBy {
     /// The originator that created the subscription, or last changed its targets. The address is
     /// from its `nu` or `su`.
     Subscriber(String),
-    /// The AE with this AE-ID-Stem. The address is one of its points of access.
-    Ae(String),
+    /// A registered AE. The address is one of its points of access.
+    Ae {
+        /// AE-ID-Stem.
+        stem: String,
+        /// Credential-ID to which the AE-ID must still belong; none, where policy decides that.
+        registrant: Option<String>,
+    },
 }
 
 impl std::fmt::Display for NamedBy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Subscriber(from) => write!(f, "subscriber {from}"),
-            Self::Ae(stem) => write!(f, "AE {stem}"),
+            Self::Ae { stem, .. } => write!(f, "AE {stem}"),
         }
     }
 }

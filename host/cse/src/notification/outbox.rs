@@ -23,7 +23,7 @@ const REQUEST_ID_LEN: usize = 16;
 #[derive(Debug)]
 enum Outgoing {
     /// A notification for the caller to send.
-    Send(Notification),
+    Send(Box<Notification>),
     /// A message for the queue of a polling channel.
     Channel {
         /// Resource-ID of the polling channel.
@@ -72,7 +72,7 @@ impl Outbox {
         let (mut notifications, mut lost) = (Vec::new(), 0);
         for message in self.empty() {
             match message {
-                Outgoing::Send(notification) => notifications.push(notification),
+                Outgoing::Send(notification) => notifications.push(*notification),
                 Outgoing::Channel { ri, request } => {
                     if !queues.put(&ri, request) {
                         lost += 1;
@@ -94,7 +94,7 @@ impl Outbox {
             Route::Send(there, named_by) => {
                 let message =
                     notification(settings, (there, named_by), sur.into(), content.clone());
-                self.put(Outgoing::Send(message));
+                self.put(Outgoing::Send(Box::new(message)));
             }
             Route::PollingChannel { ri, ae } => {
                 let from = settings.cse_id.to_string();

@@ -6,6 +6,7 @@
 //! points of access, an `https://` one is preferred. A notification for an AE at another CSE is
 //! sent to that CSE.
 
+use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::point_of_access::{PointOfAccess, Scheme};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Scope;
@@ -34,6 +35,19 @@ pub(crate) enum Route {
     },
     /// Unreachable, for this reason.
     Unreachable(&'static str),
+}
+
+impl Route {
+    /// Returns the route to the same AE, for as long as the AE-ID belongs to a credential.
+    pub(crate) fn only_to(self, credential: &CredentialId) -> Self {
+        match self {
+            Self::Send(there, NamedBy::Ae { stem, .. }) => {
+                let registrant = Some(credential.to_string());
+                Self::Send(there, NamedBy::Ae { stem, registrant })
+            }
+            other => other,
+        }
+    }
 }
 
 /// Returns the route to an address that `named_by` named.
@@ -88,7 +102,7 @@ pub(crate) fn route_to_ae(
 ) -> Result<Route, StoreError> {
     let takes_requests = record.attributes.get("rr") == Some(&Value::Bool(true));
     if takes_requests && let Some(url) = point_of_access(&record) {
-        return Ok(Route::Send(Destination::PointOfAccess(url), NamedBy::Ae(record.ri)));
+        return Ok(Route::Send(Destination::PointOfAccess(url), named_by(record)));
     }
     let channel = read.next_of_type(&record.ri, ResourceType::PollingChannel, None)?;
     if let Some(child) = channel
@@ -99,9 +113,16 @@ pub(crate) fn route_to_ae(
     if takes_requests {
         // Over the connection that it has opened, if it has (TS-0020 clause 5.2).
         let there = Destination::Connection(record.ri.clone());
-        return Ok(Route::Send(there, NamedBy::Ae(record.ri)));
+        return Ok(Route::Send(there, named_by(record)));
     }
     Ok(Route::Unreachable("it takes no requests, and has no polling channel"))
+}
+
+/// Returns the AE of a record. An AE-ID that its credential got by registering belongs to that
+/// credential only.
+fn named_by(record: Record) -> NamedBy {
+    let learnt = record.registrant.filter(|registrant| registrant.learnt);
+    NamedBy::Ae { stem: record.ri, registrant: learnt.map(|registrant| registrant.id) }
 }
 
 /// Returns the first usable point of access of an AE, preferably one over a security association.
@@ -143,7 +164,8 @@ mod tests {
             let there = PointOfAccess::parse(url, scheme).unwrap();
             Route::Send(Destination::PointOfAccess(there), named_by)
         };
-        let there = at("http://a.b:1/x", NamedBy::Ae("Clight-AE1".into()));
+        let ae = || NamedBy::Ae { stem: "Clight-AE1".into(), registrant: None };
+        let there = at("http://a.b:1/x", ae());
         for address in ["cse/light1", "Clight-AE1", "/mn-cse-123456/Clight-AE1", "-/light1"] {
             assert_eq!(to(address), there, "{address}");
         }
@@ -162,11 +184,10 @@ mod tests {
         }
         // A point of access over a security association is preferred.
         change(json!({"poa": ["http://a.b:1/x", "https://u@a.b/", "https://a.b:2/y"]}));
-        assert_eq!(to("cse/light1"), at("https://a.b:2/y", NamedBy::Ae("Clight-AE1".into())));
+        assert_eq!(to("cse/light1"), at("https://a.b:2/y", ae()));
         // Without such an address, over its own connection.
         change(json!({"poa": ["mqtt://a.b"]}));
-        let ae = || "Clight-AE1".to_string();
-        let own = Route::Send(Destination::Connection(ae()), NamedBy::Ae(ae()));
+        let own = Route::Send(Destination::Connection("Clight-AE1".into()), ae());
         assert_eq!(to("cse/light1"), own);
         change(json!({"rr": false}));
         assert!(matches!(to("cse/light1"), Route::Unreachable(_)));

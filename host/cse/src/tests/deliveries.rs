@@ -61,7 +61,7 @@ fn notification_and_response_are_forwarded() {
         let passed = delivery(bench.handle(&notify(OTHER, path, sgn())));
         let sent = passed.notification();
         assert_eq!(sent.to.to_string(), "https://light1:8443/in");
-        assert_eq!(sent.named_by, NamedBy::Ae(LIGHT1.into()));
+        assert_eq!(sent.named_by, NamedBy::Ae { stem: LIGHT1.into(), registrant: None });
         assert_eq!((sent.from.as_str(), sent.request_id.as_str()), (OTHER, "r1"));
         assert_eq!(sent.about, "/mn-cse-123456/Clight-AE1");
         assert_eq!(serde_json::from_slice::<Value>(&sent.content).unwrap(), sgn());

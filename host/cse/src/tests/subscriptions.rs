@@ -168,7 +168,8 @@ fn another_ae_is_asked_where_it_is_reached() {
     assert_eq!(bench.update(LIGHT2, "/cse/light2", change).code, 2004);
     let target = to_be_asked(subscribe(&bench, LIGHT1, STATE, sub));
     assert_eq!(target.notification().to.to_string(), "http://light2:80/in");
-    assert_eq!(target.notification().named_by, NamedBy::Ae(LIGHT2.into()));
+    let named_by = NamedBy::Ae { stem: LIGHT2.into(), registrant: None };
+    assert_eq!(target.notification().named_by, named_by);
 }
 
 #[test]

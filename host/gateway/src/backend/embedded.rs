@@ -43,6 +43,7 @@ pub struct ResultSender {
     cse: Arc<EmbeddedCse>,
     notifier: Arc<Notifier>,
     recipients: Recipients,
+    credential: CredentialId,
     _permits: (KeyedPermit<CredentialId>, OwnedSemaphorePermit),
 }
 
@@ -107,7 +108,9 @@ impl EmbeddedBackend {
         }
         let (request, recipients) = accepted.into_parts();
         let (cse, notifier) = (self.cse.clone(), self.notifier.clone());
-        Ok((request, ResultSender { cse, notifier, recipients, _permits: permits }))
+        let credential = asker.credential.clone();
+        let sender = ResultSender { cse, notifier, recipients, credential, _permits: permits };
+        Ok((request, sender))
     }
 
     /// Handles a request. Always returns a response. The work stops when this future is dropped,
@@ -118,7 +121,7 @@ impl EmbeddedBackend {
         let _stop = work.cancel_on_drop();
         match self.finish(&mut work, request).await {
             Ok(answer) => {
-                self.notifier.send_all(answer.notifications);
+                self.notifier.send_all(answer.notifications, asker.credential);
                 Outcome { response: answer.response, is_answered: true }
             }
             Err(rsc) => {
@@ -142,18 +145,21 @@ impl EmbeddedBackend {
                 }
                 Handled::Deliver(delivery) => {
                     work.leave();
-                    return Ok(match self.notifier.ask(delivery.notification()).await {
-                        Ok(response) => delivery.answered(response),
-                        Err(_) => delivery.unanswered(),
-                    });
+                    return Ok(
+                        match self.notifier.ask(delivery.notification(), work.credential()).await {
+                            Ok(response) => delivery.answered(response),
+                            Err(_) => delivery.unanswered(),
+                        },
+                    );
                 }
                 // The targets of a subscription are verified first, each with its own timeout.
                 Handled::Verify(target) => {
                     work.leave();
-                    let response = match self.notifier.ask(target.notification()).await {
-                        Ok(response) => response,
-                        Err(why) => return Ok(target.unanswered(&why.for_originator())),
-                    };
+                    let response =
+                        match self.notifier.ask(target.notification(), work.credential()).await {
+                            Ok(response) => response,
+                            Err(why) => return Ok(target.unanswered(&why.for_originator())),
+                        };
                     match target.answered(response.rsc) {
                         Checked::Next(target) => handled = Handled::Verify(target),
                         Checked::Refused(answer) => return Ok(answer),
@@ -202,10 +208,12 @@ impl ResultSender {
     pub async fn send(self, response: &ResponsePrimitive) {
         for notification in self.cse.result(self.recipients, response) {
             // The notifier logs a failure.
-            let Some(notification) = self.notifier.send_over_connection(notification) else {
+            let Some(notification) =
+                self.notifier.send_over_connection(notification, &self.credential)
+            else {
                 continue;
             };
-            let _ = self.notifier.ask(&notification).await;
+            let _ = self.notifier.ask(&notification, &self.credential).await;
         }
     }
 }

@@ -319,8 +319,8 @@ pub struct Limits {
     /// Timeout for a peer to read the next part of a response, plus one second for each KiB that it
     /// reads. The association ends afterwards with `why = "answer not read"`.
     pub response_seconds: u64,
-    /// Maximum size of all unread responses over 128 KiB. A further one ends the association with
-    /// the oldest such response of the credential that holds most.
+    /// Maximum size of all unread responses and requests to AEs, beyond 128 KiB of each association.
+    /// A further one ends the association with the oldest of the credential that holds most.
     pub response_bytes: usize,
     /// Maximum size of unread responses of one credential, including memory reserved for listings
     /// and group responses. A request that gets no memory within `limits.upstream-seconds` gets

@@ -4,8 +4,11 @@
 //! A notification for an AE whose connection is not open waits for it (TS-0020 clause 6.5), bounded in
 //! number, size and time. It belongs to the credential that the AE had by then, so nobody who registers
 //! under the same name later gets it.
+//!
+//! Waiting notifications have a place of their own among the requests to the AE. The other places are
+//! shared between the credentials that cause requests to the AE.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,22 +19,23 @@ use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePri
 use saegis_onem2m::target::Target;
 use saegis_policy::Policy;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
+use super::fair_limiter::FairLimiter;
+use super::waiting::{Entry, Waiting};
 use crate::session::ae_id_store::AeIdStore;
 use crate::session::registry::{ActiveAssociation, Revalidation};
 
-/// Maximum number of requests to one AE that are not answered yet.
-const MAX_PENDING: usize = 32;
+/// Maximum number of requests to one AE that are not answered yet: in total, and of those that one
+/// credential causes. Waiting notifications do not count.
+const MAX_PENDING: usize = 64;
+const MAX_PENDING_PER_CAUSE: usize = 32;
 
-/// Maximum number of notifications that wait for one AE, and of their bytes.
-const MAX_WAITING: usize = 100;
-const MAX_WAITING_BYTES: usize = 256 << 10;
-
-/// Maximum number of bytes that wait for all AEs.
-const MAX_TOTAL_BYTES: usize = 16 << 20;
+/// Interval until a notification is sent again over the same connection: at least, and at most.
+const MIN_RESEND_DELAY: Duration = Duration::from_secs(1);
+const MAX_RESEND_DELAY: Duration = Duration::from_secs(60);
 
 /// The open connections of AEs, and what waits for them.
 pub struct AeChannels {
@@ -49,6 +53,10 @@ pub struct AeChannels {
 struct Open {
     active: Arc<ActiveAssociation>,
     requests: mpsc::Sender<RequestPrimitive>,
+    /// The waiting notifications, one at a time.
+    deliveries: mpsc::Sender<RequestPrimitive>,
+    /// Requests that are not answered yet, by the credential that caused them.
+    limiter: Arc<FairLimiter<CredentialId>>,
     pending: Mutex<HashMap<String, oneshot::Sender<Result<ResponsePrimitive, Failure>>>>,
     /// Canceled when the same credential opens another.
     superseded: CancellationToken,
@@ -62,73 +70,12 @@ pub struct Channel {
     open: Arc<Open>,
 }
 
-/// Queues of notifications to AEs, by credential.
-#[derive(Default)]
-struct Waiting {
-    queues: HashMap<CredentialId, VecDeque<Queued>>,
-    bytes: usize,
-    next: u64,
-}
-
-struct Queued {
-    number: u64,
-    since: Instant,
-    ae: String,
-    notification: Notification,
-}
-
-impl Waiting {
-    fn put(&mut self, credential: &CredentialId, ae: &str, notification: Notification) -> bool {
-        let size = notification.content.len();
-        let queue = self.queues.entry(credential.clone()).or_default();
-        let mut bytes: usize = queue.iter().map(|queued| queued.notification.content.len()).sum();
-        // An AE that falls behind loses the oldest.
-        while queue.len() >= MAX_WAITING || !queue.is_empty() && bytes + size > MAX_WAITING_BYTES {
-            let oldest = queue.pop_front().map_or(0, |q| q.notification.content.len());
-            bytes -= oldest;
-            self.bytes -= oldest;
-        }
-        let has_room = size <= MAX_WAITING_BYTES && self.bytes + size <= MAX_TOTAL_BYTES;
-        if has_room {
-            self.next += 1;
-            self.bytes += size;
-            let (number, since, ae) = (self.next, Instant::now(), ae.into());
-            queue.push_back(Queued { number, since, ae, notification });
-        } else if queue.is_empty() {
-            self.queues.remove(credential);
-        }
-        has_room
-    }
-
-    /// Removes what has waited for that long.
-    fn expire(&mut self, retention: Duration) {
-        let mut freed = 0;
-        self.queues.retain(|_, queue| {
-            while queue.front().is_some_and(|queued| queued.since.elapsed() >= retention) {
-                freed += queue.pop_front().map_or(0, |queued| queued.notification.content.len());
-            }
-            !queue.is_empty()
-        });
-        self.bytes -= freed;
-    }
-
-    fn first(&self, credential: &CredentialId) -> Option<(u64, String, Notification)> {
-        let queued = self.queues.get(credential)?.front()?;
-        Some((queued.number, queued.ae.clone(), queued.notification.clone()))
-    }
-
-    /// Removes the first that waits for a credential, if it is that one still.
-    fn remove(&mut self, credential: &CredentialId, number: u64) {
-        let Some(queue) = self.queues.get_mut(credential) else { return };
-        if queue.front().is_some_and(|queued| queued.number == number)
-            && let Some(queued) = queue.pop_front()
-        {
-            self.bytes -= queued.notification.content.len();
-        }
-        if queue.is_empty() {
-            self.queues.remove(credential);
-        }
-    }
+/// Requests to an AE, for whoever serves its connection.
+pub struct RequestsToAe {
+    /// Requests of others, and notifications that others wait for.
+    pub asked: mpsc::Receiver<RequestPrimitive>,
+    /// Notifications that have waited, one at a time.
+    pub waiting: mpsc::Receiver<RequestPrimitive>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -151,17 +98,17 @@ impl AeChannels {
         Arc::new(Self { policy, ae_ids, timeout, retention, open, waiting })
     }
 
-    /// Opens the connection of an association, over which requests are received from `requests`. An
-    /// earlier one of the same credential is superseded.
-    pub fn open(
-        self: &Arc<Self>,
-        active: Arc<ActiveAssociation>,
-    ) -> (Channel, mpsc::Receiver<RequestPrimitive>) {
+    /// Opens the connection of an association, with the requests to its AE. An earlier one of the same
+    /// credential is superseded.
+    pub fn open(self: &Arc<Self>, active: Arc<ActiveAssociation>) -> (Channel, RequestsToAe) {
         let credential = active.association.credential_id.clone();
-        let (requests, receiver) = mpsc::channel(MAX_PENDING);
+        let (requests, asked) = mpsc::channel(MAX_PENDING);
+        let (deliveries, waiting) = mpsc::channel(1);
         let open = Arc::new(Open {
             active,
             requests,
+            deliveries,
+            limiter: FairLimiter::new(MAX_PENDING, MAX_PENDING_PER_CAUSE),
             pending: Mutex::default(),
             superseded: CancellationToken::new(),
             has_waiting: Notify::new(),
@@ -169,7 +116,7 @@ impl AeChannels {
         if let Some(before) = lock(&self.open).insert(credential, open.clone()) {
             before.superseded.cancel();
         }
-        (Channel { all: self.clone(), open }, receiver)
+        (Channel { all: self.clone(), open }, RequestsToAe { asked, waiting })
     }
 
     /// Whether the connection of a credential is open.
@@ -177,38 +124,64 @@ impl AeChannels {
         lock(&self.open).contains_key(credential)
     }
 
-    /// Sends a notification to an AE over the open connection of its credential, and waits for the
-    /// response.
+    /// Sends a notification that a request of `cause` has caused to an AE, over the open connection of
+    /// its credential, and waits for the response.
     ///
     /// # Errors
     /// Returns the reason why there is none.
     pub async fn ask(
         &self,
-        credential: &CredentialId,
+        (credential, cause): (&CredentialId, &CredentialId),
         ae: &str,
         notification: &Notification,
     ) -> Result<ResponsePrimitive, Failure> {
         let open = lock(&self.open).get(credential).cloned().ok_or_else(not_connected)?;
-        // The credential may have been revoked since the connection was opened.
-        let holds = open.active.revalidate(&self.policy.current()).await == Revalidation::Valid;
-        if !holds || open.active.has_lost_its_ae_id(&self.ae_ids) || !open.stands_for(ae) {
-            return Err(not_connected());
+        self.check(&open, ae).await?;
+        let too_many = |why: &str| Failure::NoAssociation(why.into());
+        let permit = open.limiter.begin(cause.clone());
+        let permit = permit.ok_or_else(|| too_many("too many unanswered requests to the AE"))?;
+        let asked = open.ask(&open.requests, request(ae, notification)?);
+        tokio::select! {
+            response = tokio::time::timeout(self.timeout, asked) => {
+                response.map_err(|_| Failure::Late)?
+            }
+            () = permit.displaced() => Err(too_many("displaced by requests of others to the AE")),
         }
-        let asked = open.ask(request(ae, notification)?);
-        tokio::time::timeout(self.timeout, asked).await.map_err(|_| Failure::Late)?
     }
 
-    /// Has a notification wait for an AE, or sent at once where its connection is open. Returns whether
-    /// there is room for it.
-    pub fn send(&self, credential: &CredentialId, ae: &str, notification: Notification) -> bool {
+    /// Checks that a connection stands for an AE. Its credential may have been revoked since it was
+    /// opened.
+    async fn check(&self, open: &Open, ae: &str) -> Result<(), Failure> {
+        let is_valid = open.active.revalidate(&self.policy.current()).await == Revalidation::Valid;
+        if !is_valid || open.active.has_lost_its_ae_id(&self.ae_ids) || !open.stands_for(ae) {
+            return Err(not_connected());
+        }
+        Ok(())
+    }
+
+    /// Has a notification that a request of `cause` has caused wait for an AE, or sent at once where its
+    /// connection is open. Returns whether it is small enough.
+    pub fn send(
+        &self,
+        (credential, cause): (&CredentialId, &CredentialId),
+        ae: &str,
+        notification: Notification,
+    ) -> bool {
         let mut waiting = lock(&self.waiting);
         waiting.expire(self.retention);
-        let is_taken = waiting.put(credential, ae, notification);
+        let is_taken = waiting.put((credential, cause), ae, notification);
         drop(waiting);
         if let Some(open) = lock(&self.open).get(credential) {
             open.has_waiting.notify_one();
         }
         is_taken
+    }
+
+    /// Sends a waiting notification over a connection, and waits for the response.
+    async fn deliver(&self, open: &Open, entry: &Entry) -> Result<ResponsePrimitive, Failure> {
+        self.check(open, &entry.ae).await?;
+        let asked = open.ask(&open.deliveries, request(&entry.ae, &entry.notification)?);
+        tokio::time::timeout(self.timeout, asked).await.map_err(|_| Failure::Late)?
     }
 }
 
@@ -230,20 +203,17 @@ impl Open {
     }
 
     /// Sends a request with an identifier of its own, which no other request has.
-    async fn ask(&self, mut request: RequestPrimitive) -> Result<ResponsePrimitive, Failure> {
+    async fn ask(
+        &self,
+        requests: &mpsc::Sender<RequestPrimitive>,
+        mut request: RequestPrimitive,
+    ) -> Result<ResponsePrimitive, Failure> {
         let id = format!("{:016x}", rand::rng().random::<u64>());
         let asked = std::mem::replace(&mut request.request_id, id.clone());
         let (response, waits) = oneshot::channel();
-        {
-            let mut pending = lock(&self.pending);
-            if pending.len() >= MAX_PENDING {
-                let why = "too many requests to the AE are not answered yet";
-                return Err(Failure::NoAssociation(why.into()));
-            }
-            pending.insert(id.clone(), response);
-        }
+        lock(&self.pending).insert(id.clone(), response);
         let _pending = Pending { open: self, id };
-        self.requests.send(request).await.map_err(|_| not_connected())?;
+        requests.send(request).await.map_err(|_| not_connected())?;
         let response = waits.await.map_err(|_| not_connected())??;
         Ok(ResponsePrimitive { request_id: asked, ..response })
     }
@@ -282,32 +252,52 @@ impl Channel {
         self.open.complete(id, Err(Failure::NoResponse(why.into())))
     }
 
+    /// Returns whether somebody still waits for the response to a request.
+    pub fn is_awaited(&self, id: &str) -> bool {
+        lock(&self.open.pending).contains_key(id)
+    }
+
     /// Waits until the same credential has opened another connection.
     pub async fn superseded(&self) {
         self.open.superseded.cancelled().await;
     }
 
-    /// Sends the queued notifications to the AE, one after the other. A notification without a
-    /// response is sent again over the next connection.
+    /// Sends the waiting notifications to the AE, one after the other. One without a response is sent
+    /// again, until its retention ends: after the others over this connection, or over the next one.
     pub async fn deliver_waiting(&self) -> std::convert::Infallible {
-        let credential = &self.open.active.association.credential_id;
+        let (all, credential) = (&self.all, &self.open.active.association.credential_id);
+        let (mut sent, mut has_unanswered, mut delay) = (0, false, all.timeout);
         loop {
-            let first = {
-                let mut waiting = lock(&self.all.waiting);
-                waiting.expire(self.all.retention);
-                waiting.first(credential)
+            let next = {
+                let mut waiting = lock(&all.waiting);
+                waiting.expire(all.retention);
+                waiting.first_after(credential, sent)
             };
-            let Some((number, ae, notification)) = first else {
-                self.open.has_waiting.notified().await;
+            let Some(entry) = next else {
+                tokio::select! {
+                    () = self.open.has_waiting.notified() => {}
+                    () = sleep(delay.max(MIN_RESEND_DELAY)), if has_unanswered => {
+                        (sent, has_unanswered) = (0, false);
+                        delay = (2 * delay).min(MAX_RESEND_DELAY);
+                    }
+                }
                 continue;
             };
-            let asked = self.all.ask(credential, &ae, &notification).await;
-            lock(&self.all.waiting).remove(credential, number);
-            if let Err(why) = asked {
+            let response = all.deliver(&self.open, &entry).await;
+            sent = entry.number;
+            match &response {
+                // The AE has it, whatever it responds.
+                Ok(_) | Err(Failure::NoResponse(_)) => {
+                    lock(&all.waiting).remove(credential, entry.number);
+                    delay = all.timeout;
+                }
+                Err(_) => has_unanswered = true,
+            }
+            if let Err(why) = response {
                 tracing::warn!(
                     event = "notification.failed",
-                    to = ae,
-                    about = notification.about,
+                    to = entry.ae,
+                    about = entry.notification.about,
                     "cannot send a notification: {why}"
                 );
             }
@@ -325,57 +315,5 @@ impl Drop for Channel {
         drop(open);
         // Nobody waits for what can't come any more.
         lock(&self.open.pending).clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use saegis_cse::{Destination, NamedBy};
-
-    use super::*;
-
-    fn notification(content: &str) -> Notification {
-        Notification {
-            to: Destination::Connection("Ca".into()),
-            named_by: NamedBy::Ae("Ca".into()),
-            about: "/c/sub".into(),
-            from: "/c".into(),
-            request_id: "r".into(),
-            release: "3".into(),
-            content: Bytes::copy_from_slice(content.as_bytes()),
-        }
-    }
-
-    fn credential(name: &str) -> CredentialId {
-        CredentialId::parse(&format!("12-{name}@b.c")).unwrap()
-    }
-
-    #[test]
-    fn notifications_wait_within_bounds() {
-        let (a, b) = (credential("a"), credential("b"));
-        let mut waiting = Waiting::default();
-        for n in 0..MAX_WAITING + 5 {
-            assert!(waiting.put(&a, "Ca", notification(&n.to_string())));
-        }
-        assert_eq!(waiting.queues[&a].len(), MAX_WAITING);
-        let (number, _, first) = waiting.first(&a).unwrap();
-        assert_eq!(first.content, "5");
-        waiting.remove(&a, number);
-        waiting.remove(&a, number);
-        assert_eq!(waiting.queues[&a].len(), MAX_WAITING - 1);
-        let large = "x".repeat(MAX_WAITING_BYTES);
-        assert!(waiting.put(&a, "Ca", notification(&large)));
-        assert_eq!(waiting.queues[&a].len(), 1);
-        assert!(!waiting.put(&b, "Cb", notification(&format!("{large}x"))));
-        assert!(waiting.first(&b).is_none());
-        for n in 1..MAX_TOTAL_BYTES / MAX_WAITING_BYTES {
-            assert!(waiting.put(&credential(&format!("c{n}")), "Cc", notification(&large)));
-        }
-        assert!(!waiting.put(&b, "Cb", notification("x")));
-        waiting.expire(Duration::from_secs(3600));
-        assert_eq!(waiting.bytes, MAX_TOTAL_BYTES);
-        waiting.expire(Duration::ZERO);
-        assert_eq!((waiting.bytes, waiting.queues.len()), (0, 0));
     }
 }

@@ -105,16 +105,6 @@ impl Aes {
         }
     }
 
-    /// Sends a request to a registered AE, by its AE-ID-Stem, and reads the response.
-    pub async fn ask_ae(
-        &self,
-        ae: &str,
-        request: http::Request<Full<Bytes>>,
-    ) -> Result<ResponsePrimitive, Failure> {
-        let credential = self.holder(ae)?;
-        self.ask(&credential, request).await
-    }
-
     /// The credential of an AE that is registered here, by its AE-ID-Stem.
     ///
     /// # Errors

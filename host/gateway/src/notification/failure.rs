@@ -24,6 +24,9 @@ pub enum Failure {
     /// An association with the AE could not be established.
     #[error("{0}")]
     NoAssociation(String),
+    /// The AE-ID belongs to another registration than the notification.
+    #[error("the AE that it is for is no longer registered")]
+    OtherRegistration,
     /// The AE has not opened a connection over which requests can be sent to it.
     #[error("the AE has no open connection")]
     NotConnected,
@@ -64,6 +67,7 @@ impl Failure {
             Self::Io(_)
             | Self::Http(_)
             | Self::NoAssociation(_)
+            | Self::OtherRegistration
             | Self::NoWay
             | Self::NoAnswer(_) => "it cannot be reached".into(),
             Self::Late => "it did not respond in time".into(),

@@ -10,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use saegis_cse::{Destination, NamedBy, Notification};
 use saegis_onem2m::http::write_notification;
-use saegis_onem2m::id::OriginatorId;
+use saegis_onem2m::id::{CredentialId, OriginatorId};
 use saegis_onem2m::point_of_access::Scheme;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::Target;
@@ -19,8 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::notification::ae_channels::AeChannels;
 use crate::notification::ae_connections::Aes;
-use crate::notification::batches::Batches;
 use crate::notification::failure::Failure;
+use crate::notification::fair_limiter::FairLimiter;
 use crate::notification::resolver::Targets;
 use crate::notification::response::{read, read_status};
 use crate::peer_cse::PeerCses;
@@ -42,7 +42,7 @@ pub struct Notifier {
     cses: Arc<PeerCses>,
     own: saegis_onem2m::cse::Cse,
     timeout: Duration,
-    batches: Arc<Batches>,
+    batches: Arc<FairLimiter<NamedBy>>,
 }
 
 impl Notifier {
@@ -61,16 +61,20 @@ impl Notifier {
             cses,
             own,
             timeout,
-            batches: Batches::new(MAX_CONCURRENT, MAX_PER_NAMER),
+            batches: FairLimiter::new(MAX_CONCURRENT, MAX_PER_NAMER),
         })
     }
 
-    /// Sends a notification and waits for the response.
+    /// Sends a notification that a request of `cause` has caused, and waits for the response.
     ///
     /// # Errors
     /// Fails if no rule allows the address or no valid response is received. The failure is logged.
-    pub async fn ask(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
-        let asked = tokio::time::timeout(self.timeout, self.send(notification)).await;
+    pub async fn ask(
+        &self,
+        notification: &Notification,
+        cause: &CredentialId,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let asked = tokio::time::timeout(self.timeout, self.send(notification, cause)).await;
         let failed = |why: &Failure| {
             tracing::warn!(
                 event = "notification.failed",
@@ -105,11 +109,14 @@ impl Notifier {
         }
     }
 
-    /// Sends notifications in the background. Those of one AE are sent one after the other.
-    pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>) {
+    /// Sends notifications that a request of `cause` has caused, in the background. Those of one AE are
+    /// sent one after the other.
+    pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>, cause: &CredentialId) {
         let mut batches: Vec<Vec<Notification>> = Vec::new();
         for notification in notifications {
-            let Some(notification) = self.send_over_connection(notification) else { continue };
+            let Some(notification) = self.send_over_connection(notification, cause) else {
+                continue;
+            };
             let by = |batch: &&mut Vec<Notification>| {
                 batch.first().is_some_and(|first| first.named_by == notification.named_by)
             };
@@ -118,17 +125,23 @@ impl Notifier {
                 None => batches.push(vec![notification]),
             }
         }
-        batches.into_iter().for_each(|batch| self.send_batch(batch));
+        batches.into_iter().for_each(|batch| self.send_batch(batch, cause.clone()));
     }
 
     /// Has a notification that goes over the AE's own connection sent when that is open. Returns all
     /// others.
-    pub fn send_over_connection(&self, notification: Notification) -> Option<Notification> {
+    pub fn send_over_connection(
+        &self,
+        notification: Notification,
+        cause: &CredentialId,
+    ) -> Option<Notification> {
         let Destination::Connection(ae) = &notification.to else { return Some(notification) };
         let (ae, about) = (ae.clone(), notification.about.clone());
-        let why = match self.aes.holder(&ae) {
-            Ok(holder) if self.channels.send(&holder, &ae, notification) => return None,
-            Ok(_) => "too much is waiting for AEs that have no open connection".into(),
+        let why = match self.holder(&ae, registrant(&notification.named_by)) {
+            Ok(holder) if self.channels.send((&holder, cause), &ae, notification) => {
+                return None;
+            }
+            Ok(_) => "it is too large to wait for the connection of the AE".into(),
             Err(why) => why.to_string(),
         };
         tracing::warn!(
@@ -140,7 +153,16 @@ impl Notifier {
         None
     }
 
-    fn send_batch(self: &Arc<Self>, batch: Vec<Notification>) {
+    /// Returns the credential of a registered AE. It must be the registrant, if there is one.
+    fn holder(&self, stem: &str, registrant: Option<&str>) -> Result<CredentialId, Failure> {
+        let holder = self.aes.holder(stem)?;
+        match registrant {
+            Some(registrant) if holder.to_string() != registrant => Err(Failure::OtherRegistration),
+            _ => Ok(holder),
+        }
+    }
+
+    fn send_batch(self: &Arc<Self>, batch: Vec<Notification>, cause: CredentialId) {
         let Some(named_by) = batch.first().map(|first| first.named_by.clone()) else { return };
         let Some(permit) = self.batches.begin(by(&named_by)) else {
             tracing::warn!(
@@ -158,7 +180,7 @@ impl Notifier {
             let all = async {
                 for notification in batch {
                     // The result has no effect.
-                    let _ = notifier.ask(&notification).await;
+                    let _ = notifier.ask(&notification, &cause).await;
                     sent += 1;
                 }
             };
@@ -178,13 +200,20 @@ impl Notifier {
         });
     }
 
-    async fn send(&self, notification: &Notification) -> Result<ResponsePrimitive, Failure> {
-        if let NamedBy::Ae(ae) = &notification.named_by
-            && let Ok(holder) = self.aes.holder(ae)
-            && self.channels.is_open(&holder)
+    async fn send(
+        &self,
+        notification: &Notification,
+        cause: &CredentialId,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let holder = match &notification.named_by {
+            NamedBy::Ae { stem, registrant } => Some(self.holder(stem, registrant.as_deref())),
+            _ => None,
+        };
+        if let (NamedBy::Ae { stem, .. }, Some(Ok(holder))) = (&notification.named_by, &holder)
+            && self.channels.is_open(holder)
         {
-            let response = self.channels.ask(&holder, ae, notification).await?;
-            return answered_by(response, |from| is_of(&self.own, from, ae));
+            let response = self.channels.ask((holder, cause), stem, notification).await?;
+            return answered_by(response, |from| is_of(&self.own, from, stem));
         }
         let there = match &notification.to {
             Destination::Connection(_) => return Err(Failure::NotConnected),
@@ -195,13 +224,16 @@ impl Notifier {
         let request = write_notification(there.uri(), from, request_id, release, content.clone())
             .map_err(|e| Failure::NoResponse(e.to_string()))?
             .map(Full::new);
-        let response = match (&notification.named_by, there.scheme()) {
-            (NamedBy::Ae(ae), Scheme::Https) => self.aes.ask_ae(ae, request).await?,
-            (named_by, Scheme::Http) => self.in_the_clear(there.uri(), request, named_by).await?,
-            _ => return Err(Failure::NotAllowed),
+        let response = match (holder, there.scheme()) {
+            (Some(Err(why @ Failure::OtherRegistration)), _) => return Err(why),
+            (Some(holder), Scheme::Https) => self.aes.ask(&holder?, request).await?,
+            (_, Scheme::Http) => {
+                self.in_the_clear(there.uri(), request, &notification.named_by).await?
+            }
+            (None, Scheme::Https) => return Err(Failure::NotAllowed),
         };
         match &notification.named_by {
-            NamedBy::Ae(ae) => answered_by(response, |from| is_of(&self.own, from, ae)),
+            NamedBy::Ae { stem, .. } => answered_by(response, |from| is_of(&self.own, from, stem)),
             _ => Ok(response),
         }
     }
@@ -229,7 +261,7 @@ impl Notifier {
         let request = http::Request::from_parts(parts, body);
         let response = sender.send_request(request).await?;
         match named_by {
-            NamedBy::Ae(_) => read(response).await,
+            NamedBy::Ae { .. } => read(response).await,
             // A URL in a subscription.
             _ => read_status(&response),
         }
@@ -292,6 +324,14 @@ pub fn is_of(own: &saegis_onem2m::cse::Cse, from: &str, ae: &str) -> bool {
             | OriginatorId::SpRelativeAssign { .. },
         )
         | Err(_) => false,
+    }
+}
+
+/// Returns the credential to which the AE-ID of an AE must still belong.
+fn registrant(named_by: &NamedBy) -> Option<&str> {
+    match named_by {
+        NamedBy::Ae { registrant, .. } => registrant.as_deref(),
+        _ => None,
     }
 }
 

@@ -37,7 +37,7 @@ impl Handler {
             let mut reserved = None;
             let response = own.handle_local(&generation, request, &mut reserved).await;
             let evicted = CancellationToken::new();
-            let HeldResponse { response, memory } = own.hold(response, reserved, &evicted);
+            let HeldResponse { response, memory } = own.hold(response, reserved, &evicted).await;
             let (id, rsc) = (own.session.active.association.id, response.rsc.code());
             let request_id = response.request_id.clone();
             let dropped = move |why: &str| {

@@ -1,7 +1,7 @@
-//! Memory of large responses that their peers have not read yet.
+//! Memory of responses, and of requests to AEs, that their peers have not read yet.
 //!
-//! An association has one response at a time, usually of the size of a request. A listing or the
-//! response of a group is far larger, and a peer does not have to read it. Two limits apply:
+//! A peer does not have to read a response. An association may have small ones for free. A listing or
+//! the response of a group is far larger, and a WebSocket has many at a time. Two limits apply to them:
 //!
 //! - A credential reserves memory for the largest response before a request that may need it, and
 //!   releases the unused part afterwards. It only waits for its own earlier responses.
@@ -10,6 +10,7 @@
 //!   cannot block others.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::MAX_RESPONSE;
 
-/// Maximum size of a response that is not counted, in bytes.
+/// Maximum size of the responses of one association that are not counted, in bytes.
 const MAX_UNCOUNTED: usize = 128 << 10;
 
 /// Unit of a permit, in bytes.
@@ -50,21 +51,37 @@ struct HeldAnswer {
     evicted: CancellationToken,
 }
 
-/// Share of one credential.
+/// Share of one credential, for one of its associations.
 pub struct Share {
     held: Arc<Mutex<Held>>,
     credential: CredentialId,
     own: Arc<Semaphore>,
+    /// Bytes that are not counted.
+    uncounted: Arc<AtomicUsize>,
 }
 
 /// Reserved memory for the largest response of a credential.
 pub struct Reserved(OwnedSemaphorePermit);
 
-/// Memory of one response, until it is dropped.
-pub struct Room {
+/// Memory of one response, or of one request to an AE, until it is dropped.
+pub enum Room {
+    /// Within the bytes of the association that are not counted.
+    Uncounted(Uncounted),
+    /// Counted.
+    Counted(Counted),
+}
+
+/// Bytes of an association that are not counted.
+pub struct Uncounted {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+/// Counted memory.
+pub struct Counted {
     held: Arc<Mutex<Held>>,
     id: u64,
-    _own: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
 }
 
 /// The credential has not enough memory for the response.
@@ -89,7 +106,8 @@ impl ResponseMemory {
             of_each.insert(credential.clone(), Arc::downgrade(&own));
             own
         });
-        Share { held: self.held.clone(), credential: credential.clone(), own }
+        let uncounted = Arc::default();
+        Share { held: self.held.clone(), credential: credential.clone(), own, uncounted }
     }
 }
 
@@ -101,20 +119,21 @@ impl Share {
         Some(Reserved(timeout(limit, permit).await.ok()?.ok()?))
     }
 
-    /// Holds memory for a response of that size; a small one needs none. `evicted` is canceled when
-    /// the response of another credential needs the memory more.
+    /// Holds memory for a response of that size. One that is counted, and for which nothing was
+    /// reserved, waits for others of this credential. `evicted` is canceled when the response of
+    /// another credential needs the memory more.
     ///
     /// # Errors
-    /// Fails if nothing was reserved for a large response, and the credential has not enough memory
-    /// left.
-    pub fn hold(
+    /// Fails if the credential does not have enough memory within the time limit.
+    pub async fn hold(
         &self,
         reserved: Option<Reserved>,
         bytes: usize,
         evicted: &CancellationToken,
-    ) -> Result<Option<Room>, NoRoom> {
-        if bytes <= MAX_UNCOUNTED {
-            return Ok(None);
+        limit: Duration,
+    ) -> Result<Room, NoRoom> {
+        if let Some(uncounted) = self.uncounted(bytes) {
+            return Ok(Room::Uncounted(uncounted));
         }
         let own = match reserved {
             Some(Reserved(mut own)) => {
@@ -122,10 +141,37 @@ impl Share {
                 drop(own.split(surplus));
                 own
             }
-            None => self.own.clone().try_acquire_many_owned(units(bytes)).map_err(|_| NoRoom)?,
+            None => {
+                let permit = self.own.clone().acquire_many_owned(units(bytes));
+                timeout(limit, permit).await.map_err(|_| NoRoom)?.map_err(|_| NoRoom)?
+            }
         };
+        Ok(self.counted(bytes, evicted, Some(own)))
+    }
+
+    /// Holds memory for a request to the AE of this association, which others have caused. So it does
+    /// not count for the share of the credential.
+    pub fn hold_request(&self, bytes: usize, evicted: &CancellationToken) -> Room {
+        match self.uncounted(bytes) {
+            Some(uncounted) => Room::Uncounted(uncounted),
+            None => self.counted(bytes, evicted, None),
+        }
+    }
+
+    fn uncounted(&self, bytes: usize) -> Option<Uncounted> {
+        let add = |all: usize| all.checked_add(bytes).filter(|all| *all <= MAX_UNCOUNTED);
+        self.uncounted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Uncounted { all: self.uncounted.clone(), bytes })
+    }
+
+    fn counted(
+        &self,
+        bytes: usize,
+        evicted: &CancellationToken,
+        own: Option<OwnedSemaphorePermit>,
+    ) -> Room {
         let id = lock(&self.held).hold(&self.credential, bytes, evicted);
-        Ok(Some(Room { held: self.held.clone(), id, _own: own }))
+        Room::Counted(Counted { held: self.held.clone(), id, _own: own })
     }
 }
 
@@ -173,7 +219,13 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for Room {
+impl Drop for Uncounted {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         lock(&self.held).release(self.id);
     }
@@ -207,6 +259,10 @@ mod tests {
         CredentialId::parse(&format!("12-{name}@b.c")).unwrap()
     }
 
+    async fn hold(share: &Share, bytes: usize, token: &CancellationToken) -> Result<Room, NoRoom> {
+        share.hold(None, bytes, token, NOW).await
+    }
+
     #[tokio::test]
     async fn credential_waits_for_its_own_responses() {
         let answers = ResponseMemory::new(10 * MAX_RESPONSE, 2 * MAX_RESPONSE);
@@ -216,15 +272,11 @@ mod tests {
         let first = a.reserve(NOW).await.unwrap();
         let _second = again.reserve(NOW).await.unwrap();
         assert!(a.reserve(NOW).await.is_none(), "the credential has no more");
-        assert!(a.hold(None, MAX_UNCOUNTED + 1, &token).is_err());
-        assert!(
-            a.hold(None, MAX_UNCOUNTED, &token).unwrap().is_none(),
-            "small answers need no room"
-        );
+        assert!(hold(&a, MAX_UNCOUNTED + 1, &token).await.is_err());
         b.reserve(NOW).await.unwrap();
-        let first = a.hold(Some(first), MAX_RESPONSE / 2, &token).unwrap().unwrap();
+        let first = a.hold(Some(first), MAX_RESPONSE / 2, &token, NOW).await.unwrap();
         assert!(a.reserve(NOW).await.is_none(), "half of one is left");
-        drop(a.hold(None, MAX_RESPONSE / 4, &token).unwrap().unwrap());
+        drop(hold(&a, MAX_RESPONSE / 4, &token).await.unwrap());
         drop(first);
         a.reserve(NOW).await.unwrap();
         assert_eq!(lock(&answers.held).total, 0);
@@ -234,18 +286,37 @@ mod tests {
         assert_eq!(known, 2, "the entry of an ended credential is removed with the next one");
     }
 
-    #[test]
-    fn credential_with_most_memory_is_displaced() {
+    #[tokio::test]
+    async fn many_small_responses_of_association_are_counted() {
+        let answers = ResponseMemory::new(2 * MAX_RESPONSE, 2 * MAX_RESPONSE);
+        let a = answers.share_of(&credential("a"));
+        let token = CancellationToken::new();
+        let small = hold(&a, MAX_UNCOUNTED, &token).await.unwrap();
+        assert_eq!(lock(&answers.held).total, 0);
+        let next = hold(&a, 1000, &token).await.unwrap();
+        assert_eq!(lock(&answers.held).total, 1000);
+        let request = a.hold_request(2000, &token);
+        assert_eq!(lock(&answers.held).total, 3000);
+        // Each association of a credential has its own.
+        let again = answers.share_of(&credential("a"));
+        let other = hold(&again, 1000, &token).await.unwrap();
+        assert_eq!(lock(&answers.held).total, 3000);
+        drop((small, next, request, other));
+        assert_eq!(lock(&answers.held).total, 0);
+        assert_eq!(a.uncounted.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn credential_with_most_memory_is_displaced() {
         let answers = ResponseMemory::new(2 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
         let tokens: [CancellationToken; 4] = std::array::from_fn(|_| CancellationToken::new());
-        let hold = |share: &Share, bytes, n: usize| share.hold(None, bytes, &tokens[n]).unwrap();
-        let _b = hold(&b, MAX_RESPONSE / 2, 0);
-        let oldest = hold(&a, MAX_RESPONSE / 2, 1);
-        let _next = hold(&a, MAX_RESPONSE, 2);
+        let _b = hold(&b, MAX_RESPONSE / 2, &tokens[0]).await.unwrap();
+        let oldest = hold(&a, MAX_RESPONSE / 2, &tokens[1]).await.unwrap();
+        let _next = hold(&a, MAX_RESPONSE, &tokens[2]).await.unwrap();
         let evicted = || tokens.each_ref().map(CancellationToken::is_cancelled);
         assert_eq!(evicted(), [false; 4]);
-        let _more = hold(&b, MAX_RESPONSE / 2, 3);
+        let _more = hold(&b, MAX_RESPONSE / 2, &tokens[3]).await.unwrap();
         assert_eq!(evicted(), [false, true, false, false]);
         // An evicted response is subtracted once.
         drop(oldest);

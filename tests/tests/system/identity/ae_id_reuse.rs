@@ -2,7 +2,7 @@
 //! AE-ID and resource names. It inherits none of the hub's access to the lamp.
 
 use saegis_tests::{
-    Credential, Gateway, LIGHT1, Light, Reply, Request, Setup, Upstream, seconds_from_now,
+    Credential, Gateway, LIGHT1, Light, Mark, Reply, Request, Setup, Upstream, seconds_from_now,
     wait_until,
 };
 use serde_json::{Value, json};
@@ -226,4 +226,27 @@ fn request_in_flight_ends_with_deleted_ae() {
     assert_eq!(response["rqi"], "waits", "{response}");
     assert_ne!(response["rsc"], 2001, "{response}");
     hub.expect(json!({"op": 2, "to": "cse/hub/told", "fr": HUB}), 4004);
+}
+
+/// A result that waits to be sent does not go to the next AE with the AE-ID of the originator.
+#[test]
+fn result_for_former_ae_does_not_reach_next_one() {
+    let silent = Upstream::start(Reply::Pending);
+    let setup = setup(&[("", ONE), ("", TWO)]).with("notifications", "timeout-seconds = 4");
+    let gateway = setup.start();
+    let json = [("Sec-WebSocket-Protocol", "oneM2M.json")];
+    let mut hub = connect(&gateway, ONE).websocket(&json).unwrap();
+    let ae = json!({"m2m:ae": {"rn": "hub", "api": "Nhub", "rr": true, "srv": ["3"]}});
+    let register = json!({"op": 1, "to": "cse", "fr": HUB, "ty": 2, "pc": ae});
+    hub.expect(register.clone(), 2001);
+    // The silent target comes first.
+    let targets = [format!("http://127.0.0.1:{}/", silent.port()), HUB.into()];
+    let retrieve = json!({"op": 2, "to": "cse/hub", "fr": HUB, "rt": {"rtv": 2, "nu": targets}});
+    hub.expect(retrieve, 1002);
+    silent.wait(1);
+    hub.expect(json!({"op": 4, "to": "cse/hub", "fr": HUB}), 2002);
+    let mut evil = connect(&gateway, TWO).websocket(&json).unwrap();
+    evil.expect(register, 2001);
+    gateway.log().wait_for(Mark::START, "notification.failed", |event| event.text("to") == HUB);
+    evil.expect(json!({"op": 2, "to": "cse/hub", "fr": HUB}), 2000);
 }

@@ -51,6 +51,11 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Returns the credential that the request counts for.
+    pub(super) fn credential(&self) -> &'a CredentialId {
+        self.credential
+    }
+
     /// Stops the work when the returned value is dropped.
     pub(super) fn cancel_on_drop(&self) -> CancelOnDrop {
         self.budget.cancel_on_drop()

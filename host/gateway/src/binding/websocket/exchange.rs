@@ -9,9 +9,9 @@ use saegis_onem2m::binding::BindingError;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::{Primitive, Serialization};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::notification::ae_channels::Channel;
+use crate::notification::ae_channels::{Channel, RequestsToAe};
 use crate::pipeline::{HeldResponse, Pipeline};
 use crate::session::Session;
 use crate::session::response_memory::Room;
@@ -38,7 +38,7 @@ pub(super) struct Encoded {
     _held: Held,
 }
 
-/// Memory of a large response, and the permit of its request.
+/// Memory of a primitive, and the permit of its request.
 type Held = (Option<Room>, Option<OwnedSemaphorePermit>);
 
 /// A decoded message.
@@ -52,12 +52,12 @@ pub(super) enum Incoming {
 }
 
 impl Exchange {
-    /// The exchanges of a session. Requests to its AE come from the receiver.
+    /// The exchanges of a session, and the requests to its AE.
     pub fn new(
         pipeline: Pipeline,
         session: Arc<Session>,
         serialization: Serialization,
-    ) -> (Self, mpsc::Receiver<RequestPrimitive>) {
+    ) -> (Self, RequestsToAe) {
         let (channel, requests) = pipeline.ae_channels().open(session.active.clone());
         let under_way = Mutex::default();
         (Self { pipeline, session, serialization, channel, under_way }, requests)
@@ -105,14 +105,22 @@ impl Exchange {
         self.encode(&response, (memory, Some(permit)))
     }
 
-    /// Encodes a request to the AE; none, where it cannot be.
+    /// Encodes a request to the AE; none, where it cannot be, or where nobody waits for the response any
+    /// more.
     pub(super) fn request(
         &self,
         request: &RequestPrimitive,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Option<Encoded> {
+        if !self.channel.is_awaited(&request.request_id) {
+            return None;
+        }
         match self.serialization.write_request(request) {
-            Ok(bytes) => Some(Encoded { bytes, _held: (None, permit) }),
+            Ok(bytes) => {
+                let memory = &self.session.response_memory;
+                let room = memory.hold_request(bytes.len(), &self.session.evicted);
+                Some(Encoded { bytes, _held: (Some(room), permit) })
+            }
             Err(error) => {
                 self.channel.fail(&request.request_id, &error.to_string());
                 None

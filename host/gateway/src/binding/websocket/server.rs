@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, Noted};
 use super::exchange::{Encoded, Exchange, Incoming};
 use crate::config::WebSocket;
+use crate::notification::ae_channels::RequestsToAe;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
 
@@ -38,7 +39,8 @@ const READ_BUFFER: usize = 4 << 10;
 /// buffer for a frame lasts as long as the connection.
 const MAX_FRAME: usize = 32 << 10;
 
-/// Maximum number of requests to the AE that are queued for writing.
+/// Maximum number of requests to the AE that are queued for writing, beside one notification that has
+/// waited.
 const MAX_QUEUED_REQUESTS: usize = 4;
 
 /// Time for the peer to take the close frame.
@@ -144,7 +146,7 @@ impl Connection {
         pipeline: Pipeline,
         session: Arc<Session>,
         serialization: Serialization,
-    ) -> (Self, mpsc::Receiver<RequestPrimitive>) {
+    ) -> (Self, RequestsToAe) {
         let settings = *pipeline.websocket();
         let limits = pipeline.limits();
         let message_timeout = Duration::from_secs(limits.content_seconds);
@@ -157,7 +159,7 @@ impl Connection {
     async fn read<S>(
         &self,
         messages: &mut SplitStream<WebSocketStream<S>>,
-        mut requests: mpsc::Receiver<RequestPrimitive>,
+        mut requests: RequestsToAe,
         outgoing: &mpsc::UnboundedSender<Outgoing>,
         activity: &Activity,
         stop: &CancellationToken,
@@ -168,24 +170,21 @@ impl Connection {
         let most = self.settings.requests;
         let slots = Arc::new(Semaphore::new(most));
         let request_slots = Arc::new(Semaphore::new(MAX_QUEUED_REQUESTS));
+        let waiting_slot = Arc::new(Semaphore::new(1));
         let mut in_flight = FuturesUnordered::new();
         let mut timers = Timers { pinged: None };
         let mut stopping = false;
         loop {
-            let next = async {
+            let next_message = async {
                 // The semaphore is never closed.
                 let permit = slots.clone().acquire_owned().await.ok();
                 (permit, messages.next().await)
-            };
-            let next_request = async {
-                let permit = request_slots.clone().acquire_owned().await.ok();
-                (permit, requests.recv().await)
             };
             let is_listening = slots.available_permits() > 0 && !stopping;
             // No branch waits for the peer to read: requests in flight hold resources that others
             // wait for, and must be polled.
             tokio::select! {
-                (permit, message) = next, if !stopping => {
+                (permit, message) = next_message, if !stopping => {
                     let (Some(permit), Some(message)) = (permit, message) else {
                         return Ending::silent("closed");
                     };
@@ -197,10 +196,11 @@ impl Connection {
                     }
                 }
                 Some(response) = in_flight.next() => send(outgoing, response),
-                (permit, Some(request)) = next_request, if !stopping => {
-                    if let Some(request) = self.exchange.request(&request, permit) {
-                        send(outgoing, request);
-                    }
+                (permit, Some(request)) = next(&request_slots, &mut requests.asked), if !stopping => {
+                    self.send_request(outgoing, &request, permit);
+                }
+                (permit, Some(request)) = next(&waiting_slot, &mut requests.waiting), if !stopping => {
+                    self.send_request(outgoing, &request, permit);
                 }
                 () = sleep_until(timers.next(self, activity, is_listening)) => {
                     let is_busy = !in_flight.is_empty();
@@ -220,6 +220,18 @@ impl Connection {
                 let _ = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
                 return Ending::new("gateway stopping", CloseCode::Away);
             }
+        }
+    }
+
+    /// Queues a request to the AE for writing.
+    fn send_request(
+        &self,
+        outgoing: &mpsc::UnboundedSender<Outgoing>,
+        request: &RequestPrimitive,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
+        if let Some(request) = self.exchange.request(request, permit) {
+            send(outgoing, request);
         }
     }
 
@@ -342,6 +354,15 @@ impl Connection {
             opcode = OpCode::Data(Data::Continue);
         }
     }
+}
+
+/// Waits for a slot, and then for a request.
+async fn next(
+    slots: &Arc<Semaphore>,
+    requests: &mut mpsc::Receiver<RequestPrimitive>,
+) -> (Option<OwnedSemaphorePermit>, Option<RequestPrimitive>) {
+    let permit = slots.clone().acquire_owned().await.ok();
+    (permit, requests.recv().await)
 }
 
 fn send(outgoing: &mpsc::UnboundedSender<Outgoing>, primitive: Encoded) {

@@ -89,9 +89,30 @@ impl<S, T: AsyncRead + AsyncWrite + Send> TlsStream<S> for T {}
 /// Creates the common configuration of the OpenSSL servers: TLS 1.2 with these suites, without
 /// resumption, renegotiation and compression.
 pub(crate) fn openssl_server(suites: &str) -> Result<SslContextBuilder, ErrorStack> {
-    let mut builder = SslContext::builder(SslMethod::tls_server())?;
-    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-    builder.set_max_proto_version(Some(SslVersion::TLS1_2))?;
+    configure(SslContext::builder(SslMethod::tls_server())?, SslVersion::TLS1_2, suites)
+}
+
+/// SSL_OP_NO_ENCRYPT_THEN_MAC, which the crate `openssl` does not have.
+const NO_ENCRYPT_THEN_MAC: u64 = 1 << 19;
+
+/// Creates the same configuration for DTLS 1.2.
+pub(crate) fn openssl_datagram_server(suites: &str) -> Result<SslContextBuilder, ErrorStack> {
+    let builder = SslContext::builder(SslMethod::dtls_server())?;
+    let mut builder = configure(builder, SslVersion::DTLS1_2, suites)?;
+    builder.set_options(SslOptions::COOKIE_EXCHANGE | SslOptions::NO_QUERY_MTU);
+    // With it, OpenSSL 3.6 ends an association if the MAC of one record is wrong, which anybody can
+    // send. Without it, the record is dropped.
+    builder.set_options(SslOptions::from_bits_retain(NO_ENCRYPT_THEN_MAC));
+    Ok(builder)
+}
+
+fn configure(
+    mut builder: SslContextBuilder,
+    version: SslVersion,
+    suites: &str,
+) -> Result<SslContextBuilder, ErrorStack> {
+    builder.set_min_proto_version(Some(version))?;
+    builder.set_max_proto_version(Some(version))?;
     builder.set_cipher_list(suites)?;
     // P-256 is the curve of TS-0003's certificates, which every device supports. wolfSSL 5.5 fails
     // at X25519 with ECDHE-PSK.

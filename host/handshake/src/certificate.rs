@@ -6,8 +6,8 @@
 
 mod agreed;
 mod client;
-mod mapping;
-mod openssl_engine;
+pub(crate) mod mapping;
+pub(crate) mod openssl_engine;
 mod rustls_engine;
 mod tickets;
 

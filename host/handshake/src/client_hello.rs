@@ -63,10 +63,10 @@ pub struct FirstFlight {
 
 /// The parsed ClientHello.
 #[derive(Debug, PartialEq, Eq)]
-struct Hello {
-    offer: Offer,
-    certificates: Certificates,
-    server_name: Option<String>,
+pub(crate) struct Hello {
+    pub offer: Offer,
+    pub certificates: Certificates,
+    pub server_name: Option<String>,
 }
 
 impl FirstFlight {
@@ -79,7 +79,8 @@ impl FirstFlight {
         let mut assembly = Assembly::default();
         loop {
             if assembly.process(&bytes)? {
-                let hello = classify(&assembly.message)?;
+                let body = assembly.message.get(MESSAGE_HEADER..).unwrap_or_default();
+                let hello = classify(body, Versions::Tls)?;
                 return Ok(Self { bytes, hello });
             }
             if bytes.len() >= MAX_FLIGHT {
@@ -193,9 +194,29 @@ fn record(bytes: &[u8]) -> Result<Option<(Content<'_>, Rest<'_>)>, Refusal> {
     Ok(rest.split_at_checked(length))
 }
 
-/// Parses a ClientHello.
-fn classify(message: &[u8]) -> Result<Hello, Refusal> {
-    let body = message.get(MESSAGE_HEADER..).unwrap_or_default();
+/// The numbers of versions in an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// Those of TLS.
+    Tls,
+    /// Those of DTLS.
+    Dtls,
+}
+
+impl Versions {
+    /// Returns the version of TLS that a version is based on.
+    fn tls(self, version: TlsVersion) -> TlsVersion {
+        match (self, version.0) {
+            (Self::Tls, _) => version,
+            (Self::Dtls, 0xFEFD) => TlsVersion::Tls12,
+            (Self::Dtls, 0xFEFC) => TlsVersion::Tls13,
+            (Self::Dtls, _) => TlsVersion(0),
+        }
+    }
+}
+
+/// Parses the body of a ClientHello.
+pub(crate) fn classify(body: &[u8], numbers: Versions) -> Result<Hello, Refusal> {
     let (rest, hello) = tls_parser::parse_tls_handshake_client_hello(body)
         .map_err(|_| Refusal::Malformed("its fields cannot be parsed"))?;
     if !rest.is_empty() {
@@ -206,7 +227,7 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     if !rest.is_empty() {
         return Err(Refusal::Malformed("its extensions cannot be parsed"));
     }
-    let mut versions = None;
+    let mut versions: Option<Vec<TlsVersion>> = None;
     let mut server_name = None;
     let mut certificates = Certificates::default();
     for extension in &extensions {
@@ -217,13 +238,15 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
             TlsExtension::Unknown(kind, list) if kind.0 == SERVER_CERTIFICATE_TYPE => {
                 certificates.wants_key = prefers_raw_key(list)?;
             }
-            TlsExtension::SupportedVersions(list) => versions = Some(list),
+            TlsExtension::SupportedVersions(list) => {
+                versions = Some(list.iter().map(|version| numbers.tls(*version)).collect());
+            }
             TlsExtension::PreSharedKey(_) => certificates.psk_of_tls13 = true,
             TlsExtension::SNI(names) => server_name = names.first().map(|(_, name)| *name),
             _ => {}
         }
     }
-    let newest = match versions {
+    let newest = match &versions {
         Some(list) => list.iter().filter(|v| v.0 >> 8 == 3).map(|v| v.0).max().unwrap_or(0),
         None => hello.version.0,
     };
@@ -232,7 +255,7 @@ fn classify(message: &[u8]) -> Result<Hello, Refusal> {
     if newest < TlsVersion::Tls12.0 || hello.version.0 <= TlsVersion::Ssl30.0 {
         return Err(Refusal::OldVersion);
     }
-    let tls12 = versions.is_none_or(|list| list.contains(&TlsVersion::Tls12));
+    let tls12 = versions.as_ref().is_none_or(|list| list.contains(&TlsVersion::Tls12));
     let psk = tls12 && hello.ciphers.iter().any(|suite| is_psk(suite.0));
     let offer = if psk { Offer::Psk } else { Offer::Certificates };
     let tls13 = versions.is_some_and(|list| list.contains(&TlsVersion::Tls13));

@@ -12,7 +12,8 @@
 //!    with the trait [`psk::CredentialLookup`] and the [`Suite`]s of clause 10.2.2.
 //! 3. [`certificate`]: [`certificate::Server`] and [`certificate::Client`] for certificates and raw
 //!    public keys (clause 8.2.2.2), with the trait [`certificate::CertificateMapping`].
-//! 4. [`Accepted`] and [`Connected`], the two sides of an established association; [`Refusal`] and
+//! 4. [`dtls`]: the same credentials over datagrams.
+//! 5. [`Accepted`] and [`Connected`], the two sides of an established association; [`Refusal`] and
 //!    [`ConnectError`], the reasons for none.
 //!
 //! # Example
@@ -71,6 +72,7 @@
 mod accepted;
 pub mod certificate;
 mod client_hello;
+pub mod dtls;
 mod prefixed_stream;
 pub mod psk;
 #[cfg(test)]

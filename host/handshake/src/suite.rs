@@ -64,6 +64,15 @@ impl Suite {
         Suite::PskAes128Cbc,
     ];
 
+    /// Suites that are offered by default over datagrams, in order of preference. TS-0003 clause
+    /// 10.2.2 mandates the one with CCM for constrained devices.
+    pub const DEFAULT_OF_DATAGRAMS: &'static [Suite] = &[
+        Suite::EcdhePskChacha20Poly1305,
+        Suite::EcdhePskAes128Cbc,
+        Suite::PskAes128Ccm8,
+        Suite::PskAes128Cbc,
+    ];
+
     /// Returns the suites as a cipher list of OpenSSL, in the given order.
     pub(crate) fn openssl_list(suites: &[Suite]) -> String {
         let mut list: Vec<_> = suites.iter().map(|s| s.openssl_name()).collect();
@@ -128,6 +137,10 @@ pub(crate) const MANDATED: &[u16] = &[0xC023, 0xC0AC];
 
 /// The same suites as a cipher list of OpenSSL.
 pub(crate) const MANDATED_OPENSSL: &str = "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-CCM";
+
+/// TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8, which TS-0003 clause 10.2.3 mandates for DTLS, as a cipher
+/// list of OpenSSL. Its default security level rejects the 8-byte tag.
+pub(crate) const MANDATED_OF_DATAGRAMS_OPENSSL: &str = "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0";
 
 /// Deserializes a list of cipher suites, which must not be empty or name a suite twice.
 ///

@@ -95,7 +95,7 @@ pub trait CertificateMapping {
 }
 
 /// The result for a peer's certificate.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// The peer presented no certificate.
     Nothing,
     /// The certificate was rejected.
@@ -113,7 +113,7 @@ enum State {
 
 /// The shared state of a handshake: the engine's verifier stores the certificate, the gate and the
 /// server read the result of its mapping.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     state: Mutex<State>,
     trust: Arc<Trust>,
     server_name: Option<String>,

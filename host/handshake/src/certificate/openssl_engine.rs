@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
-use openssl::ssl::{Ssl, SslContext, SslRef, SslVerifyMode};
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslRef, SslVerifyMode};
 use openssl::x509::{X509, X509StoreContextRef};
 use rustls::pki_types::CertificateDer;
 use saegis_certificate::{KeyKind, MAX_CHAIN, OwnCertificate, Rejection, Trust};
@@ -23,7 +23,15 @@ use crate::suite::MANDATED_OPENSSL;
 
 /// Creates the OpenSSL context for a server certificate.
 pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext, EngineError> {
-    let mut builder = openssl_server(MANDATED_OPENSSL)?;
+    Ok(with_certificate(openssl_server(MANDATED_OPENSSL)?, own, trust)?.build())
+}
+
+/// Adds a server certificate to a configuration.
+pub(crate) fn with_certificate(
+    mut builder: SslContextBuilder,
+    own: &OwnCertificate,
+    trust: &Trust,
+) -> Result<SslContextBuilder, EngineError> {
     let mut signatures = vec!["ECDSA+SHA256"];
     if trust.allows(KeyKind::P384) {
         signatures.push("ECDSA+SHA384");
@@ -44,7 +52,37 @@ pub(super) fn context(own: &OwnCertificate, trust: &Trust) -> Result<SslContext,
     let key = PKey::private_key_from_der(own.expose_key())?;
     builder.set_private_key(&key)?;
     builder.check_private_key()?;
-    Ok(builder.build())
+    Ok(builder)
+}
+
+/// The number of certificates that were verified in a handshake.
+pub(crate) struct VerifiedCount(Arc<AtomicUsize>);
+
+/// Verifies the client's certificate in a handshake. The slot receives it.
+pub(crate) fn verify_client(ssl: &mut Ssl, slot: &Arc<Slot>) -> VerifiedCount {
+    let verified_count = Arc::new(AtomicUsize::new(0));
+    let (slot, answer, count) = (slot.clone(), OnceLock::new(), verified_count.clone());
+    let verify = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+    ssl.set_verify_callback(verify, move |_, chain| {
+        let answer = *answer.get_or_init(|| verify_chain(&slot, &count, chain));
+        // The verification leaves errors in the thread's queue, where the next reader would find
+        // them.
+        drop(ErrorStack::get());
+        answer
+    });
+    VerifiedCount(verified_count)
+}
+
+impl VerifiedCount {
+    /// Verifies what the client sent, if it sent more than was verified. OpenSSL passes on only the
+    /// chain that it built. So both engines accept the same input.
+    pub(crate) fn check_rest(&self, ssl: &SslRef, trust: &Trust) -> Result<(), Rejection> {
+        let sent = sent(ssl)?;
+        if sent.len() != self.0.load(Ordering::Relaxed) {
+            Evidence::Chain(sent).verify(trust, SystemTime::now())?;
+        }
+        Ok(())
+    }
 }
 
 /// Performs a handshake. The slot receives the client's certificate.
@@ -59,33 +97,17 @@ where
 {
     let engine = |e: ErrorStack| Refusal::Protocol(e.to_string());
     let mut ssl = Ssl::new(context).map_err(engine)?;
-    let trust = slot.trust();
-    let verified_count = Arc::new(AtomicUsize::new(0));
-    let (slot, answer, count) = (slot.clone(), OnceLock::new(), verified_count.clone());
-    let verify = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
-    ssl.set_verify_callback(verify, move |_, chain| {
-        let answer = *answer.get_or_init(|| verify_chain(&slot, &count, chain));
-        // The verification leaves errors in the thread's queue, where the next reader would find
-        // them.
-        drop(ErrorStack::get());
-        answer
-    });
+    let verified = verify_client(&mut ssl, slot);
     let mut stream = Box::pin(SslStream::new(ssl, gate).map_err(engine)?);
     stream.as_mut().accept().await.map_err(failed)?;
-    // OpenSSL passes on only the chain that it built. If the client sent more certificates, all of
-    // them are verified, as in the rustls engine, so that both engines accept the same input.
-    let sent = sent(stream.ssl()).map_err(Refusal::Certificate)?;
-    if sent.len() != verified_count.load(Ordering::Relaxed) {
-        let verified = Evidence::Chain(sent).verify(trust, SystemTime::now());
-        verified.map_err(Refusal::Certificate)?;
-    }
+    verified.check_rest(stream.ssl(), slot.trust()).map_err(Refusal::Certificate)?;
     stream.as_mut().get_pin_mut().get_mut().open();
     let (protocol, suite) = (stream.ssl().version_str(), psk::suite_name(stream.ssl()));
     let exported = exports.then(|| export(stream.ssl())).flatten();
     Ok(Agreed { stream, protocol, suite, resumed: false, exported })
 }
 
-fn failed(error: openssl::ssl::Error) -> Refusal {
+pub(crate) fn failed(error: openssl::ssl::Error) -> Refusal {
     let reasons = error.ssl_error().map(|stack| stack.errors()).unwrap_or_default();
     let has_reason = |what| reasons.iter().any(|e| e.reason().is_some_and(|r| r.contains(what)));
     if has_reason("peer did not return a certificate") {

@@ -28,10 +28,10 @@ pub struct Server {
 
 /// The shared state of a handshake: the lookup stores its result for OpenSSL's callback.
 #[derive(Default)]
-struct Slot(Mutex<State>);
+pub(crate) struct Slot(Mutex<State>);
 
 #[derive(Default)]
-enum State {
+pub(crate) enum State {
     /// No identity has arrived.
     #[default]
     Nothing,
@@ -44,13 +44,19 @@ enum State {
 }
 
 impl Slot {
+    /// Attaches the slot to a handshake.
+    pub(crate) fn attach(self: &Arc<Self>, ssl: &mut Ssl) -> Result<(), ErrorStack> {
+        ssl.set_ex_data(slot_index()?, self.clone());
+        Ok(())
+    }
+
     fn set(&self, state: State) {
         if let Ok(mut current) = self.0.lock() {
             *current = state;
         }
     }
 
-    fn take(&self) -> State {
+    pub(crate) fn take(&self) -> State {
         self.0.lock().map(|mut state| std::mem::take(&mut *state)).unwrap_or_default()
     }
 }
@@ -99,7 +105,7 @@ impl Server {
         let engine = |e: ErrorStack| Refusal::Protocol(e.to_string());
         let slot = Arc::new(Slot::default());
         let mut ssl = Ssl::new(&self.context).map_err(engine)?;
-        ssl.set_ex_data(slot_index().map_err(engine)?, slot.clone());
+        slot.attach(&mut ssl).map_err(engine)?;
         let (bytes, server_name) = flight.into_parts();
         let answers = slot.clone();
         let ask = move |identity: &[u8]| start_lookup(identity, server_name, &lookup, answers);
@@ -175,7 +181,7 @@ fn slot_index() -> Result<Index<Ssl, Arc<Slot>>, ErrorStack> {
 }
 
 /// Starts the lookup of a well-formed identity.
-fn start_lookup(
+pub(crate) fn start_lookup(
     identity: &[u8],
     server_name: Option<String>,
     lookup: &Arc<dyn CredentialLookup + Send + Sync>,
@@ -211,7 +217,11 @@ fn well_formed(identity: &[u8]) -> Result<&str, &'static str> {
 
 /// Provides the key of an identity to OpenSSL. The credential's key is provided only for the
 /// identity that was looked up. Any other identity gets a random key.
-fn provide_key(ssl: &mut SslRef, identity: Option<&[u8]>, key_buffer: &mut [u8]) -> usize {
+pub(crate) fn provide_key(
+    ssl: &mut SslRef,
+    identity: Option<&[u8]>,
+    key_buffer: &mut [u8],
+) -> usize {
     let slot = slot_index().ok().and_then(|index| ssl.ex_data(index)).cloned();
     if let Some(slot) = slot
         && let Ok(state) = slot.0.lock()

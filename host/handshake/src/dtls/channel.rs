@@ -1,0 +1,139 @@
+//! OpenSSL over datagrams in memory.
+
+use std::collections::VecDeque;
+use std::io;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{ErrorCode, Ssl, SslRef, SslStream};
+
+use super::record::{Record, VERSION_1_2, records};
+
+/// Maximum size of the content of a record, in bytes.
+const MAX_CONTENT: usize = (1 << 14) + 256;
+
+/// The datagrams between OpenSSL and the socket. Each write of OpenSSL is one datagram.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: Vec<Vec<u8>>,
+}
+
+impl io::Read for Queue {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let datagram = self.incoming.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        // OpenSSL's buffer has the maximum size of a record. A longer datagram is cut, as by a
+        // socket.
+        let length = datagram.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..length), datagram.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        Ok(length)
+    }
+}
+
+impl io::Write for Queue {
+    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        self.outgoing.push(datagram.into());
+        Ok(datagram.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The result of a datagram for an association.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The messages in it. A datagram that is not authentic has none.
+    Messages(Vec<Vec<u8>>),
+    /// The peer closed the association.
+    Closed,
+}
+
+/// An association over datagrams. It performs no I/O.
+pub struct Channel(SslStream<Queue>);
+
+impl Channel {
+    pub(super) fn new(ssl: Ssl) -> Result<Self, ErrorStack> {
+        SslStream::new(ssl, Queue::default()).map(Self)
+    }
+
+    pub(super) fn ssl(&self) -> &SslRef {
+        self.0.ssl()
+    }
+
+    /// Queues a datagram for the handshake. OpenSSL would take an empty one for the end.
+    pub(super) fn push(&mut self, datagram: Vec<u8>) {
+        if !datagram.is_empty() {
+            self.0.get_mut().incoming.push_back(datagram);
+        }
+    }
+
+    /// Continues the handshake with the queued datagrams. Returns whether it has finished.
+    pub(super) fn handshake(&mut self) -> Result<bool, openssl::ssl::Error> {
+        match self.0.do_handshake() {
+            Ok(()) => Ok(true),
+            Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Decrypts a datagram of the peer. The answers of the engine are outgoing then.
+    ///
+    /// OpenSSL ends an association if an encrypted record is too short for its cipher, and parses the
+    /// content of a record of another version as a record. Anybody can send such datagrams from the
+    /// address of the peer, so they are dropped before.
+    pub fn receive(&mut self, datagram: Vec<u8>) -> Read {
+        let cipher = self.ssl().current_cipher().map_or("", |cipher| cipher.name());
+        if !is_plausible(&datagram, cipher) {
+            return Read::Messages(Vec::new());
+        }
+        // A plaintext is shorter than its record.
+        let mut buffer = vec![0; datagram.len().max(1)];
+        self.push(datagram);
+        let mut messages = Vec::new();
+        loop {
+            match self.0.ssl_read(&mut buffer) {
+                Ok(length) if length > 0 => {
+                    messages.push(buffer.get(..length).unwrap_or_default().into());
+                }
+                Err(error) if error.code() == ErrorCode::WANT_READ => {
+                    return Read::Messages(messages);
+                }
+                Ok(_) | Err(_) => return Read::Closed,
+            }
+        }
+    }
+
+    /// Encrypts a message, which becomes one outgoing datagram. Returns whether the association is
+    /// open.
+    pub fn send(&mut self, message: &[u8]) -> bool {
+        self.0.ssl_write(message).is_ok()
+    }
+
+    /// Ends the association, with an outgoing datagram that says so.
+    pub fn close(&mut self) {
+        // The peer may have closed it already.
+        let _ = self.0.shutdown();
+    }
+
+    /// Returns the datagrams that are to be sent.
+    pub fn outgoing(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.0.get_mut().outgoing)
+    }
+}
+
+/// Returns whether OpenSSL drops a datagram with these records if they are not authentic.
+fn is_plausible(datagram: &[u8], cipher: &str) -> bool {
+    // An explicit nonce of 8 bytes and a tag of 8 or 16 bytes, or only such a tag.
+    let shortest = if cipher.contains("GCM") { 24 } else { 16 };
+    let mut length = 0;
+    let is_record = |record: Record<'_>| {
+        length += record.length();
+        record.version == VERSION_1_2
+            && record.content.len() <= MAX_CONTENT
+            && (record.epoch == 0 || record.content.len() >= shortest)
+    };
+    records(datagram).all(is_record) && length == datagram.len()
+}

@@ -1,0 +1,226 @@
+//! Datagrams of the handshake (RFC 6347 clauses 4.1 and 4.2).
+
+use crate::client_hello::{Hello, Versions, classify};
+use crate::refusal::{Alert, Refusal};
+
+/// Content types.
+pub(super) const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+/// Message types.
+const CLIENT_HELLO: u8 = 1;
+const HELLO_VERIFY_REQUEST: u8 = 3;
+/// The version of a HelloVerifyRequest: DTLS 1.0, whatever is negotiated.
+const VERSION_1_0: [u8; 2] = [0xFE, 0xFF];
+/// DTLS 1.2.
+pub(super) const VERSION_1_2: [u8; 2] = [0xFE, 0xFD];
+/// Length of a record's header.
+const RECORD_HEADER: usize = 13;
+/// Length of the header of a message or of its fragment.
+const MESSAGE_HEADER: usize = 12;
+/// Length of the fields before the session ID of a ClientHello: version and random.
+const BEFORE_SESSION: usize = 34;
+
+/// A record that is not encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record<'a> {
+    pub content_type: u8,
+    pub version: [u8; 2],
+    pub epoch: u16,
+    /// The 48 bits of the sequence number.
+    pub sequence: u64,
+    pub content: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Returns the length with the header, in bytes.
+    pub fn length(&self) -> usize {
+        RECORD_HEADER + self.content.len()
+    }
+}
+
+/// Splits a datagram into its records. The rest after an invalid header is ignored, as OpenSSL
+/// does.
+pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let [content_type, 0xFE, minor, e1, e2, s @ .., l1, l2] = rest.get(..RECORD_HEADER)? else {
+            return None;
+        };
+        let length = usize::from(u16::from_be_bytes([*l1, *l2]));
+        let content = rest.get(RECORD_HEADER..RECORD_HEADER + length)?;
+        rest = rest.get(RECORD_HEADER + length..).unwrap_or_default();
+        Some(Record {
+            content_type: *content_type,
+            version: [0xFE, *minor],
+            epoch: u16::from_be_bytes([*e1, *e2]),
+            sequence: s.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+            content,
+        })
+    })
+}
+
+/// A fragment of a handshake message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fragment<'a> {
+    pub message_type: u8,
+    /// Length of the whole message.
+    pub length: usize,
+    pub message_sequence: u16,
+    pub offset: usize,
+    pub content: &'a [u8],
+}
+
+/// Splits the content of a handshake record of epoch 0 into fragments.
+pub(super) fn fragments<'a>(record: &Record<'a>) -> impl Iterator<Item = Fragment<'a>> + use<'a> {
+    let is_plain = record.content_type == HANDSHAKE && record.epoch == 0;
+    let mut rest = if is_plain { record.content } else { &[] };
+    std::iter::from_fn(move || {
+        let [message_type, a, b, c, s1, s2, d, e, f, g, h, i] = rest.get(..MESSAGE_HEADER)? else {
+            return None;
+        };
+        let number = |a: &u8, b: &u8, c: &u8| u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let end = MESSAGE_HEADER + number(g, h, i);
+        let content = rest.get(MESSAGE_HEADER..end)?;
+        rest = rest.get(end..).unwrap_or_default();
+        Some(Fragment {
+            message_type: *message_type,
+            length: number(a, b, c),
+            message_sequence: u16::from_be_bytes([*s1, *s2]),
+            offset: number(d, e, f),
+            content,
+        })
+    })
+}
+
+/// Returns whether a datagram starts with a ClientHello that is not encrypted. It belongs to a new
+/// handshake, also if its address has an association (RFC 6347 clause 4.2.8).
+#[must_use]
+pub fn is_client_hello(datagram: &[u8]) -> bool {
+    let first = records(datagram).next();
+    first
+        .and_then(|record| fragments(&record).next())
+        .is_some_and(|fragment| fragment.message_type == CLIENT_HELLO)
+}
+
+/// A ClientHello in one record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientHello {
+    /// The record.
+    datagram: Vec<u8>,
+    record_sequence: u64,
+    message_sequence: u16,
+    /// The fields without the cookie and its length.
+    before_cookie: Vec<u8>,
+    cookie: Vec<u8>,
+    after_cookie: Vec<u8>,
+}
+
+impl ClientHello {
+    /// Parses a datagram. Returns `None` unless it is one ClientHello, which is not fragmented.
+    pub(super) fn parse(datagram: &[u8]) -> Option<Self> {
+        let record = records(datagram).next()?;
+        let message = fragments(&record).next()?;
+        let is_whole = message.offset == 0
+            && message.content.len() == message.length
+            && message.content.len() + MESSAGE_HEADER == record.content.len()
+            && record.content.len() + RECORD_HEADER == datagram.len();
+        if message.message_type != CLIENT_HELLO || !is_whole {
+            return None;
+        }
+        let body = message.content;
+        let session = usize::from(*body.get(BEFORE_SESSION)?);
+        let (before, rest) = body.split_at_checked(BEFORE_SESSION + 1 + session)?;
+        let (length, rest) = rest.split_first()?;
+        let (cookie, after) = rest.split_at_checked(usize::from(*length))?;
+        Some(Self {
+            datagram: datagram.into(),
+            record_sequence: record.sequence,
+            message_sequence: message.message_sequence,
+            before_cookie: before.into(),
+            cookie: cookie.into(),
+            after_cookie: after.into(),
+        })
+    }
+
+    /// Returns the cookie.
+    pub(super) fn cookie(&self) -> &[u8] {
+        &self.cookie
+    }
+
+    /// Returns the number of the message, which is that of the HelloVerifyRequests before it.
+    pub(super) fn message_sequence(&self) -> u16 {
+        self.message_sequence
+    }
+
+    /// Returns the datagram.
+    pub(super) fn datagram(&self) -> &[u8] {
+        &self.datagram
+    }
+
+    /// Returns the fields before and after the cookie, which are equal in each ClientHello of a
+    /// handshake.
+    pub(super) fn fields(&self) -> [&[u8]; 2] {
+        [&self.before_cookie, &self.after_cookie]
+    }
+
+    /// Returns the ClientHello without cookie that had this number.
+    pub(super) fn without_cookie(&self, message_sequence: u16) -> Vec<u8> {
+        let body = [self.before_cookie.as_slice(), &[0], &self.after_cookie].concat();
+        let sequence = u64::from(message_sequence);
+        handshake_record(sequence, CLIENT_HELLO, message_sequence, &body)
+    }
+
+    /// Returns the HelloVerifyRequest with a cookie.
+    pub(super) fn verify_request(&self, cookie: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(cookie.len()).unwrap_or_default();
+        let body = [&VERSION_1_0[..], &[length], cookie].concat();
+        let sequence = self.record_sequence;
+        handshake_record(sequence, HELLO_VERIFY_REQUEST, self.message_sequence, &body)
+    }
+
+    /// Classifies the ClientHello as that of TLS with the same fields.
+    pub(super) fn classify(&self) -> Result<Hello, Refusal> {
+        match self.before_cookie.get(..2) {
+            Some([0xFE, minor]) if *minor <= VERSION_1_2[1] => {}
+            _ => return Err(Refusal::OldVersion),
+        }
+        let rest = self.before_cookie.get(2..).unwrap_or_default();
+        classify(&[&[3, 3][..], rest, &self.after_cookie].concat(), Versions::Dtls)
+    }
+}
+
+/// Returns a record of epoch 0 with a whole message.
+fn handshake_record(sequence: u64, kind: u8, message_sequence: u16, body: &[u8]) -> Vec<u8> {
+    // The body of a received message has a length of three bytes, and so has one that is shorter.
+    let length = u32::try_from(body.len()).unwrap_or_default().to_be_bytes();
+    let [_, length @ ..] = length;
+    let mut message = vec![kind];
+    message.extend(length);
+    message.extend(message_sequence.to_be_bytes());
+    message.extend([0; 3]);
+    message.extend(length);
+    message.extend_from_slice(body);
+    plain_record(HANDSHAKE, VERSION_1_0, sequence, &message)
+}
+
+/// Returns the record of a fatal alert in epoch 0.
+pub(super) fn alert_record(sequence: u64, alert: Alert) -> Vec<u8> {
+    const FATAL: u8 = 2;
+    plain_record(ALERT, VERSION_1_2, sequence, &[FATAL, alert as u8])
+}
+
+fn plain_record(content_type: u8, version: [u8; 2], sequence: u64, content: &[u8]) -> Vec<u8> {
+    let [_, _, sequence @ ..] = sequence.to_be_bytes();
+    let length = u16::try_from(content.len()).unwrap_or_default().to_be_bytes();
+    let mut record = vec![content_type];
+    record.extend(version);
+    record.extend([0, 0]);
+    record.extend(sequence);
+    record.extend(length);
+    record.extend_from_slice(content);
+    record
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,477 @@
+//! Handshakes of DTLS 1.2.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder};
+use saegis_certificate::{OwnCertificate, Trust};
+use saegis_onem2m::association::{Established, SecurityAssociation};
+use saegis_onem2m::exported::Exported;
+use saegis_onem2m::saef::Saef;
+use tokio::sync::mpsc;
+
+use super::channel::Channel;
+use super::cookie::{COOKIE, Cookies};
+use super::identity::IdentityReader;
+use super::record::{ALERT, ClientHello, alert_record, records};
+use crate::accepted::{EngineError, export, openssl_datagram_server};
+use crate::certificate::mapping::{Outcome, Slot as CertificateSlot};
+use crate::certificate::openssl_engine::{VerifiedCount, failed, verify_client, with_certificate};
+use crate::certificate::{CertificateMapping, Mapped};
+use crate::client_hello::{Hello as Offered, Offer};
+use crate::psk::server::{Slot, State, provide_key, start_lookup};
+use crate::psk::{CredentialLookup, suite_name};
+use crate::refusal::{Alert, Refusal};
+use crate::suite::{MANDATED_OF_DATAGRAMS_OPENSSL, Suite};
+
+/// Default of the maximum size of a datagram of the handshake, in bytes.
+pub const DEFAULT_MTU: u32 = 1200;
+/// Interval in which an unfinished handshake checks whether to repeat its flight. OpenSSL repeats
+/// it after one second, and doubles the time.
+const TICK: Duration = Duration::from_millis(500);
+/// Maximum number of HelloVerifyRequests before a handshake. A second one is needed if the first
+/// cookie has expired.
+const MAX_VERIFY_REQUESTS: u16 = 3;
+
+/// The server side of handshakes over datagrams.
+pub struct Server {
+    cookies: Cookies,
+    psk: SslContext,
+    certificates: Option<Certificates>,
+    mtu: u32,
+    exports: bool,
+}
+
+struct Certificates {
+    trust: Arc<Trust>,
+    own: Vec<(Arc<OwnCertificate>, SslContext)>,
+}
+
+impl Certificates {
+    /// Returns the context of the certificate for a server name, or else of the first one.
+    fn context(&self, name: Option<&str>) -> Option<&SslContext> {
+        let has = |own: &OwnCertificate, name: &str| own.names().iter().any(|n| n == name);
+        let named = self.own.iter().find(|(own, _)| name.is_some_and(|name| has(own, name)));
+        named.or(self.own.first()).map(|(_, context)| context)
+    }
+}
+
+/// The result of a datagram with a ClientHello.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Hello {
+    /// The answer that asks the client to prove its address. It is smaller than the datagram.
+    Verify(Vec<u8>),
+    /// The client has proved its address. The handshake may start.
+    Verified(ClientHello),
+    /// The datagram is dropped.
+    Invalid,
+}
+
+/// The datagrams of one address.
+pub struct Transport<'a> {
+    /// Received datagrams.
+    pub incoming: &'a mut mpsc::Receiver<Vec<u8>>,
+    /// Sends a datagram.
+    pub send: &'a mut (dyn FnMut(&[u8]) + Send),
+}
+
+/// The interfaces through which a server looks up credentials.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Lookup of pre-shared keys.
+    pub lookup: Arc<dyn CredentialLookup + Send + Sync>,
+    /// Mapping of certificates.
+    pub mapping: Arc<dyn CertificateMapping + Send + Sync>,
+}
+
+/// An established association over datagrams.
+pub struct Accepted {
+    /// Record of the association.
+    pub association: SecurityAssociation,
+    /// Encryption of its messages.
+    pub channel: Channel,
+    /// Exported key material, if exporting is enabled and the session has extended master secret.
+    pub exported: Option<Exported>,
+}
+
+impl Server {
+    /// Creates a server for pre-shared keys, with the suites in their order of preference.
+    ///
+    /// # Errors
+    /// Returns an error if OpenSSL does not support the suites.
+    pub fn new(suites: &[Suite]) -> Result<Self, EngineError> {
+        let mut builder = openssl_datagram_server(&Suite::openssl_list(suites))?;
+        builder.set_psk_server_callback(|ssl, identity, key_buffer| {
+            Ok(provide_key(ssl, identity, key_buffer))
+        });
+        expect_cookie(&mut builder)?;
+        let psk = builder.build();
+        let cookies = Cookies::new()?;
+        Ok(Self { cookies, psk, certificates: None, mtu: DEFAULT_MTU, exports: false })
+    }
+
+    /// Accepts certificates too, with the suite that TS-0003 mandates. The server presents the first
+    /// certificate to clients that indicate no server name or an unknown one.
+    ///
+    /// # Errors
+    /// Returns an error if OpenSSL does not support a certificate.
+    pub fn with_certificates(
+        self,
+        trust: Arc<Trust>,
+        own: &[Arc<OwnCertificate>],
+    ) -> Result<Self, EngineError> {
+        let context = |certificate: &Arc<OwnCertificate>| {
+            let builder = openssl_datagram_server(MANDATED_OF_DATAGRAMS_OPENSSL)?;
+            let mut builder = with_certificate(builder, certificate, &trust)?;
+            expect_cookie(&mut builder)?;
+            Ok((certificate.clone(), builder.build()))
+        };
+        let own = own.iter().map(context).collect::<Result<Vec<_>, EngineError>>()?;
+        Ok(Self { certificates: Some(Certificates { trust, own }), ..self })
+    }
+
+    /// Sets the maximum size of a datagram of the handshake, in bytes.
+    #[must_use]
+    pub fn with_mtu(self, mtu: u32) -> Self {
+        Self { mtu, ..self }
+    }
+
+    /// Exports key material from each session.
+    #[must_use]
+    pub fn exporting(self) -> Self {
+        Self { exports: true, ..self }
+    }
+
+    /// Handles a datagram with a ClientHello, without storing anything. `now` is the present time.
+    ///
+    /// A ClientHello in fragments is dropped.
+    #[must_use]
+    pub fn receive(&self, peer: SocketAddr, datagram: &[u8], now: Instant) -> Hello {
+        let Some(hello) = ClientHello::parse(datagram) else { return Hello::Invalid };
+        match self.cookies.check(peer, &hello, now) {
+            Ok((_, true)) => match hello.message_sequence() {
+                1..=MAX_VERIFY_REQUESTS => Hello::Verified(hello),
+                _ => Hello::Invalid,
+            },
+            Ok((cookie, false)) if hello.message_sequence() < MAX_VERIFY_REQUESTS => {
+                let answer = hello.verify_request(&cookie);
+                if answer.len() < datagram.len() { Hello::Verify(answer) } else { Hello::Invalid }
+            }
+            Ok(_) | Err(_) => Hello::Invalid,
+        }
+    }
+
+    /// Performs the handshake of a client that has proved its address, and establishes the
+    /// association `id`. The caller bounds the number of handshakes, in all and by address.
+    ///
+    /// # Errors
+    /// Returns the reason why no association was established, at the latest after `timeout`. What
+    /// follows a lookup of a pre-shared key is not reported to the client, which cannot distinguish
+    /// an unknown identity from a wrong key (RFC 4279 clause 5.4).
+    pub async fn accept(
+        &self,
+        id: u64,
+        peer: SocketAddr,
+        hello: ClientHello,
+        transport: Transport<'_>,
+        credentials: Credentials,
+        timeout: Duration,
+    ) -> Result<Accepted, Refusal> {
+        let mut link = Link { transport, next_sequence: 0 };
+        let offered = match hello.classify() {
+            Ok(offered) => offered,
+            Err(refusal) => {
+                if let Some(alert) = refusal.alert() {
+                    link.send_alert(alert);
+                }
+                return Err(refusal);
+            }
+        };
+        let handshake = Handshake { server: self, id, peer, hello, timeout };
+        match (offered.offer, &self.certificates) {
+            (Offer::Psk, _) => handshake.psk(offered, link, &credentials.lookup).await,
+            (Offer::Certificates, Some(certificates)) => {
+                handshake.certificate(offered, link, certificates, credentials.mapping).await
+            }
+            (Offer::Certificates, None) => {
+                link.send_alert(Alert::HandshakeFailure);
+                Err(Refusal::CertificatesOnly)
+            }
+        }
+    }
+}
+
+fn cookie_index() -> Result<Index<Ssl, Vec<u8>>, ErrorStack> {
+    static INDEX: OnceLock<Index<Ssl, Vec<u8>>> = OnceLock::new();
+    match INDEX.get() {
+        Some(index) => Ok(*index),
+        None => {
+            let index = Ssl::new_ex_index()?;
+            Ok(*INDEX.get_or_init(|| index))
+        }
+    }
+}
+
+/// Makes OpenSSL expect the cookie that was checked before.
+fn expect_cookie(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    let index = cookie_index()?;
+    builder.set_cookie_generate_cb(move |ssl, buffer| {
+        let cookie = ssl.ex_data(index).map(Vec::as_slice).unwrap_or_default();
+        match buffer.get_mut(..cookie.len()) {
+            Some(buffer) => {
+                buffer.copy_from_slice(cookie);
+                Ok(cookie.len())
+            }
+            None => Ok(0),
+        }
+    });
+    builder.set_cookie_verify_cb(move |ssl, cookie| {
+        cookie.len() == COOKIE && ssl.ex_data(index).is_some_and(|expected| expected == cookie)
+    });
+    Ok(())
+}
+
+/// The transport with the next sequence number of epoch 0.
+struct Link<'a> {
+    transport: Transport<'a>,
+    next_sequence: u64,
+}
+
+impl Link<'_> {
+    fn send(&mut self, datagrams: Vec<Vec<u8>>) {
+        for datagram in datagrams {
+            for record in records(&datagram).filter(|record| record.epoch == 0) {
+                self.next_sequence = self.next_sequence.max(record.sequence + 1);
+            }
+            (self.transport.send)(&datagram);
+        }
+    }
+
+    fn send_alert(&mut self, alert: Alert) {
+        self.send(vec![alert_record(self.next_sequence, alert)]);
+    }
+
+    /// Returns the next datagram, or `None` if it is time to check for a repetition.
+    async fn receive(&mut self) -> Result<Option<Vec<u8>>, Refusal> {
+        match tokio::time::timeout(TICK, self.transport.incoming.recv()).await {
+            Ok(Some(datagram)) => Ok(Some(datagram)),
+            Ok(None) => Err(Refusal::Connection(io::ErrorKind::UnexpectedEof.into())),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+fn engine(error: ErrorStack) -> Refusal {
+    Refusal::Protocol(error.to_string())
+}
+
+struct Handshake<'a> {
+    server: &'a Server,
+    id: u64,
+    peer: SocketAddr,
+    hello: ClientHello,
+    timeout: Duration,
+}
+
+impl Handshake<'_> {
+    /// Starts OpenSSL at the point after the HelloVerifyRequest. It answers a ClientHello without
+    /// cookie with its own HelloVerifyRequest, which is dropped, and then accepts the real one.
+    fn start(&self, mut ssl: Ssl) -> Result<Channel, Refusal> {
+        ssl.set_mtu(self.server.mtu).map_err(engine)?;
+        let index = cookie_index().map_err(engine)?;
+        ssl.set_ex_data(index, self.hello.cookie().to_vec());
+        ssl.set_accept_state();
+        let mut channel = Channel::new(ssl).map_err(engine)?;
+        for number in 0..self.hello.message_sequence() {
+            channel.push(self.hello.without_cookie(number));
+            channel.handshake().map_err(failed)?;
+            channel.outgoing();
+        }
+        channel.push(self.hello.datagram().to_vec());
+        Ok(channel)
+    }
+
+    fn accepted(&self, channel: Channel, saef: Saef, mapped: Mapped) -> Accepted {
+        let ssl = channel.ssl();
+        let established = Established {
+            saef,
+            credential_id: mapped.credential_id,
+            entity: mapped.entity,
+            peer: self.peer,
+            protocol: ssl.version_str(),
+            suite: suite_name(ssl),
+            resumed: false,
+            expires: mapped.expires,
+        };
+        let association = SecurityAssociation::new(self.id, established);
+        let exported = self.server.exports.then(|| export(ssl)).flatten();
+        Accepted { association, channel, exported }
+    }
+
+    async fn psk(
+        &self,
+        offered: Offered,
+        mut link: Link<'_>,
+        lookup: &Arc<dyn CredentialLookup + Send + Sync>,
+    ) -> Result<Accepted, Refusal> {
+        let slot = Arc::new(Slot::default());
+        let mut ssl = Ssl::new(&self.server.psk).map_err(engine)?;
+        slot.attach(&mut ssl).map_err(engine)?;
+        let mut channel = self.start(ssl)?;
+        let run = psk_flights(&mut channel, &mut link, offered.server_name, lookup, slot.clone());
+        let outcome = tokio::time::timeout(self.timeout, run).await;
+        match (outcome, slot.take()) {
+            (Ok(Ok(())), State::Found { credential, .. }) => {
+                let mapped = Mapped {
+                    credential_id: credential.id,
+                    entity: credential.entity,
+                    expires: credential.expires,
+                };
+                Ok(self.accepted(channel, credential.saef, mapped))
+            }
+            // Unreachable as long as keys come from credentials only.
+            (Ok(Ok(())), _) => {
+                Err(Refusal::Protocol("the handshake finished without a key".into()))
+            }
+            (_, State::Malformed(why)) => Err(Refusal::MalformedIdentity(why)),
+            (_, State::Refused { identity, why }) => Err(Refusal::Identity { identity, why }),
+            // A record under a wrong key is dropped, so that the client finds out by the time.
+            (Err(_), State::Found { identity, .. }) => Err(Refusal::WrongKey { identity }),
+            (Err(_), State::Nothing) => Err(Refusal::Connection(io::ErrorKind::TimedOut.into())),
+            (Ok(Err(refusal)), State::Found { .. } | State::Nothing) => Err(refusal),
+        }
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "a filter of datagrams")]
+fn is_alert(datagram: &Vec<u8>) -> bool {
+    datagram.first() == Some(&ALERT)
+}
+
+/// Exchanges the flights of a handshake with a pre-shared key.
+async fn psk_flights(
+    channel: &mut Channel,
+    link: &mut Link<'_>,
+    server_name: Option<String>,
+    lookup: &Arc<dyn CredentialLookup + Send + Sync>,
+    slot: Arc<Slot>,
+) -> Result<(), Refusal> {
+    let mut reader = IdentityReader::default();
+    let identity = loop {
+        let done = channel.handshake();
+        link.send(channel.outgoing());
+        if done.map_err(failed)? {
+            return Ok(());
+        }
+        if let Some(datagram) = link.receive().await?
+            && let Some(datagram) = reader.read(datagram)
+        {
+            channel.push(datagram);
+        }
+        if let Some(identity) = reader.identity() {
+            break identity;
+        }
+    };
+    let mut looking = start_lookup(&identity, server_name, lookup, slot);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut looking => break,
+            datagram = link.transport.incoming.recv() => match datagram {
+                Some(datagram) => reader.hold(datagram),
+                None => return Err(Refusal::Connection(io::ErrorKind::UnexpectedEof.into())),
+            },
+        }
+    }
+    reader.release().into_iter().for_each(|datagram| channel.push(datagram));
+    loop {
+        let done = channel.handshake();
+        // An alert would reveal how long the lookup took.
+        link.send(channel.outgoing().into_iter().filter(|datagram| !is_alert(datagram)).collect());
+        if done.map_err(failed)? {
+            return Ok(());
+        }
+        if let Some(datagram) = link.receive().await? {
+            channel.push(datagram);
+        }
+    }
+}
+
+impl Handshake<'_> {
+    async fn certificate(
+        &self,
+        offered: Offered,
+        mut link: Link<'_>,
+        certificates: &Certificates,
+        mapping: Arc<dyn CertificateMapping + Send + Sync>,
+    ) -> Result<Accepted, Refusal> {
+        let context = certificates.context(offered.server_name.as_deref());
+        let mut ssl = Ssl::new(context.ok_or(Refusal::CertificatesOnly)?).map_err(engine)?;
+        let trust = certificates.trust.clone();
+        let slot = CertificateSlot::new(trust, offered.server_name, mapping, false);
+        let verified = verify_client(&mut ssl, &slot);
+        let mut channel = self.start(ssl)?;
+        let run = certificate_flights(&mut channel, &mut link, &slot, &verified);
+        let run = async {
+            run.await?;
+            Ok::<_, Refusal>(slot.outcome().await)
+        };
+        let done = match tokio::time::timeout(self.timeout, run).await {
+            Ok(done) => done,
+            Err(_) => Err(Refusal::Connection(io::ErrorKind::TimedOut.into())),
+        };
+        let (refusal, outcome) = match done {
+            Ok(outcome) => (None, outcome),
+            Err(refusal) => (Some(refusal), slot.outcome_so_far()),
+        };
+        // The last flight of the server, or OpenSSL's alert.
+        let mut last = channel.outgoing();
+        if refusal.is_some() {
+            last.retain(is_alert);
+        }
+        match (refusal, outcome) {
+            (_, Outcome::Rejected(rejection))
+            | (Some(Refusal::Certificate(rejection)), Outcome::Nothing | Outcome::Mapped(_)) => {
+                link.send_alert(Alert::of(&rejection));
+                Err(Refusal::Certificate(rejection))
+            }
+            (_, Outcome::Unmapped { identity, why }) => {
+                link.send_alert(Alert::AccessDenied);
+                Err(Refusal::Unmapped { identity, why })
+            }
+            (Some(refusal), Outcome::Nothing | Outcome::Mapped(_)) => {
+                link.send(last);
+                Err(refusal)
+            }
+            // Unreachable as long as clients must present a certificate.
+            (None, Outcome::Nothing) => {
+                Err(Refusal::Protocol("the handshake finished without a certificate".into()))
+            }
+            (None, Outcome::Mapped(mapped)) => {
+                link.send(last);
+                Ok(self.accepted(channel, Saef::Certificate, mapped))
+            }
+        }
+    }
+}
+
+/// Exchanges the flights of a handshake with certificates. The last flight of the server remains in
+/// the channel.
+async fn certificate_flights(
+    channel: &mut Channel,
+    link: &mut Link<'_>,
+    slot: &CertificateSlot,
+    verified: &VerifiedCount,
+) -> Result<(), Refusal> {
+    while !channel.handshake().map_err(failed)? {
+        link.send(channel.outgoing());
+        if let Some(datagram) = link.receive().await? {
+            channel.push(datagram);
+        }
+    }
+    verified.check_rest(channel.ssl(), slot.trust()).map_err(Refusal::Certificate)
+}

@@ -155,7 +155,7 @@ fn absent_aes_leave_room_for_others() {
             }
         });
     }
-    put(&mut light, OWN, "on");
+    put(&mut light, OWN, &value);
     let mut own = websocket(&gateway);
-    assert_eq!(answer_notification(&mut own), "on");
+    assert_eq!(answer_notification(&mut own), value);
 }

@@ -85,7 +85,7 @@ pub enum ValueError {
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Outer<'c>(#[serde(borrow)] HashMap<String, HashMap<String, &'c RawValue>>);
+struct RootElement<'c>(#[serde(borrow)] HashMap<String, HashMap<String, &'c RawValue>>);
 
 /// The attributes of a representation, by their short names, as unparsed JSON.
 pub(crate) struct Attributes<'c>(HashMap<String, &'c RawValue>);
@@ -101,7 +101,7 @@ impl<'c> Attributes<'c> {
         if content.len() > MAX_CONTENT {
             return Err(AttributeError::TooLong);
         }
-        let outer: Outer<'c> =
+        let outer: RootElement<'c> =
             serde_json::from_slice(content).map_err(|_| AttributeError::Root(root))?;
         let mut resources = outer.0.into_iter();
         let attributes = match (resources.next(), resources.next()) {

@@ -112,7 +112,7 @@ impl Client {
         terms: &Terms,
     ) -> Result<RequestPrimitive, RequestError> {
         let attributes = put_terms(terms)?;
-        self.create(request_id, Root::Client, attributes, None)
+        self.create(request_id, RegistrationType::Client, attributes, None)
     }
 
     /// Creates a MAF client configuration retrieval request (clause 8.8.2.4). `id` is the
@@ -134,7 +134,7 @@ impl Client {
         id: &str,
         changes: &Changes,
     ) -> Result<RequestPrimitive, RequestError> {
-        self.change(request_id, Root::Client, id, changes)
+        self.change(request_id, RegistrationType::Client, id, changes)
     }
 
     /// Creates a MAF client de-registration request (clause 8.8.2.6).
@@ -165,7 +165,7 @@ impl Client {
         put(&mut attributes, names::SUID, terms.suid);
         let targets: Vec<Value> = terms.targets.iter().map(|t| t.as_str().into()).collect();
         put(&mut attributes, names::TARGET_IDS, targets);
-        self.create(request_id, Root::Key, attributes, value)
+        self.create(request_id, RegistrationType::Key, attributes, value)
     }
 
     /// Creates a MAF key retrieval request (clause 8.8.2.8).
@@ -190,7 +190,7 @@ impl Client {
         relative_key_id: &str,
         changes: &Changes,
     ) -> Result<RequestPrimitive, RequestError> {
-        self.change(request_id, Root::Key, relative_key_id, changes)
+        self.change(request_id, RegistrationType::Key, relative_key_id, changes)
     }
 
     /// Creates a MAF key de-registration request (clause 8.8.2.10).
@@ -208,7 +208,7 @@ impl Client {
     fn create(
         &self,
         request_id: &str,
-        root: Root,
+        root: RegistrationType,
         attributes: Map<String, Value>,
         key: Option<&PresharedKey>,
     ) -> Result<RequestPrimitive, RequestError> {
@@ -221,7 +221,7 @@ impl Client {
     fn change(
         &self,
         request_id: &str,
-        root: Root,
+        root: RegistrationType,
         name: &str,
         changes: &Changes,
     ) -> Result<RequestPrimitive, RequestError> {
@@ -267,12 +267,12 @@ impl Client {
 }
 
 #[derive(Clone, Copy)]
-enum Root {
+enum RegistrationType {
     Client,
     Key,
 }
 
-impl Root {
+impl RegistrationType {
     fn name(self) -> &'static str {
         match self {
             Self::Client => names::CLIENT_REGISTRATION,

@@ -20,7 +20,7 @@ pub(crate) fn register(
     new: NewClient,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    let slot = state.slot(&who.id);
+    let entry_id = state.entry_id(&who.id);
     let expires = bounded(new.expires, now, state.settings.max_registration_lifetime, now)?;
     let id: [u8; 16] = rand::rng().random();
     let record = ClientRecord {
@@ -32,10 +32,10 @@ pub(crate) fn register(
         admin: new.admin,
     };
     state.store.write(|writer| {
-        match writer.client(&slot)? {
+        match writer.client(&entry_id)? {
             Some(old) if old.expires > now => return Err(Refusal::AlreadyRegistered),
             // The keys of an expired registration must not become valid again.
-            Some(old) => removal::remove_client(writer, &slot, &old, now)?,
+            Some(old) => removal::remove_client(writer, &entry_id, &old, now)?,
             None => {}
         }
         if writer.clients()? >= state.settings.max_clients {
@@ -59,8 +59,8 @@ pub(crate) fn retrieve(
     id: &str,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    let slot = state.slot(&who.id);
-    let record = state.store.read(|snapshot| own(snapshot.client(&slot)?, id, now))?;
+    let entry_id = state.entry_id(&who.id);
+    let record = state.store.read(|snapshot| own(snapshot.client(&entry_id)?, id, now))?;
     Ok(representation(Rsc::Ok, &record))
 }
 
@@ -71,10 +71,10 @@ pub(crate) fn update(
     change: Change,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    let slot = state.slot(&who.id);
+    let entry_id = state.entry_id(&who.id);
     let longest = state.settings.max_registration_lifetime;
     let record = state.store.write(|writer| {
-        let mut record = own(writer.client(&slot)?, id, now)?;
+        let mut record = own(writer.client(&entry_id)?, id, now)?;
         if let Some(asked) = change.expires {
             record.expires = bounded(asked, now, longest, now)?;
         }
@@ -93,10 +93,10 @@ pub(crate) fn deregister(
     id: &str,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    let slot = state.slot(&who.id);
+    let entry_id = state.entry_id(&who.id);
     state.store.write(|writer| {
-        let record = own(writer.client(&slot)?, id, now)?;
-        Ok::<_, Refusal>(removal::remove_client(writer, &slot, &record, now)?)
+        let record = own(writer.client(&entry_id)?, id, now)?;
+        Ok::<_, Refusal>(removal::remove_client(writer, &entry_id, &record, now)?)
     })?;
     tracing::info!(
         event = "maf.client.deregistered",

@@ -4,21 +4,21 @@
 
 use saegis_onem2m::credential::PresharedKey;
 
+use crate::entry_cipher::{EntryCipher, EntryId, Kind};
 use crate::record::{KeyRecord, Seconds, StoredKey};
 use crate::store::StoreError;
-use crate::vault::{Kind, Slot, Vault};
 
-/// A sealed record that is never stored, and the slot to which it is sealed.
+/// A sealed record that is never stored, and the entry ID that is authenticated with it.
 pub(crate) struct Decoy {
-    pub(crate) slot: Slot,
+    pub(crate) entry_id: EntryId,
     pub(crate) sealed: Vec<u8>,
 }
 
 impl Decoy {
-    pub(crate) fn new(vault: &Vault) -> Result<Self, StoreError> {
+    pub(crate) fn new(cipher: &EntryCipher) -> Result<Self, StoreError> {
         // The slash distinguishes it from each RelativeKeyID.
         let relative = "/decoy";
-        let slot = vault.slot(Kind::Key, relative);
+        let entry_id = cipher.entry_id(Kind::Key, relative);
         // The lengths are those of a usual record, because they determine the time of decryption.
         let record = KeyRecord {
             relative: relative.into(),
@@ -33,6 +33,6 @@ impl Decoy {
         };
         let key = PresharedKey::new(&[0; 32]).ok();
         let plain = StoredKey { record, key }.write()?;
-        Ok(Self { slot, sealed: vault.seal(Kind::Key, &slot, &plain)? })
+        Ok(Self { entry_id, sealed: cipher.seal(Kind::Key, &entry_id, &plain)? })
     }
 }

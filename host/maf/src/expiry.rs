@@ -1,10 +1,10 @@
 //! The removal of expired entries.
 
 use crate::context::SweepOutcome;
+use crate::entry_cipher::{EntryId, Kind};
 use crate::record::Seconds;
 use crate::removal;
 use crate::store::{StoreError, Writer};
-use crate::vault::{Kind, Slot};
 
 /// Maximum number of index entries that one transaction processes, and of keys that it removes with
 /// their clients, except for those of the last client.
@@ -28,15 +28,15 @@ pub(crate) fn sweep(writer: &mut Writer<'_>, now: Seconds) -> Result<SweepOutcom
 /// be used.
 fn remove(
     writer: &mut Writer<'_>,
-    entry: &(Seconds, u8, Slot),
+    entry: &(Seconds, u8, EntryId),
     now: Seconds,
 ) -> Result<usize, StoreError> {
-    let (_, kind, slot) = entry;
+    let (_, kind, entry_id) = entry;
     let removed = if *kind == Kind::Client as u8 {
-        match writer.client(slot) {
+        match writer.client(entry_id) {
             Ok(Some(record)) if record.expires <= now => {
-                let of_client = writer.owned(slot, usize::MAX)?.len();
-                removal::remove_client(writer, slot, &record, now)?;
+                let of_client = writer.owned(entry_id, usize::MAX)?.len();
+                removal::remove_client(writer, entry_id, &record, now)?;
                 Some(1 + of_client)
             }
             Ok(None) => Some(0),
@@ -44,9 +44,9 @@ fn remove(
             Err(other) => return Err(other),
         }
     } else if *kind == Kind::Key as u8 {
-        match writer.key(slot) {
+        match writer.key(entry_id) {
             Ok(Some(stored)) if stored.record.expires <= now => {
-                writer.remove_key(slot, &stored)?;
+                writer.remove_key(entry_id, &stored)?;
                 Some(1)
             }
             Ok(None) => Some(0),

@@ -11,19 +11,19 @@ use crate::testing::*;
 /// Byte of a key that does not occur in texts.
 const SECRET: u8 = 0xd7;
 
-struct Stage {
+struct Fixture {
     bench: Bench,
     key: String,
 }
 
 /// Shared by all cases: each case changes only its own caller's entries, or is refused.
-static STAGE: LazyLock<Stage> = LazyLock::new(|| {
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let bench = Bench::with(roomy(60_000));
     for who in [LIGHT, GATEWAY, OTHER] {
         bench.registered(who, 400);
     }
     let key = bench.key(LIGHT, GATEWAY, SECRET, 100).relative_key_id;
-    Stage { bench, key }
+    Fixture { bench, key }
 });
 
 fn has_key(answer: &[u8]) -> bool {
@@ -95,7 +95,7 @@ proptest! {
         exported in any::<Option<u8>>(),
         now in 0_u64..2000,
     ) {
-        let place = if place == "KEY" { format!("/~/maf/{}", STAGE.key) } else { place };
+        let place = if place == "KEY" { format!("/~/maf/{}", FIXTURE.key) } else { place };
         let Ok(to) = Target::from_path(&place) else { return Ok(()) };
         // The registration of the key's source must stay.
         prop_assume!(!(who == LIGHT && matches!(operation, Operation::Delete | Operation::Update)));
@@ -113,13 +113,13 @@ proptest! {
             credential: None,
         };
         let exported = exported.map(session);
-        let answer = STAGE.bench.ask(who, exported.as_ref(), &request, now);
+        let answer = FIXTURE.bench.ask(who, exported.as_ref(), &request, now);
         prop_assert!(!has_key(answer.content.as_deref().unwrap_or_default()), "{:?}", answer.rsc);
         prop_assert!(!has_key(answer.content_location.unwrap_or_default().as_bytes()));
         // No operation of other clients takes the key from its target.
-        prop_assert!(STAGE.bench.fetch(GATEWAY, &STAGE.key, 50).is_ok());
+        prop_assert!(FIXTURE.bench.fetch(GATEWAY, &FIXTURE.key, 50).is_ok());
         if now > 1900 {
-            STAGE.bench.maf.sweep(at(60)).unwrap();
+            FIXTURE.bench.maf.sweep(at(60)).unwrap();
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Map;
 use crate::attributes::{put, put_labels, write};
 use crate::clients::registered;
 use crate::context::{Caller, Outcome, bounded};
+use crate::entry_cipher::{EntryId, Kind};
 use crate::error::Refusal;
 use crate::names;
 use crate::record::{KeyRecord, Seconds, StoredKey, time};
@@ -18,7 +19,6 @@ use crate::request::{Change, NewKey};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{StoreError, Writer, open_key};
-use crate::vault::{Kind, Slot};
 
 /// A key in force, with its record and its end.
 struct ActiveKey {
@@ -49,7 +49,7 @@ pub(crate) fn register(
     new: NewKey,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    let source = state.slot(&who.id);
+    let source = state.entry_id(&who.id);
     // Checked first, so that a caller that is not a client learns nothing else and does not wait
     // for the disk.
     state.store.read(|snapshot| registered(snapshot.client(&source)?, now))?;
@@ -100,7 +100,7 @@ pub(crate) fn register(
 fn insert(
     writer: &mut Writer<'_>,
     settings: &Settings,
-    source: &Slot,
+    source: &EntryId,
     mut record: KeyRecord,
     key: PresharedKey,
     now: Seconds,
@@ -110,8 +110,8 @@ fn insert(
     // A RelativeKeyID is not reused as long as a client may hold the former key.
     while let Some(old) = key_at(writer, &record.relative)? {
         if old.record.expires <= now {
-            let slot = writer.vault().slot(Kind::Key, &record.relative);
-            writer.remove_key(&slot, &old)?;
+            let entry_id = writer.cipher().entry_id(Kind::Key, &record.relative);
+            writer.remove_key(&entry_id, &old)?;
             break;
         } else if record.of_session {
             return Err(Refusal::SameSession);
@@ -131,7 +131,7 @@ fn insert(
 }
 
 fn key_at(writer: &Writer<'_>, relative: &str) -> Result<Option<StoredKey>, StoreError> {
-    writer.key(&writer.vault().slot(Kind::Key, relative))
+    writer.key(&writer.cipher().entry_id(Kind::Key, relative))
 }
 
 pub(crate) fn retrieve(
@@ -168,7 +168,7 @@ pub(crate) fn update(
 ) -> Result<Outcome, Refusal> {
     // A client other than the source learns nothing, not even from the time of a disk access.
     find(state, who, relative, Role::Source, now)?;
-    let source = state.slot(&who.id);
+    let source = state.entry_id(&who.id);
     let record = state.store.write(|writer| {
         let client = registered(writer.client(&source)?, now)?;
         let stored = key_at(writer, relative)?.filter(|s| s.record.expires > now);
@@ -198,12 +198,12 @@ pub(crate) fn deregister(
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
     find(state, who, relative, Role::Source, now)?;
-    let source = state.slot(&who.id);
+    let source = state.entry_id(&who.id);
     state.store.write(|writer| {
-        let slot = writer.vault().slot(Kind::Key, relative);
-        let stored = writer.key(&slot)?.filter(|stored| owns(stored, who));
+        let entry_id = writer.cipher().entry_id(Kind::Key, relative);
+        let stored = writer.key(&entry_id)?.filter(|stored| owns(stored, who));
         stored.ok_or(Refusal::NotFound)?;
-        Ok::<_, Refusal>(removal::remove_key(writer, &source, &slot, now)?)
+        Ok::<_, Refusal>(removal::remove_key(writer, &source, &entry_id, now)?)
     })?;
     tracing::info!(
         event = "maf.key.deregistered",
@@ -226,17 +226,17 @@ fn find(
     role: Role,
     now: Seconds,
 ) -> Result<ActiveKey, Refusal> {
-    let vault = state.store.vault();
-    let own = state.slot(&who.id);
-    let slot = vault.slot(Kind::Key, relative);
+    let cipher = state.store.cipher();
+    let own = state.entry_id(&who.id);
+    let entry_id = cipher.entry_id(Kind::Key, relative);
     state.store.read(|snapshot| {
         registered(snapshot.client(&own)?, now)?;
-        let sealed = snapshot.sealed_key(&slot)?;
+        let sealed = snapshot.sealed_key(&entry_id)?;
         let stored = match &sealed {
-            Some(sealed) => open_key(vault, &slot, sealed)?,
-            None => open_key(vault, &state.decoy.slot, &state.decoy.sealed)?,
+            Some(sealed) => open_key(cipher, &entry_id, sealed)?,
+            None => open_key(cipher, &state.decoy.entry_id, &state.decoy.sealed)?,
         };
-        let source = vault.slot(Kind::Client, &stored.record.source);
+        let source = cipher.entry_id(Kind::Client, &stored.record.source);
         // The decoy has no source. The caller's registration, which exists, is read instead.
         let source = snapshot.client(if sealed.is_some() { &source } else { &own })?;
         let end = source.map_or(0, |source| source.expires).min(stored.record.expires);

@@ -61,6 +61,7 @@ pub mod client;
 mod clients;
 mod context;
 mod decoy;
+mod entry_cipher;
 mod error;
 mod expiry;
 mod keys;
@@ -74,7 +75,6 @@ mod settings;
 mod state;
 mod store;
 mod store_key;
-mod vault;
 
 pub use attributes::{
     AttributeError, MAX_CONTENT, MAX_LABEL, MAX_LABELS, MAX_RELATIVE_ID, MAX_TARGETS, ValueError,

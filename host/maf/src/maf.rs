@@ -38,7 +38,7 @@ impl Maf {
     /// another key. The file is then unchanged.
     pub fn open(path: &Path, key: &StoreKey, settings: Settings) -> Result<Self, OpenError> {
         let store = Store::open(path, key)?;
-        let decoy = Decoy::new(store.vault())?;
+        let decoy = Decoy::new(store.cipher())?;
         Ok(Self { state: State { settings, store, decoy } })
     }
 

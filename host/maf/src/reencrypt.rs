@@ -4,13 +4,13 @@ use std::path::Path;
 
 use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
+use crate::entry_cipher::{EntryCipher, Kind};
 use crate::record::ClientRecord;
 use crate::store::{
     CLIENTS, EXPIRY, Id, KEYS, OWNED, OpenError, Sealed, StoreError, Writer, builder, is_ours,
     open_key, write_proof,
 };
 use crate::store_key::StoreKey;
-use crate::vault::{Kind, Vault};
 
 const OLD_CLIENTS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old clients");
 const OLD_KEYS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old keys");
@@ -24,7 +24,7 @@ const OLD_KEYS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old keys
 /// Returns an error if the file does not exist or was written under another key, an entry is
 /// damaged, or reading or writing failed. The store is then unchanged.
 pub fn reencrypt(path: &Path, old: &StoreKey, new: &StoreKey) -> Result<(), OpenError> {
-    let (old, new) = (Vault::new(old), Vault::new(new));
+    let (old, new) = (EntryCipher::new(old), EntryCipher::new(new));
     let mut database = builder().open(path)?;
     if !is_ours(&database.begin_read()?, &old)? {
         return Err(OpenError::Foreign);
@@ -39,14 +39,14 @@ pub fn reencrypt(path: &Path, old: &StoreKey, new: &StoreKey) -> Result<(), Open
     {
         let mut writer = Writer::of(&transaction, &new)?;
         for entry in transaction.open_table(OLD_CLIENTS)?.iter()? {
-            let (slot, sealed) = entry?;
-            let plain = old.open(Kind::Client, slot.value(), sealed.value());
+            let (entry_id, sealed) = entry?;
+            let plain = old.open(Kind::Client, entry_id.value(), sealed.value());
             let record = ClientRecord::read(&plain.ok_or(StoreError::Damaged)?);
             writer.put_client(&record.map_err(StoreError::from)?)?;
         }
         for entry in transaction.open_table(OLD_KEYS)?.iter()? {
-            let (slot, sealed) = entry?;
-            writer.put_key(&open_key(&old, slot.value(), sealed.value())?)?;
+            let (entry_id, sealed) = entry?;
+            writer.put_key(&open_key(&old, entry_id.value(), sealed.value())?)?;
         }
     }
     transaction.delete_table(OLD_CLIENTS)?;

@@ -1,20 +1,20 @@
 //! Removal of clients and keys, by request or after their expiry.
 
+use crate::entry_cipher::EntryId;
 use crate::record::{ClientRecord, Seconds, StoredKey};
 use crate::store::{StoreError, Writer};
-use crate::vault::Slot;
 
 /// Removes a registration with its keys, including keys with a damaged entry.
 pub(crate) fn remove_client(
     writer: &mut Writer<'_>,
-    slot: &Slot,
+    entry_id: &EntryId,
     record: &ClientRecord,
     now: Seconds,
 ) -> Result<(), StoreError> {
-    for key in writer.owned(slot, usize::MAX)? {
-        remove_key(writer, slot, &key, now)?;
+    for key in writer.owned(entry_id, usize::MAX)? {
+        remove_key(writer, entry_id, &key, now)?;
     }
-    writer.remove_client(slot, record)
+    writer.remove_client(entry_id, record)
 }
 
 /// Removes a key of a source.
@@ -24,16 +24,16 @@ pub(crate) fn remove_client(
 /// the first target still holds it. A damaged entry is removed too.
 pub(crate) fn remove_key(
     writer: &mut Writer<'_>,
-    source: &Slot,
-    slot: &Slot,
+    source: &EntryId,
+    entry_id: &EntryId,
     now: Seconds,
 ) -> Result<(), StoreError> {
-    match writer.key(slot) {
+    match writer.key(entry_id) {
         Ok(Some(stored)) if stored.record.of_session && stored.record.expires > now => {
             writer.put_key(&StoredKey { record: stored.record, key: None })
         }
-        Ok(Some(stored)) => writer.remove_key(slot, &stored),
-        Ok(None) | Err(StoreError::Damaged) => writer.remove_damaged_key(source, slot),
+        Ok(Some(stored)) => writer.remove_key(entry_id, &stored),
+        Ok(None) | Err(StoreError::Damaged) => writer.remove_damaged_key(source, entry_id),
         Err(other) => Err(other),
     }
 }

@@ -3,10 +3,10 @@
 use saegis_onem2m::id::AbsoluteId;
 
 use crate::decoy::Decoy;
+use crate::entry_cipher::{EntryId, Kind};
 use crate::names;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::vault::{Kind, Slot};
 
 /// The state of a MAF.
 pub(crate) struct State {
@@ -16,9 +16,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Returns the slot of a client's entry.
-    pub(crate) fn slot(&self, client: &AbsoluteId) -> Slot {
-        self.store.vault().slot(Kind::Client, client.as_str())
+    /// Returns the entry ID of a client's entry.
+    pub(crate) fn entry_id(&self, client: &AbsoluteId) -> EntryId {
+        self.store.cipher().entry_id(Kind::Client, client.as_str())
     }
 
     /// Returns the address of a resource below the base.

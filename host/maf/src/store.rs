@@ -2,15 +2,16 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `clients` | slot of the MAF Client ID | the encrypted [`ClientRecord`] |
-//! | `keys` | slot of the RelativeKeyID | the encrypted [`StoredKey`] |
-//! | `owned` | slot of the source, slot of the key | empty |
-//! | `expiry` | expiration time, kind, slot | empty |
+//! | `clients` | entry ID of the client | the encrypted [`ClientRecord`] |
+//! | `keys` | entry ID of the key | the encrypted [`StoredKey`] |
+//! | `owned` | entry ID of the source, entry ID of the key | empty |
+//! | `expiry` | expiration time, kind, entry ID | empty |
 //! | `about` | `schema`, `proof` | version of this layout; proof of the right key |
 //!
-//! A slot is a keyed hash. Without the store's key, the file reveals the number of entries, their
-//! lengths and expiration times, and which keys have the same source, but not the clients. The
-//! indices are not encrypted, and only locate entries; the content of an entry is authoritative.
+//! An entry ID is a keyed hash of the MAF Client ID or of the RelativeKeyID. Without the store's key,
+//! the file reveals the number of entries, their lengths and expiration times, and which keys have
+//! the same source, but not the clients. The indices are not encrypted, and only locate entries; the
+//! content of an entry is authoritative.
 //!
 //! A request sees one snapshot, or one transaction, which is committed to disk completely or not at
 //! all.
@@ -23,11 +24,11 @@ use redb::{
 };
 use saegis_store::Access;
 
+use crate::entry_cipher::{EntryCipher, EntryId, Kind, SealError};
 use crate::record::{ClientRecord, Damaged, Seconds, StoredKey};
 use crate::store_key::StoreKey;
-use crate::vault::{Kind, SealError, Slot, Vault};
 
-pub(crate) type Id = &'static Slot;
+pub(crate) type Id = &'static EntryId;
 pub(crate) type Sealed = &'static [u8];
 pub(crate) type Expiry = (Seconds, u8, Id);
 
@@ -43,8 +44,8 @@ const PROOF: &str = "proof";
 const VERSION: &[u8] = b"1";
 /// Plain text of the proof.
 const RIGHT_KEY: &[u8] = b"saegis MAF store";
-/// Slot of the proof, which is in none of the entry tables.
-const PROOF_SLOT: Slot = [0; 32];
+/// Entry ID of the proof, which is in none of the entry tables.
+const PROOF_ENTRY_ID: EntryId = [0; 32];
 
 /// Maximum memory that redb uses for pages, in bytes. A larger transaction goes to disk.
 const CACHE: usize = 32 << 20;
@@ -56,7 +57,7 @@ pub enum StoreError {
     /// The file could not be opened, read or written.
     #[error(transparent)]
     File(saegis_store::Error),
-    /// An entry was not written by this program with this key in this slot.
+    /// An entry was not written by this program with this key under this entry ID.
     #[error("an entry of the store is damaged or was moved")]
     Damaged,
     /// An entry cannot be encrypted.
@@ -108,7 +109,7 @@ impl<E: Into<saegis_store::Error>> From<E> for OpenError {
 
 /// The store of a MAF.
 pub(crate) struct Store {
-    vault: Vault,
+    cipher: EntryCipher,
     file: saegis_store::Store,
 }
 
@@ -119,7 +120,10 @@ pub(crate) fn builder() -> redb::Builder {
 }
 
 /// Returns whether the database is a MAF's store under this key, and `false` if it is empty.
-pub(crate) fn is_ours(transaction: &ReadTransaction, vault: &Vault) -> Result<bool, OpenError> {
+pub(crate) fn is_ours(
+    transaction: &ReadTransaction,
+    cipher: &EntryCipher,
+) -> Result<bool, OpenError> {
     let mut tables = transaction.list_tables()?;
     let Some(first) = tables.next() else { return Ok(false) };
     if first.name() != ABOUT.name() && !tables.any(|table| table.name() == ABOUT.name()) {
@@ -135,7 +139,7 @@ pub(crate) fn is_ours(transaction: &ReadTransaction, vault: &Vault) -> Result<bo
     if schema.value() != VERSION {
         return Err(OpenError::Schema);
     }
-    match vault.open(Kind::Proof, &PROOF_SLOT, proof.value()) {
+    match cipher.open(Kind::Proof, &PROOF_ENTRY_ID, proof.value()) {
         Some(plain) if plain.as_slice() == RIGHT_KEY => Ok(true),
         _ => Err(OpenError::WrongKey),
     }
@@ -144,9 +148,9 @@ pub(crate) fn is_ours(transaction: &ReadTransaction, vault: &Vault) -> Result<bo
 /// Writes the version and the proof of the key.
 pub(crate) fn write_proof(
     transaction: &redb::WriteTransaction,
-    vault: &Vault,
+    cipher: &EntryCipher,
 ) -> Result<(), StoreError> {
-    let proof = vault.seal(Kind::Proof, &PROOF_SLOT, RIGHT_KEY)?;
+    let proof = cipher.seal(Kind::Proof, &PROOF_ENTRY_ID, RIGHT_KEY)?;
     let mut about = transaction.open_table(ABOUT)?;
     about.insert(SCHEMA, VERSION)?;
     about.insert(PROOF, proof.as_slice())?;
@@ -156,22 +160,22 @@ pub(crate) fn write_proof(
 impl Store {
     /// Opens the file, or creates it.
     pub(crate) fn open(path: &Path, key: &StoreKey) -> Result<Self, OpenError> {
-        let vault = Vault::new(key);
+        let cipher = EntryCipher::new(key);
         let file = saegis_store::Store::open(path, CACHE)?;
         {
             let access = file.access()?;
-            if !is_ours(&access.begin_read()?, &vault)? {
+            if !is_ours(&access.begin_read()?, &cipher)? {
                 let transaction = access.begin_write()?;
-                write_proof(&transaction, &vault)?;
-                drop(Writer::of(&transaction, &vault)?);
+                write_proof(&transaction, &cipher)?;
+                drop(Writer::of(&transaction, &cipher)?);
                 access.commit(transaction)?;
             }
         }
-        Ok(Self { vault, file })
+        Ok(Self { cipher, file })
     }
 
-    pub(crate) fn vault(&self) -> &Vault {
-        &self.vault
+    pub(crate) fn cipher(&self) -> &EntryCipher {
+        &self.cipher
     }
 
     /// Makes the next access reopen the file after an error of the database.
@@ -191,7 +195,7 @@ impl Store {
         let ours = |database: &Database| {
             let transaction = database.begin_read().map_err(OpenError::from);
             transaction
-                .and_then(|transaction| is_ours(&transaction, &self.vault))
+                .and_then(|transaction| is_ours(&transaction, &self.cipher))
                 .is_ok_and(|ours| ours)
         };
         let access = self.file.access_if(ours)?;
@@ -209,7 +213,7 @@ impl Store {
         let access = self.access()?;
         let transaction = access.begin_read().map_err(StoreError::from)?;
         let snapshot = Snapshot {
-            vault: &self.vault,
+            cipher: &self.cipher,
             clients: transaction.open_table(CLIENTS).map_err(StoreError::from)?,
             keys: transaction.open_table(KEYS).map_err(StoreError::from)?,
         };
@@ -231,7 +235,7 @@ impl Store {
     ) -> Result<T, E> {
         let access = self.access()?;
         let transaction = access.begin_write().map_err(StoreError::from)?;
-        let done = work(&mut Writer::of(&transaction, &self.vault)?)?;
+        let done = work(&mut Writer::of(&transaction, &self.cipher)?)?;
         access.commit(transaction).map_err(StoreError::from)?;
         Ok(done)
     }
@@ -239,41 +243,45 @@ impl Store {
 
 /// A snapshot of the store.
 pub(crate) struct Snapshot<'s> {
-    vault: &'s Vault,
+    cipher: &'s EntryCipher,
     clients: redb::ReadOnlyTable<Id, Sealed>,
     keys: redb::ReadOnlyTable<Id, Sealed>,
 }
 
 impl Snapshot<'_> {
-    pub(crate) fn client(&self, slot: &Slot) -> Result<Option<ClientRecord>, StoreError> {
-        client(self.vault, &self.clients, slot)
+    pub(crate) fn client(&self, entry_id: &EntryId) -> Result<Option<ClientRecord>, StoreError> {
+        client(self.cipher, &self.clients, entry_id)
     }
 
     /// Returns the encrypted entry of a key, if it exists.
-    pub(crate) fn sealed_key(&self, slot: &Slot) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.keys.get(slot)?.map(|entry| entry.value().to_vec()))
+    pub(crate) fn sealed_key(&self, entry_id: &EntryId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.keys.get(entry_id)?.map(|entry| entry.value().to_vec()))
     }
 }
 
 fn client(
-    vault: &Vault,
+    cipher: &EntryCipher,
     table: &impl ReadableTable<Id, Sealed>,
-    slot: &Slot,
+    entry_id: &EntryId,
 ) -> Result<Option<ClientRecord>, StoreError> {
-    let Some(entry) = table.get(slot)? else { return Ok(None) };
-    let plain = vault.open(Kind::Client, slot, entry.value()).ok_or(StoreError::Damaged)?;
+    let Some(entry) = table.get(entry_id)? else { return Ok(None) };
+    let plain = cipher.open(Kind::Client, entry_id, entry.value()).ok_or(StoreError::Damaged)?;
     Ok(Some(ClientRecord::read(&plain)?))
 }
 
 /// Decrypts the entry of a key.
-pub(crate) fn open_key(vault: &Vault, slot: &Slot, sealed: &[u8]) -> Result<StoredKey, StoreError> {
-    let plain = vault.open(Kind::Key, slot, sealed).ok_or(StoreError::Damaged)?;
+pub(crate) fn open_key(
+    cipher: &EntryCipher,
+    entry_id: &EntryId,
+    sealed: &[u8],
+) -> Result<StoredKey, StoreError> {
+    let plain = cipher.open(Kind::Key, entry_id, sealed).ok_or(StoreError::Damaged)?;
     Ok(StoredKey::read(&plain)?)
 }
 
 /// A write transaction that maintains the indices.
 pub(crate) struct Writer<'t> {
-    vault: &'t Vault,
+    cipher: &'t EntryCipher,
     clients: Table<'t, Id, Sealed>,
     keys: Table<'t, Id, Sealed>,
     owned: Table<'t, (Id, Id), ()>,
@@ -283,10 +291,10 @@ pub(crate) struct Writer<'t> {
 impl<'t> Writer<'t> {
     pub(crate) fn of(
         transaction: &'t redb::WriteTransaction,
-        vault: &'t Vault,
+        cipher: &'t EntryCipher,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            vault,
+            cipher,
             clients: transaction.open_table(CLIENTS)?,
             keys: transaction.open_table(KEYS)?,
             owned: transaction.open_table(OWNED)?,
@@ -294,17 +302,17 @@ impl<'t> Writer<'t> {
         })
     }
 
-    pub(crate) fn vault(&self) -> &'t Vault {
-        self.vault
+    pub(crate) fn cipher(&self) -> &'t EntryCipher {
+        self.cipher
     }
 
-    pub(crate) fn client(&self, slot: &Slot) -> Result<Option<ClientRecord>, StoreError> {
-        client(self.vault, &self.clients, slot)
+    pub(crate) fn client(&self, entry_id: &EntryId) -> Result<Option<ClientRecord>, StoreError> {
+        client(self.cipher, &self.clients, entry_id)
     }
 
-    pub(crate) fn key(&self, slot: &Slot) -> Result<Option<StoredKey>, StoreError> {
-        let Some(entry) = self.keys.get(slot)? else { return Ok(None) };
-        open_key(self.vault, slot, entry.value()).map(Some)
+    pub(crate) fn key(&self, entry_id: &EntryId) -> Result<Option<StoredKey>, StoreError> {
+        let Some(entry) = self.keys.get(entry_id)? else { return Ok(None) };
+        open_key(self.cipher, entry_id, entry.value()).map(Some)
     }
 
     /// Returns the number of client registrations.
@@ -318,42 +326,46 @@ impl<'t> Writer<'t> {
     }
 
     /// Returns up to `limit` keys of a source.
-    pub(crate) fn owned(&self, source: &Slot, limit: usize) -> Result<Vec<Slot>, StoreError> {
+    pub(crate) fn owned(&self, source: &EntryId, limit: usize) -> Result<Vec<EntryId>, StoreError> {
         let range = (source, &[0; 32])..=(source, &[0xff; 32]);
-        let slots = self.owned.range::<(&Slot, &Slot)>(range)?.take(limit);
-        slots.map(|entry| Ok(*entry?.0.value().1)).collect()
+        let entry_ids = self.owned.range::<(&EntryId, &EntryId)>(range)?.take(limit);
+        entry_ids.map(|entry| Ok(*entry?.0.value().1)).collect()
     }
 
     pub(crate) fn put_client(&mut self, record: &ClientRecord) -> Result<(), StoreError> {
-        let slot = self.vault.slot(Kind::Client, &record.id);
-        if let Some(old) = self.client(&slot)? {
-            self.expiry.remove((old.expires, Kind::Client as u8, &slot))?;
+        let entry_id = self.cipher.entry_id(Kind::Client, &record.id);
+        if let Some(old) = self.client(&entry_id)? {
+            self.expiry.remove((old.expires, Kind::Client as u8, &entry_id))?;
         }
-        let sealed = self.vault.seal(Kind::Client, &slot, &record.write()?)?;
-        self.clients.insert(&slot, sealed.as_slice())?;
-        self.expiry.insert((record.expires, Kind::Client as u8, &slot), ())?;
+        let sealed = self.cipher.seal(Kind::Client, &entry_id, &record.write()?)?;
+        self.clients.insert(&entry_id, sealed.as_slice())?;
+        self.expiry.insert((record.expires, Kind::Client as u8, &entry_id), ())?;
         Ok(())
     }
 
     pub(crate) fn put_key(&mut self, stored: &StoredKey) -> Result<(), StoreError> {
-        let slot = self.vault.slot(Kind::Key, &stored.record.relative);
-        if let Some(old) = self.key(&slot)? {
-            self.expiry.remove((old.record.expires, Kind::Key as u8, &slot))?;
+        let entry_id = self.cipher.entry_id(Kind::Key, &stored.record.relative);
+        if let Some(old) = self.key(&entry_id)? {
+            self.expiry.remove((old.record.expires, Kind::Key as u8, &entry_id))?;
         }
-        let sealed = self.vault.seal(Kind::Key, &slot, &stored.write()?)?;
-        self.keys.insert(&slot, sealed.as_slice())?;
-        self.expiry.insert((stored.record.expires, Kind::Key as u8, &slot), ())?;
-        let source = self.vault.slot(Kind::Client, &stored.record.source);
-        self.owned.insert((&source, &slot), ())?;
+        let sealed = self.cipher.seal(Kind::Key, &entry_id, &stored.write()?)?;
+        self.keys.insert(&entry_id, sealed.as_slice())?;
+        self.expiry.insert((stored.record.expires, Kind::Key as u8, &entry_id), ())?;
+        let source = self.cipher.entry_id(Kind::Client, &stored.record.source);
+        self.owned.insert((&source, &entry_id), ())?;
         Ok(())
     }
 
     /// Removes a key with its index entries.
-    pub(crate) fn remove_key(&mut self, slot: &Slot, stored: &StoredKey) -> Result<(), StoreError> {
-        let source = self.vault.slot(Kind::Client, &stored.record.source);
-        self.keys.remove(slot)?;
-        self.owned.remove((&source, slot))?;
-        self.expiry.remove((stored.record.expires, Kind::Key as u8, slot))?;
+    pub(crate) fn remove_key(
+        &mut self,
+        entry_id: &EntryId,
+        stored: &StoredKey,
+    ) -> Result<(), StoreError> {
+        let source = self.cipher.entry_id(Kind::Client, &stored.record.source);
+        self.keys.remove(entry_id)?;
+        self.owned.remove((&source, entry_id))?;
+        self.expiry.remove((stored.record.expires, Kind::Key as u8, entry_id))?;
         Ok(())
     }
 
@@ -361,22 +373,22 @@ impl<'t> Writer<'t> {
     /// unknown, so this entry stays, and then points to nothing.
     pub(crate) fn remove_damaged_key(
         &mut self,
-        source: &Slot,
-        slot: &Slot,
+        source: &EntryId,
+        entry_id: &EntryId,
     ) -> Result<(), StoreError> {
-        self.keys.remove(slot)?;
-        self.owned.remove((source, slot))?;
+        self.keys.remove(entry_id)?;
+        self.owned.remove((source, entry_id))?;
         Ok(())
     }
 
     /// Removes a client registration. The caller removes its keys first.
     pub(crate) fn remove_client(
         &mut self,
-        slot: &Slot,
+        entry_id: &EntryId,
         record: &ClientRecord,
     ) -> Result<(), StoreError> {
-        self.clients.remove(slot)?;
-        self.expiry.remove((record.expires, Kind::Client as u8, slot))?;
+        self.clients.remove(entry_id)?;
+        self.expiry.remove((record.expires, Kind::Client as u8, entry_id))?;
         Ok(())
     }
 
@@ -385,14 +397,14 @@ impl<'t> Writer<'t> {
         &self,
         now: Seconds,
         limit: usize,
-    ) -> Result<Vec<(Seconds, u8, Slot)>, StoreError> {
+    ) -> Result<Vec<(Seconds, u8, EntryId)>, StoreError> {
         let end = (now.saturating_add(1), 0, &[0; 32]);
-        let entries = self.expiry.range::<(Seconds, u8, &Slot)>(..end)?.take(limit);
+        let entries = self.expiry.range::<(Seconds, u8, &EntryId)>(..end)?.take(limit);
         entries
             .map(|entry| {
                 let key = entry?.0;
-                let (at, kind, slot) = key.value();
-                Ok((at, kind, *slot))
+                let (at, kind, entry_id) = key.value();
+                Ok((at, kind, *entry_id))
             })
             .collect()
     }
@@ -400,7 +412,7 @@ impl<'t> Writer<'t> {
     /// Removes an entry of the expiry index.
     pub(crate) fn remove_from_expiry(
         &mut self,
-        entry: &(Seconds, u8, Slot),
+        entry: &(Seconds, u8, EntryId),
     ) -> Result<(), StoreError> {
         self.expiry.remove((entry.0, entry.1, &entry.2))?;
         Ok(())

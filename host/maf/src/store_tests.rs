@@ -8,20 +8,25 @@ use crate::testing::{
     store_key,
 };
 
-type Entry = (Slot, Vec<u8>);
+type Entry = (EntryId, Vec<u8>);
 
 /// Returns all entries of an encrypted table.
 fn entries(path: &Path, table: TableDefinition<'_, Id, Sealed>) -> Vec<Entry> {
     let database = builder().open(path).unwrap();
     let table = database.begin_read().unwrap().open_table(table).unwrap();
     let entries = table.iter().unwrap().map(|e| e.unwrap());
-    entries.map(|(slot, sealed)| (*slot.value(), sealed.value().to_vec())).collect()
+    entries.map(|(entry_id, sealed)| (*entry_id.value(), sealed.value().to_vec())).collect()
 }
 
-fn overwrite(path: &Path, table: TableDefinition<'_, Id, Sealed>, slot: &Slot, sealed: &[u8]) {
+fn overwrite(
+    path: &Path,
+    table: TableDefinition<'_, Id, Sealed>,
+    entry_id: &EntryId,
+    sealed: &[u8],
+) {
     let database = builder().open(path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(table).unwrap().insert(slot, sealed).unwrap();
+    transaction.open_table(table).unwrap().insert(entry_id, sealed).unwrap();
     transaction.commit().unwrap();
 }
 
@@ -49,18 +54,19 @@ impl Store {
         let transaction = access.begin_read().unwrap();
         let (mut expiring, mut owned) = (BTreeSet::new(), BTreeSet::new());
         for entry in transaction.open_table(CLIENTS).unwrap().iter().unwrap() {
-            let (slot, sealed) = entry.unwrap();
-            let plain = self.vault.open(Kind::Client, slot.value(), sealed.value()).unwrap();
+            let (entry_id, sealed) = entry.unwrap();
+            let plain = self.cipher.open(Kind::Client, entry_id.value(), sealed.value()).unwrap();
             let record = ClientRecord::read(&plain).unwrap();
-            assert_eq!(self.vault.slot(Kind::Client, &record.id), *slot.value());
-            expiring.insert((record.expires, Kind::Client as u8, *slot.value()));
+            assert_eq!(self.cipher.entry_id(Kind::Client, &record.id), *entry_id.value());
+            expiring.insert((record.expires, Kind::Client as u8, *entry_id.value()));
         }
         for entry in transaction.open_table(KEYS).unwrap().iter().unwrap() {
-            let (slot, sealed) = entry.unwrap();
-            let record = open_key(&self.vault, slot.value(), sealed.value()).ok().unwrap().record;
-            assert_eq!(self.vault.slot(Kind::Key, &record.relative), *slot.value());
-            expiring.insert((record.expires, Kind::Key as u8, *slot.value()));
-            owned.insert((self.vault.slot(Kind::Client, &record.source), *slot.value()));
+            let (entry_id, sealed) = entry.unwrap();
+            let record =
+                open_key(&self.cipher, entry_id.value(), sealed.value()).ok().unwrap().record;
+            assert_eq!(self.cipher.entry_id(Kind::Key, &record.relative), *entry_id.value());
+            expiring.insert((record.expires, Kind::Key as u8, *entry_id.value()));
+            owned.insert((self.cipher.entry_id(Kind::Client, &record.source), *entry_id.value()));
         }
         let table = transaction.open_table(EXPIRY).unwrap();
         let indexed = table.iter().unwrap().map(|e| e.unwrap().0);
@@ -111,13 +117,13 @@ fn foreign_database_is_refused_unchanged() {
 #[test]
 fn modified_entry_is_refused() {
     let (folder, path, keys) = closed();
-    let vault = Vault::new(&store_key(1));
-    let slots = keys.clone().map(|key| vault.slot(Kind::Key, &key));
+    let cipher = EntryCipher::new(&store_key(1));
+    let entry_ids = keys.clone().map(|key| cipher.entry_id(Kind::Key, &key));
     let stored = entries(&path, KEYS);
-    let of = |slot: &Slot| stored.iter().find(|(s, _)| s == slot).unwrap().1.clone();
-    let mut changed = of(&slots[0]);
+    let of = |entry_id: &EntryId| stored.iter().find(|(s, _)| s == entry_id).unwrap().1.clone();
+    let mut changed = of(&entry_ids[0]);
     changed[10] ^= 1;
-    overwrite(&path, KEYS, &slots[0], &changed);
+    overwrite(&path, KEYS, &entry_ids[0], &changed);
     let bench = reopened(folder, &path, 1);
     let (rsc, why) = bench.fetch(GATEWAY, &keys[0], 1).err().unwrap();
     assert_eq!((rsc, why.as_str()), (5000, r#"{"m2m:dbg":"the MAF's store failed"}"#));
@@ -133,24 +139,24 @@ fn modified_entry_is_refused() {
 #[test]
 fn entries_that_change_places_are_no_entries() {
     let (folder, path, keys) = closed();
-    let vault = Vault::new(&store_key(1));
-    let slots = keys.clone().map(|key| vault.slot(Kind::Key, &key));
+    let cipher = EntryCipher::new(&store_key(1));
+    let entry_ids = keys.clone().map(|key| cipher.entry_id(Kind::Key, &key));
     for table in [KEYS, CLIENTS] {
         let stored = entries(&path, table);
         let rotated = stored.iter().cycle().skip(1);
-        for ((slot, _), (_, sealed)) in stored.iter().zip(rotated) {
-            overwrite(&path, table, slot, sealed);
+        for ((entry_id, _), (_, sealed)) in stored.iter().zip(rotated) {
+            overwrite(&path, table, entry_id, sealed);
         }
     }
     let bench = reopened(folder, &path, 1);
     for key in &keys {
         assert_eq!(bench.fetch(GATEWAY, key, 1).err().unwrap().0, 5000);
     }
-    let read = |slot: &Slot| {
-        bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.sealed_key(slot)?.unwrap()))
+    let read = |entry_id: &EntryId| {
+        bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.sealed_key(entry_id)?.unwrap()))
     };
-    for slot in &slots {
-        let opened = open_key(&vault, slot, &read(slot).unwrap());
+    for entry_id in &entry_ids {
+        let opened = open_key(&cipher, entry_id, &read(entry_id).unwrap());
         assert!(matches!(opened.err(), Some(StoreError::Damaged)));
     }
     // The error does not reveal the content.
@@ -169,9 +175,11 @@ fn store_is_reencrypted_under_new_key() {
     assert!(crate::reencrypt(&path, &store_key(1), &store_key(2)).is_err());
     let Bench { folder, maf } = bench;
     drop(maf);
-    let before: BTreeSet<_> = entries(&path, KEYS).into_iter().map(|(slot, _)| slot).collect();
+    let before: BTreeSet<_> =
+        entries(&path, KEYS).into_iter().map(|(entry_id, _)| entry_id).collect();
     crate::reencrypt(&path, &store_key(1), &store_key(2)).unwrap();
-    let after: BTreeSet<_> = entries(&path, KEYS).into_iter().map(|(slot, _)| slot).collect();
+    let after: BTreeSet<_> =
+        entries(&path, KEYS).into_iter().map(|(entry_id, _)| entry_id).collect();
     assert!(before.is_disjoint(&after) && before.len() == after.len());
     let wrong = Maf::open(&path, &store_key(1), settings()).err().unwrap();
     assert!(matches!(wrong, OpenError::WrongKey));
@@ -185,8 +193,8 @@ fn store_is_reencrypted_under_new_key() {
     // With one unreadable entry, nothing is changed.
     let Bench { folder, maf } = bench;
     drop(maf);
-    let slot = Vault::new(&store_key(2)).slot(Kind::Key, &keys[0]);
-    overwrite(&path, KEYS, &slot, b"nonsense");
+    let entry_id = EntryCipher::new(&store_key(2)).entry_id(Kind::Key, &keys[0]);
+    overwrite(&path, KEYS, &entry_id, b"nonsense");
     let before = entries(&path, KEYS);
     let damaged = crate::reencrypt(&path, &store_key(2), &store_key(3)).unwrap_err();
     assert!(matches!(damaged, OpenError::Store(StoreError::Damaged)), "{damaged}");
@@ -245,8 +253,8 @@ fn uncommitted_entry_is_not_stored() {
         Err(StoreError::Damaged)
     });
     assert!(failed.is_err());
-    let slot = bench.maf.state.store.vault.slot(Kind::Client, LIGHT);
-    let found = bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.client(&slot)?.is_some()));
+    let entry_id = bench.maf.state.store.cipher.entry_id(Kind::Client, LIGHT);
+    let found = bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.client(&entry_id)?.is_some()));
     assert!(!found.unwrap());
     bench.maf.state.store.assert_consistent();
 }

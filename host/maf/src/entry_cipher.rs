@@ -1,8 +1,8 @@
 //! Encryption and lookup of the store's entries.
 //!
-//! The slot of an entry is a keyed hash of its identifier, so the file does not reveal the clients
-//! without the store's key. The content is encrypted with XChaCha20-Poly1305. The table and the
-//! slot are authenticated with it, so one entry cannot replace another.
+//! The ID of an entry is a keyed hash of the client's or the key's identifier, so the file does not
+//! reveal the clients without the store's key. The content is encrypted with XChaCha20-Poly1305.
+//! The table and the entry ID are authenticated with it, so one entry cannot replace another.
 
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::store_key::StoreKey;
 
 /// The keyed hash under which an entry is stored.
-pub(crate) type Slot = [u8; 32];
+pub(crate) type EntryId = [u8; 32];
 
 /// Length of a nonce. Nonces are random. With 24 bytes, two under one key are never equal, so no
 /// counter must survive restarts and copies of the file.
@@ -40,28 +40,35 @@ pub(crate) enum Kind {
 pub(crate) struct SealError;
 
 /// The keys that encrypt, decrypt and locate entries.
-pub(crate) struct Vault {
+pub(crate) struct EntryCipher {
     cipher: XChaCha20Poly1305,
-    slots: Box<Zeroizing<[u8; 32]>>,
+    /// Key of the hash that yields the entry IDs.
+    id_key: Box<Zeroizing<[u8; 32]>>,
 }
 
-impl Vault {
+impl EntryCipher {
     pub(crate) fn new(key: &StoreKey) -> Self {
-        // Separate keys for each use, so that one does not reveal the other.
+        // Separate keys for each use, so that one does not reveal the other. The labels are part of
+        // the store's format.
         let sealing = derive(key, "saegis MAF store: entries");
         Self {
             cipher: XChaCha20Poly1305::new(<&Key>::from(&*sealing)),
-            slots: Box::new(derive(key, "saegis MAF store: slots")),
+            id_key: Box::new(derive(key, "saegis MAF store: slots")),
         }
     }
 
-    /// Returns the slot of an identifier's entry.
-    pub(crate) fn slot(&self, kind: Kind, id: &str) -> Slot {
-        *mac(self.slots.as_slice(), &[&[kind as u8], id.as_bytes()])
+    /// Returns the ID of the entry for a client or a key.
+    pub(crate) fn entry_id(&self, kind: Kind, id: &str) -> EntryId {
+        *mac(self.id_key.as_slice(), &[&[kind as u8], id.as_bytes()])
     }
 
     /// Encrypts an entry.
-    pub(crate) fn seal(&self, kind: Kind, slot: &Slot, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    pub(crate) fn seal(
+        &self,
+        kind: Kind,
+        entry_id: &EntryId,
+        plain: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
         let nonce: [u8; NONCE] = rand::rng().random();
         // The capacity suffices for everything, so that growing leaves no copy of the plain text
         // behind. On success the buffer holds the cipher text. On an error it holds plain text, and
@@ -69,31 +76,31 @@ impl Vault {
         let mut sealed = Zeroizing::new(Vec::with_capacity(plain.len() + TAG + NONCE));
         sealed.extend_from_slice(plain);
         self.cipher
-            .encrypt_in_place(&XNonce::from(nonce), &associated(kind, slot), &mut *sealed)
+            .encrypt_in_place(&XNonce::from(nonce), &associated(kind, entry_id), &mut *sealed)
             .map_err(|_| SealError)?;
         sealed.extend_from_slice(&nonce);
         Ok(std::mem::take(&mut *sealed))
     }
 
-    /// Decrypts an entry. Returns `None` if it was changed, or belongs to another slot.
+    /// Decrypts an entry. Returns `None` if it was changed, or has another entry ID.
     pub(crate) fn open(
         &self,
         kind: Kind,
-        slot: &Slot,
+        entry_id: &EntryId,
         sealed: &[u8],
     ) -> Option<Zeroizing<Vec<u8>>> {
         let (text, nonce) = sealed.split_last_chunk::<NONCE>()?;
         let mut plain = Zeroizing::new(text.to_vec());
         self.cipher
-            .decrypt_in_place(&XNonce::from(*nonce), &associated(kind, slot), &mut *plain)
+            .decrypt_in_place(&XNonce::from(*nonce), &associated(kind, entry_id), &mut *plain)
             .ok()?;
         Some(plain)
     }
 }
 
-fn associated(kind: Kind, slot: &Slot) -> [u8; 33] {
+fn associated(kind: Kind, entry_id: &EntryId) -> [u8; 33] {
     let mut bytes = [kind as u8; 33];
-    for (target, byte) in bytes.iter_mut().skip(1).zip(slot) {
+    for (target, byte) in bytes.iter_mut().skip(1).zip(entry_id) {
         *target = *byte;
     }
     bytes
@@ -118,27 +125,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entry_opens_only_in_its_slot() {
-        let vault = Vault::new(&StoreKey::new(&[7; 32]));
-        let slot = vault.slot(Kind::Key, "A");
-        let sealed = vault.seal(Kind::Key, &slot, b"plain").unwrap();
-        let open = |kind, slot: &Slot, sealed: &[u8]| {
-            vault.open(kind, slot, sealed).map(|plain| plain.to_vec())
+    fn entry_opens_only_under_its_id() {
+        let cipher = EntryCipher::new(&StoreKey::new(&[7; 32]));
+        let entry_id = cipher.entry_id(Kind::Key, "A");
+        let sealed = cipher.seal(Kind::Key, &entry_id, b"plain").unwrap();
+        let open = |kind, entry_id: &EntryId, sealed: &[u8]| {
+            cipher.open(kind, entry_id, sealed).map(|plain| plain.to_vec())
         };
-        assert_eq!(open(Kind::Key, &slot, &sealed), Some(b"plain".to_vec()));
-        assert_eq!(open(Kind::Client, &slot, &sealed), None);
-        assert_eq!(open(Kind::Key, &vault.slot(Kind::Key, "B"), &sealed), None);
+        assert_eq!(open(Kind::Key, &entry_id, &sealed), Some(b"plain".to_vec()));
+        assert_eq!(open(Kind::Client, &entry_id, &sealed), None);
+        assert_eq!(open(Kind::Key, &cipher.entry_id(Kind::Key, "B"), &sealed), None);
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_eq!(open(Kind::Key, &slot, &changed), None, "{at}");
-            assert_eq!(open(Kind::Key, &slot, &sealed[..at]), None, "{at}");
+            assert_eq!(open(Kind::Key, &entry_id, &changed), None, "{at}");
+            assert_eq!(open(Kind::Key, &entry_id, &sealed[..at]), None, "{at}");
         }
-        let other = Vault::new(&StoreKey::new(&[8; 32]));
-        assert!(other.open(Kind::Key, &slot, &sealed).is_none());
-        assert_ne!(other.slot(Kind::Key, "A"), slot);
-        assert_ne!(vault.slot(Kind::Client, "A"), slot);
+        let other = EntryCipher::new(&StoreKey::new(&[8; 32]));
+        assert!(other.open(Kind::Key, &entry_id, &sealed).is_none());
+        assert_ne!(other.entry_id(Kind::Key, "A"), entry_id);
+        assert_ne!(cipher.entry_id(Kind::Client, "A"), entry_id);
         // Two encryptions of the same text differ.
-        assert_ne!(vault.seal(Kind::Key, &slot, b"plain").unwrap(), sealed);
+        assert_ne!(cipher.seal(Kind::Key, &entry_id, b"plain").unwrap(), sealed);
     }
 }

@@ -36,6 +36,8 @@ pub mod binding;
 #[cfg(feature = "host")]
 pub mod coap;
 #[cfg(feature = "host")]
+mod content;
+#[cfg(feature = "host")]
 pub mod credential;
 #[cfg(feature = "host")]
 pub mod cse;

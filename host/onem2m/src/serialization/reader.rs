@@ -1,4 +1,5 @@
-//! Parses primitives in JSON.
+//! Parses primitives in JSON. Parameters are stored in the form that HTTP has for them, because all
+//! bindings share it.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -16,13 +17,17 @@ use crate::target::Target;
 /// Parameters with separate members, which cannot be names of attributes in a filter.
 const OWN_MEMBERS: [&str; 9] = ["op", "to", "fr", "rqi", "rvi", "pc", "rt", "fc", "rsc"];
 
-type Read<T> = Result<T, BindingError>;
+/// Parameters that are not supported in a serialized primitive: tokens, the members of a group
+/// request, and those without text in the specification.
+const UNSUPPORTED: [&str; 6] = ["tkns", "tqf", "grtm", "omr", "prpi", "msu"];
+
+type ParseResult<T> = Result<T, BindingError>;
 
 /// Parses a primitive.
 ///
 /// # Errors
 /// Returns the reason why it is not one, with the Response Status Code.
-pub(super) fn read(bytes: &Bytes) -> Read<Primitive> {
+pub(super) fn read(bytes: &Bytes) -> ParseResult<Primitive> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad("the primitive is not UTF-8"))?;
     let mut members = Members::read(text, "the primitive")?;
     // Read first: every refusal that follows repeats it (TS-0004 clause 7.3.2).
@@ -45,7 +50,7 @@ pub(super) fn read(bytes: &Bytes) -> Read<Primitive> {
     }
 }
 
-fn request(bytes: &Bytes, members: &mut Members<'_>) -> Read<RequestPrimitive> {
+fn request(bytes: &Bytes, members: &mut Members<'_>) -> ParseResult<RequestPrimitive> {
     let operation = match members.number("op")? {
         Some(1) => Operation::Create,
         Some(2) => Operation::Retrieve,
@@ -90,7 +95,7 @@ fn request(bytes: &Bytes, members: &mut Members<'_>) -> Read<RequestPrimitive> {
         }
         filter_criteria(raw, &mut options)?;
     }
-    for name in ["tkns", "tqf", "grtm", "omr", "prpi", "msu"] {
+    for name in UNSUPPORTED {
         if members.has(name) {
             let why = format!("the parameter {name} is not supported in a serialized primitive");
             return Err(BindingError { rsc: Rsc::NotImplemented, ..bad(why) });
@@ -101,6 +106,7 @@ fn request(bytes: &Bytes, members: &mut Members<'_>) -> Read<RequestPrimitive> {
         operation,
         to,
         from,
+        // Set by the caller.
         request_id: String::new(),
         release,
         resource_type,
@@ -112,10 +118,11 @@ fn request(bytes: &Bytes, members: &mut Members<'_>) -> Read<RequestPrimitive> {
     })
 }
 
-fn response(bytes: &Bytes, members: &mut Members<'_>) -> Read<ResponsePrimitive> {
+fn response(bytes: &Bytes, members: &mut Members<'_>) -> ParseResult<ResponsePrimitive> {
     let rsc = members.number("rsc")?.and_then(|code| u16::try_from(code).ok());
     let rsc = rsc.ok_or_else(|| bad("rsc is not a status code"))?;
     let from = members.text("fr")?;
+    // The connection determines the recipient.
     let _to = members.text("to")?;
     let release = members.text("rvi")?;
     let content = members.take("pc").map(|raw| bytes.slice_ref(raw.get().as_bytes()));
@@ -123,12 +130,14 @@ fn response(bytes: &Bytes, members: &mut Members<'_>) -> Read<ResponsePrimitive>
     if let Some(raw) = members.take("ati") {
         parameters.set(Parameter::AssignedTokenIds, assigned_token_ids(raw)?);
     }
-    // A requested signature of the originator is not supported, and a request without it fails.
+    // Authorization Signature Request Information: the CSE refused the request, and requires
+    // signatures in the next one. They are not supported.
     let _ = members.take("asri");
     members.end("a response")?;
     Ok(ResponsePrimitive {
         rsc: Rsc::from_code(rsc),
         from,
+        // Set by the caller.
         request_id: String::new(),
         release,
         content,
@@ -137,7 +146,8 @@ fn response(bytes: &Bytes, members: &mut Members<'_>) -> Read<ResponsePrimitive>
     })
 }
 
-fn parameters(members: &mut Members<'_>, known: &[Parameter]) -> Read<Parameters> {
+/// Takes the known parameters.
+fn parameters(members: &mut Members<'_>, known: &[Parameter]) -> ParseResult<Parameters> {
     let mut parameters = Parameters::default();
     for &parameter in known {
         let name = parameter.short_name();
@@ -161,7 +171,7 @@ struct Options {
 }
 
 impl Options {
-    fn put(&mut self, name: &str, value: Vec<String>) -> Read<()> {
+    fn put(&mut self, name: &str, value: Vec<String>) -> ParseResult<()> {
         self.bytes += name.len() + value.iter().map(|v| v.len() + 1).sum::<usize>();
         if self.bytes > MAX_OPTION_BYTES || self.all.len() >= MAX_OPTIONS {
             return Err(bad(format!(
@@ -174,14 +184,20 @@ impl Options {
     }
 }
 
-/// Parses the Response Type: `{"rtv": 2, "nu": ["…"]}`.
-fn response_type(raw: &RawValue, options: &mut Options, parameters: &mut Parameters) -> Read<()> {
+/// Parses the Response Type with its notification targets: `{"rtv": 2, "nu": ["…"]}`.
+fn response_type(
+    raw: &RawValue,
+    options: &mut Options,
+    parameters: &mut Parameters,
+) -> ParseResult<()> {
     let mut members = Members::read(raw.get(), "rt")?;
     let value = members.number("rtv")?.ok_or_else(|| bad("rt has no rtv"))?;
     options.put("rt", vec![value.to_string()])?;
     if let Some(raw) = members.take("nu") {
-        let targets: Vec<String> =
-            list("nu", raw)?.into_iter().map(|raw| portable("nu", raw)).collect::<Read<_>>()?;
+        let targets: Vec<String> = list("nu", raw)?
+            .into_iter()
+            .map(|raw| portable("nu", raw))
+            .collect::<ParseResult<_>>()?;
         // HTTP joins them with `&`, so none of them may contain it.
         if targets.iter().any(|target| target.contains('&')) {
             return Err(bad("a notification target of rt has the character &"));
@@ -195,7 +211,8 @@ fn response_type(raw: &RawValue, options: &mut Options, parameters: &mut Paramet
     members.end("rt")
 }
 
-fn filter_criteria(raw: &RawValue, options: &mut Options) -> Read<()> {
+/// Parses the Filter Criteria. Each of them becomes an option, as in a query string.
+fn filter_criteria(raw: &RawValue, options: &mut Options) -> ParseResult<()> {
     let mut members = Members::read(raw.get(), "fc")?;
     for (name, value_type) in FILTER_CRITERIA {
         let Some(raw) = members.take(name) else { continue };
@@ -212,7 +229,7 @@ fn filter_criteria(raw: &RawValue, options: &mut Options) -> Read<()> {
 
 /// Parses a condition on an attribute, which HTTP writes as `name=value`. Its name must not be that
 /// of a parameter, because an upstream CSE would interpret it as one.
-fn attribute_condition(raw: &RawValue, options: &mut Options) -> Read<()> {
+fn attribute_condition(raw: &RawValue, options: &mut Options) -> ParseResult<()> {
     let mut members = Members::read(raw.get(), "atr")?;
     let name = members.text("nm")?.ok_or_else(|| bad("a condition in atr has no nm"))?;
     let value = members.take("val").ok_or_else(|| bad("a condition in atr has no val"))?;
@@ -233,7 +250,7 @@ fn attribute_condition(raw: &RawValue, options: &mut Options) -> Read<()> {
 }
 
 /// Converts Assigned Token Identifiers to the form of HTTP: `lti:tkid`, joined with `+`.
-fn assigned_token_ids(raw: &RawValue) -> Read<String> {
+fn assigned_token_ids(raw: &RawValue) -> ParseResult<String> {
     let mut members = Members::read(raw.get(), "ati")?;
     let all = members.take("ltia").ok_or_else(|| bad("ati has no ltia"))?;
     members.end("ati")?;

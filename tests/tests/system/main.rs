@@ -10,6 +10,7 @@ mod handshake {
     mod limits;
     mod malformed_certificates;
     mod psk;
+    mod raw_public_keys;
     mod resumption;
 }
 

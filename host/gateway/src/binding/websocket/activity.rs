@@ -1,13 +1,8 @@
 //! Activity of a connection: the times that its timeouts depend on.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::task::{Context, Poll};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 /// Length of the header of a masked control frame, in bytes.
@@ -19,20 +14,20 @@ pub(super) struct Activity(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// When something came.
+    /// Time of the last read of bytes.
     last_read: Instant,
-    /// When a primitive came or went.
+    /// Time at which the last primitive was received or sent.
     last_primitive: Instant,
-    /// Bytes that have been read.
+    /// Number of bytes read.
     read: u64,
-    /// Bytes of messages that are complete.
+    /// Number of bytes of complete messages.
     complete: u64,
-    /// Since when there has been a message that is not.
+    /// Time since which a message is incomplete.
     incomplete_since: Option<Instant>,
 }
 
 impl Activity {
-    /// A connection on which so many bytes have been read.
+    /// Creates the times of a connection on which so many bytes have been read.
     pub(super) fn new(read: usize) -> Self {
         let now = Instant::now();
         let read = read as u64;
@@ -50,7 +45,11 @@ impl Activity {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn came(&self, bytes: usize) {
+    /// Records that bytes were read. Zero bytes are the end of the stream.
+    pub(super) fn read(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         self.change(|state| {
             let now = Instant::now();
             state.last_read = now;
@@ -61,8 +60,8 @@ impl Activity {
         });
     }
 
-    /// A ping or a pong with that much content has come whole. It may come between the fragments of
-    /// another message.
+    /// Records that a ping or a pong with this length of content was received completely. It may be
+    /// between the fragments of another message.
     pub(super) fn control_frame(&self, content: usize) {
         self.change(|state| {
             state.complete += (CONTROL_HEADER + content) as u64;
@@ -72,8 +71,8 @@ impl Activity {
         });
     }
 
-    /// A data message has come whole. Bytes behind it that were read with it count as complete too,
-    /// which is a few kilobytes at most.
+    /// Records that a data message was received completely. Bytes after it that were read with it
+    /// count as complete too: a few kilobytes at most.
     pub(super) fn message(&self) {
         self.change(|state| {
             state.complete = state.read;
@@ -82,74 +81,34 @@ impl Activity {
         });
     }
 
-    /// A primitive was sent.
+    /// Records that a primitive was sent.
     pub(super) fn sent(&self) {
         self.change(|state| state.last_primitive = Instant::now());
     }
 
-    /// The peer was not listened to until now.
+    /// Restarts the time since the last read, after a period in which the gateway did not read.
     pub(super) fn resume(&self) {
         self.change(|state| state.last_read = Instant::now());
     }
 
-    /// When something came last.
+    /// Returns the time of the last read of bytes.
     pub(super) fn last_read(&self) -> Instant {
         self.change(|state| state.last_read)
     }
 
-    /// When a primitive came or went last.
+    /// Returns the time at which the last primitive was received or sent.
     pub(super) fn last_primitive(&self) -> Instant {
         self.change(|state| state.last_primitive)
     }
 
-    /// Whether a message has been incomplete for that long.
+    /// Returns whether a message has been incomplete for this time.
     pub(super) fn is_incomplete_for(&self, time: Duration) -> bool {
         self.change(|state| state.incomplete_since.is_some_and(|since| since.elapsed() >= time))
     }
 
-    /// When a message that is incomplete began.
+    /// Returns the time since which a message is incomplete.
     pub(super) fn incomplete_since(&self) -> Option<Instant> {
         self.change(|state| state.incomplete_since)
-    }
-}
-
-/// A stream that notes what comes over it.
-pub(super) struct Noted<'a, S> {
-    pub(super) stream: S,
-    pub(super) activity: &'a Activity,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Noted<'_, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = out.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, out);
-        let bytes = out.filled().len() - before;
-        if bytes > 0 {
-            self.activity.came(bytes);
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<'_, S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -162,16 +121,16 @@ mod tests {
         let activity = Activity::new(0);
         let is_incomplete = || activity.is_incomplete_for(Duration::ZERO);
         assert!(!is_incomplete());
-        activity.came(10);
+        activity.read(10);
         assert!(is_incomplete());
         activity.message();
         assert!(!is_incomplete());
-        activity.came(6);
+        activity.read(6);
         activity.control_frame(0);
         assert!(!is_incomplete());
         // A ping between two fragments completes nothing but itself.
-        activity.came(100);
-        activity.came(8);
+        activity.read(100);
+        activity.read(8);
         activity.control_frame(2);
         assert!(is_incomplete());
         activity.message();

@@ -23,9 +23,10 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, Noted};
+use super::activity::Activity;
 use super::exchange::{Encoded, Exchange, Incoming};
 use crate::config::WebSocket;
 use crate::notification::ae_channels::RequestsToAe;
@@ -113,7 +114,7 @@ where
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message))
         .accept_unmasked_frames(false);
-    let stream = Noted { stream, activity: &activity };
+    let stream = InspectReader::new(stream, |bytes| activity.read(bytes.len()));
     let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config));
     let (mut sink, mut messages) = socket.await.split();
     // Bounded by the permits that the queued primitives hold.

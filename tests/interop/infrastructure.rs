@@ -52,7 +52,8 @@ impl Deployment {
     fn until(&self) -> Option<String> {
         let peers = saegis(&self.home.path(""), &["peers", "--json"]).expect(0).json();
         let peer = &peers["peers"][0];
-        (peer["registration"] == "registered").then(|| peer["until"].as_str().unwrap().to_string())
+        (peer["registration"] == "registered")
+            .then(|| peer["expires"].as_str().unwrap().to_string())
     }
 
     /// Connects to the IN-CSE with the home gateway's certificate.

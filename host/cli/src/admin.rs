@@ -164,23 +164,24 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             show(table(answer.get("ae_ids"), &["credential_id", "ae_id", "since"]));
         }
         Request::Peers => {
-            let columns = ["cse_id", "address", "saef", "registration", "until", "why"];
+            let columns = ["cse_id", "address", "saef", "registration", "expires", "why"];
             show(table(answer.get("peers"), &columns));
         }
         Request::ReleaseAeId { credential_id } => {
-            if !read::<Released>(&answer)?.freed {
+            if !read::<Released>(&answer)?.released {
                 let what = format!("{credential_id} has no AE-ID from a registration");
                 return Err(AdminError::Failed(what));
             }
             show(vec![report::released(&credential_id)]);
         }
         Request::DeleteAe { ae_id } => {
-            let Deleted { deleted, freed } = read(&answer)?;
-            if !deleted && freed.is_none() {
+            let Deleted { deleted, credential_id } = read(&answer)?;
+            if !deleted && credential_id.is_none() {
                 return Err(AdminError::Failed(format!("there is no AE {ae_id}")));
             }
             let deleted = deleted.then(|| format!("the AE {ae_id} was deleted"));
-            show(deleted.into_iter().chain(freed.as_deref().map(report::released)).collect());
+            let released = credential_id.as_deref().map(report::released);
+            show(deleted.into_iter().chain(released).collect());
         }
         Request::EndAssociation { id } => {
             if !read::<Ended>(&answer)?.ended {

@@ -13,10 +13,11 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Formats objects as lines of a table. Each column is as wide as its widest cell.
+/// Formats objects as lines of a table. Each column is as wide as its widest cell. The headings are
+/// the keys of the JSON.
 pub fn table(rows: Option<&Value>, columns: &[&str]) -> Vec<String> {
     let rows = rows.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let head = columns.iter().map(|c| c.replace('_', "-").to_uppercase()).collect();
+    let head = columns.iter().map(|c| c.to_uppercase()).collect();
     let mut cells: Vec<Vec<String>> = vec![head];
     for row in rows {
         cells.push(columns.iter().map(|c| row.get(c).map(text).unwrap_or_default()).collect());

@@ -7,11 +7,10 @@ use serde_json::Value;
 
 use crate::table::{table, text};
 
-/// Returns the state of the gateway, one line per value.
+/// Returns the state of the gateway, one line per value, with the names that the JSON has.
 pub fn status(answer: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, value) in answer.as_object().into_iter().flatten() {
-        let name = name.replace('_', "-");
         let line = |value| format!("{name:13} {}", text(value));
         match value {
             // A list may be long, so each item has its own line.

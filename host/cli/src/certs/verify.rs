@@ -62,7 +62,7 @@ impl Verdict {
                 "credential_id": id.to_string(),
                 "flavour": identity.flavour().name(),
                 "entity": entity.to_string(),
-                "until": until.map(timestamp::format),
+                "expires": until.map(timestamp::format),
             }),
             Self::Own => json!({ "verdict": "own" }),
             Self::Anchor(flavours) => {

@@ -56,12 +56,12 @@ fn print_description(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Mod
     let mut found = Description::of(bytes).map_err(unusable)?;
     match found.kind {
         Kind::Component => {}
-        Kind::CoreWithContract => found.misfits.push(
+        Kind::CoreWithContract => found.contract_faults.push(
             "is a core module with its contract; convert it to a component with \
              --componentise OUT"
                 .into(),
         ),
-        Kind::Core => found.misfits.push(NO_CONTRACT.into()),
+        Kind::Core => found.contract_faults.push(NO_CONTRACT.into()),
     }
     let digest = hex::encode(Sha256::digest(bytes));
     let signature = signature(file, bytes);
@@ -84,7 +84,7 @@ fn print_description(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Mod
             "size": size,
             "sha256": digest,
             "signature": signature,
-            "misfits": found.misfits,
+            "contract_faults": found.contract_faults,
         });
         crate::output::print(&out.to_string());
     } else {
@@ -106,9 +106,9 @@ fn print_description(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Mod
         if let Some(signature) = &signature {
             line("signature", signature);
         }
-        found.misfits.iter().for_each(|misfit| line("refused", misfit));
+        found.contract_faults.iter().for_each(|fault| line("refused", fault));
     }
-    Ok(if found.misfits.is_empty() { 0 } else { REFUSED })
+    Ok(if found.contract_faults.is_empty() { 0 } else { REFUSED })
 }
 
 /// Describes the signature beside a file. Only the configuration of a gateway says which keys are

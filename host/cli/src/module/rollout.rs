@@ -114,22 +114,22 @@ fn print_outcome(name: &str, way: Way, next: &Policy, generation: Option<u64>, a
         Way::RollBack => None,
     };
     let replaced = replaced.and_then(|module| module.replaces);
-    let brought_back = match way {
+    let reactivated = match way {
         Way::Promote => None,
         Way::RollBack => next.shadows().into_iter().find(|s| s.name == *name),
     };
-    let brought_back = brought_back.and_then(|shadow| shadow.replaces);
+    let reactivated = reactivated.and_then(|shadow| shadow.replaces);
     if as_json {
         let outcome: Value = json!({
             "module": name,
             "mode": way.mode(),
             "replaced": replaced,
-            "brought_back": brought_back,
+            "reactivated": reactivated,
             "generation": generation,
         });
         return crate::output::print(&outcome.to_string());
     }
-    let what = match (way, replaced, brought_back) {
+    let what = match (way, replaced, reactivated) {
         (Way::Promote, Some(former), _) => {
             format!("{name} is in force and replaces {former}, whose files stay")
         }

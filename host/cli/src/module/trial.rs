@@ -65,7 +65,7 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         let outcome = json!({
             "module": name,
             "hooks": module.hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>(),
-            "takes_the_place_of": takes,
+            "replaces": takes,
             "must_be_signed": must_be_signed,
             "replay": report.as_ref().map(decisions::Report::as_json),
         });

@@ -61,11 +61,11 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Result<Deleted, String
     }
     // If the registrar chose the AE-ID, it may have been bound in the meantime.
     let holder = gateway.ae_ids.bound_to(&stem);
-    let Some(holder) = holder else { return Ok(Deleted { deleted, freed: None }) };
+    let Some(holder) = holder else { return Ok(Deleted { deleted, credential_id: None }) };
     let generation = gateway.policy.current();
     let bindings = &gateway.ae_ids;
     match gateway.associations.try_free(bindings, &holder, &generation, why).await {
-        Ok(_) => Ok(Deleted { deleted, freed: Some(holder.to_string()) }),
+        Ok(_) => Ok(Deleted { deleted, credential_id: Some(holder.to_string()) }),
         Err(error) => Err(error.to_string()),
     }
 }

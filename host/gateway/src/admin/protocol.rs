@@ -1,4 +1,7 @@
 //! Protocol of the admin socket: one request and one response per connection, each a line of JSON.
+//!
+//! The commands print the response with `--json`. Keys are in snake case, values with a fixed set of
+//! words in kebab case.
 
 use serde::{Deserialize, Serialize};
 
@@ -193,7 +196,7 @@ pub struct OwnCertificateEntry {
     /// The names in the certificate.
     pub names: Vec<String>,
     /// The end of its validity.
-    pub until: String,
+    pub expires: String,
 }
 
 /// A module.
@@ -308,7 +311,7 @@ pub struct AeIdEntry {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Released {
     /// Whether the credential had one.
-    pub freed: bool,
+    pub released: bool,
 }
 
 /// The deletion of an AE.
@@ -317,7 +320,7 @@ pub struct Deleted {
     /// Whether the AE existed.
     pub deleted: bool,
     /// The Credential-ID whose AE-ID was released.
-    pub freed: Option<String>,
+    pub credential_id: Option<String>,
 }
 
 /// The peer CSEs.
@@ -339,7 +342,7 @@ pub struct PeerEntry {
     /// The state of this CSE's registration with it: `none`, `pending`, `registered` or `failed`.
     pub registration: String,
     /// The end of the registration.
-    pub until: Option<String>,
+    pub expires: Option<String>,
     /// The cause of a failed registration.
     pub why: Option<String>,
 }

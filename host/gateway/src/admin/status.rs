@@ -91,7 +91,7 @@ pub fn report(generation: &Generation) -> GenerationReport {
 
 fn own_certificate(own: &OwnCertificate) -> OwnCertificateEntry {
     let names = own.names().iter().map(ToString::to_string).collect();
-    OwnCertificateEntry { names, until: timestamp::format(own.not_after()) }
+    OwnCertificateEntry { names, expires: timestamp::format(own.not_after()) }
 }
 
 /// Returns whether the policy on disk is in force, and its faults.

@@ -55,7 +55,7 @@ pub struct Description {
     /// Initial size of its linear memories, in bytes.
     pub memory: u64,
     /// Reasons why a gateway of this version does not load it; empty if it does.
-    pub misfits: Vec<String>,
+    pub contract_faults: Vec<String>,
 }
 
 /// Checks the first bytes of a WebAssembly file. The error of the parser would list them in Rust syntax.
@@ -90,7 +90,7 @@ impl Description {
             contract: Vec::new(),
             imports: Vec::new(),
             memory: 0,
-            misfits: Vec::new(),
+            contract_faults: Vec::new(),
         };
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
@@ -132,7 +132,9 @@ impl Description {
         }
         if found.kind == Kind::Component && found.hooks.is_empty() {
             let names = Hook::ALL.map(Hook::name).join(", ");
-            found.misfits.push(format!("exports no hook of the contract; the hooks are: {names}"));
+            found
+                .contract_faults
+                .push(format!("exports no hook of the contract; the hooks are: {names}"));
         }
         Ok(found)
     }
@@ -150,7 +152,8 @@ impl Description {
             None => Needs::Unknown,
         };
         if needs == Needs::Unknown && contract_interface(name).is_ok() {
-            self.misfits.push(format!("imports {}, which no gateway supports", printable(name)));
+            self.contract_faults
+                .push(format!("imports {}, which no gateway supports", printable(name)));
         }
         self.imports.push(Import { name: printable(name), needs });
     }
@@ -172,10 +175,10 @@ impl Description {
         }
         match contract_interface(name) {
             Ok(interface) => interface,
-            Err(misfit) => {
-                let misfit = printable(&misfit);
-                if !self.misfits.contains(&misfit) {
-                    self.misfits.push(misfit);
+            Err(fault) => {
+                let fault = printable(&fault);
+                if !self.contract_faults.contains(&fault) {
+                    self.contract_faults.push(fault);
                 }
                 None
             }
@@ -198,7 +201,7 @@ mod tests {
     fn empty_component_has_no_hook() {
         let found = Description::of(b"\0asm\x0d\0\x01\0").unwrap();
         assert_eq!((found.kind, found.memory), (Kind::Component, 0));
-        assert_eq!(found.misfits.len(), 1);
+        assert_eq!(found.contract_faults.len(), 1);
         let found = Description::of(b"\0asm\x01\0\0\0").unwrap();
         assert_eq!(found.kind, Kind::Core);
     }

@@ -227,7 +227,7 @@ fn delete_ae_removes_resources_and_binding() {
     saegis(&folder, &["delete-ae", "nobody"]).expect(4);
     let done = saegis(&folder, &["--json", "delete-ae", &device.stem]).expect(0).json();
     assert_eq!(done["deleted"], true);
-    assert_eq!(done["freed"], device.credential_id());
+    assert_eq!(done["credential_id"], device.credential_id());
     light.ended().unwrap();
     assert_eq!(gateway.log().wait("ae.deleted").text("ae_id"), device.stem);
     assert!(saegis(&folder, &["--json", "ae-ids"]).expect(0).out.contains("[]"));
@@ -286,7 +286,10 @@ fn delete_ae_removes_ae_with_id_that_upstream_chose() {
     assert!(saegis(&folder, &["ae-ids"]).expect(0).out.contains("Cchosen"));
     upstream.reply_with(Reply::answer(200, 2002, "{}"));
     let done = saegis(&folder, &["--json", "delete-ae", "Cchosen"]).expect(0).json();
-    assert_eq!((&done["deleted"], &done["freed"]), (&true.into(), &device.credential_id().into()));
+    assert_eq!(
+        (&done["deleted"], &done["credential_id"]),
+        (&true.into(), &device.credential_id().into())
+    );
     let asked = upstream.requests();
     let last = asked.last().unwrap();
     assert!(last.line.starts_with("DELETE /~/mn-cse-123456/cse/cut0 "), "{}", last.line);
@@ -321,7 +324,7 @@ fn delete_ae_waits_for_pending_registration() {
         registering.join().unwrap().unwrap().expect(201, 2001);
         let done = removing.join().unwrap().expect(0).json();
         assert_eq!(
-            (&done["deleted"], &done["freed"]),
+            (&done["deleted"], &done["credential_id"]),
             (&true.into(), &device.credential_id().into())
         );
     });

@@ -181,7 +181,7 @@ fn registration_completes_without_its_connection() {
 fn operator_lists_and_releases_ae_ids() {
     let gateway = with_new_credentials().start();
     let folder = gateway.path("");
-    assert!(saegis(&folder, &["ae-ids"]).expect(0).out.starts_with("CREDENTIAL-ID"));
+    assert!(saegis(&folder, &["ae-ids"]).expect(0).out.starts_with("CREDENTIAL_ID"));
     let mut new = Tool::OpenSsl.connect(gateway.port(), NEW1);
     new.ask(&Request::create_ae("new").from("Cnew")).expect(201, 2001);
     let shown = saegis(&folder, &["--json", "ae-ids"]).expect(0).json();

@@ -240,7 +240,7 @@ fn inspect_describes_module() {
     assert_eq!(report["memory"], 65536);
     let digest = saegis_tests::openssl(&["dgst", "-sha256", "-r", file.to_str().unwrap()]);
     assert_eq!(digest.out.split(' ').next(), report["sha256"].as_str());
-    assert_eq!(report["misfits"], serde_json::json!([]));
+    assert_eq!(report["contract_faults"], serde_json::json!([]));
 }
 
 #[test]

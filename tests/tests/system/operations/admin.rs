@@ -1,9 +1,11 @@
 //! The administration of a running gateway: access, state and commands.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use saegis_tests::{CommandOutput, Gateway, LIGHT1, LIGHT2, Request, Setup, Tool, saegis};
+use serde_json::Value;
 
 fn ask(gateway: &Gateway, arguments: &[&str]) -> CommandOutput {
     saegis(&gateway.path(""), arguments)
@@ -17,7 +19,7 @@ fn status_commands_show_gateway_state() {
     assert_eq!(status["pid"], gateway.id());
     assert_eq!((&status["generation"], &status["associations"]), (&1.into(), &0.into()));
     let words = ask(&gateway, &["status"]).expect(0);
-    assert!(words.out.contains("cse-id        /mn-cse-123456"), "{words:?}");
+    assert!(words.out.contains("cse_id        /mn-cse-123456"), "{words:?}");
 
     let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     let all = ask(&gateway, &["associations", "--json"]).expect(0).json();
@@ -27,7 +29,7 @@ fn status_commands_show_gateway_state() {
     assert_eq!(all[0]["credential_id"], format!("12-{}", LIGHT1.identity));
     assert_eq!(all[0]["suite"], "TLS_PSK_WITH_AES_128_CBC_SHA256");
     let words = ask(&gateway, &["associations"]).expect(0);
-    assert!(words.out.starts_with("ID  ENTITY         CREDENTIAL-ID"), "{words:?}");
+    assert!(words.out.starts_with("ID  ENTITY         CREDENTIAL_ID"), "{words:?}");
 
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
     assert_eq!(modules["modules"][1]["name"], "psk-table");
@@ -39,6 +41,49 @@ fn status_commands_show_gateway_state() {
             !output.contains(LIGHT1.key) && !output.contains(LIGHT2.key),
             "the output contains a key"
         );
+    }
+}
+
+/// Adds the keys of all objects in a value, each once.
+fn add_keys(value: &Value, keys: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            keys.extend(members.keys().cloned());
+            members.values().for_each(|value| add_keys(value, keys));
+        }
+        Value::Array(items) => items.iter().for_each(|item| add_keys(item, keys)),
+        _ => {}
+    }
+}
+
+/// Programs of operators read these keys, so a change is announced in the changelog.
+#[test]
+fn json_keys_are_frozen() {
+    let gateway = Setup::new().start();
+    let _light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    for (command, expected) in [
+        (
+            "status",
+            "address associations audit_head configuration cse_id generation pid policy \
+             policy_faults refusals_head started version warnings",
+        ),
+        (
+            "associations",
+            "associations credential_id entity established expires id peer protocol saef suite",
+        ),
+        (
+            "modules",
+            "capabilities certificates exposed generation hooks modules name read_by replaced \
+             replaces rows rules sha256 shadows short_keys signed_at signed_by source tables warnings",
+        ),
+        ("ae-ids", "ae_ids"),
+        ("peers", "peers"),
+        ("reload", "configuration_changed generation outcome recovered"),
+    ] {
+        let mut keys = BTreeSet::new();
+        add_keys(&ask(&gateway, &[command, "--json"]).expect(0).json(), &mut keys);
+        let keys: Vec<_> = keys.into_iter().collect();
+        assert_eq!(keys.join(" "), expected, "{command}");
     }
 }
 

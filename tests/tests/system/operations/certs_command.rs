@@ -230,7 +230,7 @@ fn inspect_prints_json() {
     let ids = output["items"][0]["ids"].as_array().unwrap();
     assert_eq!(ids.len(), 3);
     assert_eq!(output["verdicts"][0]["credential_id"], format!("30-{}", ids[0].as_str().unwrap()));
-    assert_eq!(output["verdicts"][0]["until"], Value::Null);
+    assert_eq!(output["verdicts"][0]["expires"], Value::Null);
     assert_eq!(inspect("mn/mn-cse.pem", 0)["verdicts"], json!([{ "verdict": "own" }]));
     let anchor = json!([{ "verdict": "trust-anchor", "flavours": ["cse-id"] }]);
     assert_eq!(inspect("mn/cse-authority.pem", 0)["verdicts"], anchor);

@@ -30,9 +30,9 @@ fn registration_is_renewed_before_expiry() {
     assert_eq!(peer(&infrastructure)["registration"], "none");
     assert_eq!(peer(&home)["saef"], "certificate");
     // Over a new association, because the IN-CSE restarts.
-    let first = peer(&home)["until"].clone();
+    let first = peer(&home)["expires"].clone();
     let infrastructure = infrastructure.restart();
-    wait_for(&home, "renewed", |now| is_registered(now) && now["until"] != first);
+    wait_for(&home, "renewed", |now| is_registered(now) && now["expires"] != first);
     drop(infrastructure);
 }
 

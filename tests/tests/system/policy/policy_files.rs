@@ -51,7 +51,7 @@ fn refused_policy_is_reported_until_recovery() {
     assert!(fault.ends_with("policies/z.csv: is not a file but a named pipe"), "{refused}");
     let words = ask(&gateway, &["status"]).expect(0);
     assert!(words.out.contains("\npolicy        refused since 20"), "{words:?}");
-    assert!(words.out.contains("\npolicy-faults "), "{words:?}");
+    assert!(words.out.contains("\npolicy_faults "), "{words:?}");
     let ready = gateway.monitor("/readyz");
     assert_eq!(ready.status, 200, "{ready:?}");
     assert!(ready.text.starts_with("ready; the policy on disk is refused since 20"), "{ready:?}");
@@ -434,7 +434,7 @@ fn unused_table_is_warned_about() {
     assert_eq!(modules["tables"][0]["read_by"], Value::Array(vec![]));
     assert_eq!(modules["tables"][1]["read_by"][0], "psk-table");
     let words = ask(&gateway, &["modules"]).expect(0);
-    assert!(words.out.contains("READ-BY"), "{words:?}");
+    assert!(words.out.contains("READ_BY"), "{words:?}");
     // With the name that the module reads, the table has an effect.
     let table = fs::read(gateway.path("policies/fleet2.csv")).unwrap();
     let mark = gateway.log().mark();

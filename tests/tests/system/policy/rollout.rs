@@ -200,7 +200,7 @@ fn replacement_is_promoted_and_rolled_back() {
         assert!(ran.err.contains(why), "{ran:?}");
     }
     let ran = ask(&gateway, &["module", "rollback", "psk-table-2", "--json"]).expect(0).json();
-    assert_eq!((&ran["mode"], &ran["brought_back"]), (&json!("shadow"), &json!("psk-table")));
+    assert_eq!((&ran["mode"], &ran["reactivated"]), (&json!("shadow"), &json!("psk-table")));
     assert_eq!(in_force(&gateway), ["originator-check", "psk-table"]);
     let manifest = fs::read_to_string(gateway.path("policies/modules/psk-table-2.toml")).unwrap();
     assert_eq!(manifest, SECOND_VERSION);

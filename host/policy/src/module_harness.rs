@@ -27,7 +27,7 @@ use crate::module::hook::Hook;
 use crate::module::inspect::{Description, Needs};
 use crate::module::manifest::{Manifest, load_manifest};
 use crate::sandbox::engine::Sandbox;
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 use crate::sandbox::instance_cache::InstanceCache;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::meter::{Meter, Used};
@@ -142,7 +142,12 @@ impl ModuleHarness {
         }
         Generation {
             number: 1,
-            modules: vec![Installed::alone(self.module.clone(), files, io, self.instances.clone())],
+            modules: vec![InstalledModule::alone(
+                self.module.clone(),
+                files,
+                io,
+                self.instances.clone(),
+            )],
             replaced: Vec::new(),
             shadows: Shadows::none(),
             artifacts: Vec::new(),

@@ -163,7 +163,7 @@ async fn reload_on(
     report: impl Fn(Reload) + Send + 'static,
 ) {
     // Detects changes between the first generation and the watch.
-    let mut seen = look(&policy, &folders).await;
+    let mut seen = read_folder_state(&policy, &folders).await;
     let mut changed = true;
     // A file that was written after the artifacts were fetched may name a new artifact. Such a
     // rejection is not reported, but only once, so that continuous changes cannot hide it.
@@ -187,7 +187,7 @@ async fn reload_on(
                 }
             }
         }
-        let now = look(&policy, &folders).await;
+        let now = read_folder_state(&policy, &folders).await;
         // A rejected generation is retried: it may have failed for lack of file descriptors.
         let refused = match policy.disk_state() {
             DiskState::Refused { faults, .. } => Some(faults),
@@ -211,7 +211,7 @@ async fn reload_on(
         let configuration = policy.configuration_changed();
         let reload = policy.load(cause).await;
         if matches!(reload, Reload::Refused(_)) && !outdated_before {
-            outdated_before = look(&policy, &folders).await != seen;
+            outdated_before = read_folder_state(&policy, &folders).await != seen;
             changed = outdated_before;
             if changed {
                 unreported |= !is_known(&reload, refused.as_ref());
@@ -238,7 +238,7 @@ fn is_known(reload: &Reload, before: Option<&Faults>) -> bool {
 /// State of the files in the folders, and of the files that the settings name elsewhere, without
 /// their content.
 #[derive(PartialEq, Eq)]
-struct Look(Vec<(PathBuf, Facts)>);
+struct FolderState(Vec<(PathBuf, Facts)>);
 
 /// Inode, length and time of change; `None` if the file does not exist.
 type Facts = Option<(u64, u64, SystemTime)>;
@@ -246,7 +246,10 @@ type Facts = Option<(u64, u64, SystemTime)>;
 /// Reads the state of the folders by their paths. So a replaced folder or a changed link is
 /// detected, although the watch still has the old folder. Returns `None` if the disk does not
 /// respond.
-async fn look(policy: &Arc<Policy>, folders: &Arc<Mutex<Folders>>) -> Option<Look> {
+async fn read_folder_state(
+    policy: &Arc<Policy>,
+    folders: &Arc<Mutex<Folders>>,
+) -> Option<FolderState> {
     let (own, folders) = (policy.clone(), folders.clone());
     let facts = |path: &Path| {
         let meta = under_way(path, || std::fs::metadata(path)).ok();
@@ -271,7 +274,7 @@ async fn look(policy: &Arc<Policy>, folders: &Arc<Mutex<Folders>>) -> Option<Loo
             files.push((path.clone(), facts(path)));
         }
         files.sort();
-        Look(files)
+        FolderState(files)
     };
     policy.threads().run(Urgency::Routine, now).await.ok()
 }

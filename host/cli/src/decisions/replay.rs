@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use saegis_onem2m::timestamp;
 use saegis_policy::{
-    Answer, Decision, Fault, Faults, Generation, Known, MafKeys, NoQuestion, ReplayOutcome,
+    Answer, Decision, Fault, Faults, Generation, InvalidQuestion, MafKeyState, MafKeys,
+    ReplayOutcome,
 };
 
 use super::reader::Line;
@@ -54,7 +55,7 @@ pub async fn against_policy(
 
 async fn replay(
     mut reading: Reading,
-    ask: impl AsyncFn(&Decision, SystemTime) -> Result<Option<(Answer, Answer)>, NoQuestion>,
+    ask: impl AsyncFn(&Decision, SystemTime) -> Result<Option<(Answer, Answer)>, InvalidQuestion>,
 ) -> Result<Report, Faults> {
     let mut report = Report::default();
     let mut progress = Progress::new();
@@ -123,11 +124,11 @@ pub(super) fn no_keys_of(config: &Config) -> Option<Arc<dyn MafKeys>> {
 struct NotAsked(Vec<String>);
 
 impl MafKeys for NotAsked {
-    fn known(&self, maf: &str, _: &str) -> Known {
+    fn state(&self, maf: &str, _: &str) -> MafKeyState {
         if self.0.iter().any(|name| name.eq_ignore_ascii_case(maf)) {
-            Known::NotYet
+            MafKeyState::NotFetched
         } else {
-            Known::NoMaf
+            MafKeyState::NoMaf
         }
     }
 

@@ -17,8 +17,8 @@ const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 /// only evict each other.
 const MAX_REFUSALS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// A key, identified by the index of its MAF in the configuration and its RelativeKeyID.
-pub type Of = (usize, String);
+/// The name of a key: the index of its MAF in the configuration and its RelativeKeyID.
+pub type KeyName = (usize, String);
 
 /// A cached key.
 pub struct CachedKey {
@@ -37,13 +37,13 @@ pub struct CachedKey {
 impl CachedKey {
     /// Returns whether an association with the other key may continue with this one. This one may
     /// last longer.
-    pub fn stands_for(&self, had: &Self) -> bool {
-        let same_key: bool = self.key.expose().ct_eq(had.key.expose()).into();
+    pub fn can_replace(&self, old: &Self) -> bool {
+        let same_key: bool = self.key.expose().ct_eq(old.key.expose()).into();
         same_key
-            && self.source == had.source
-            && self.id == had.id
-            && self.suid == had.suid
-            && self.expires >= had.expires
+            && self.source == old.source
+            && self.id == old.id
+            && self.suid == old.suid
+            && self.expires >= old.expires
     }
 
     /// Returns a copy for a call.
@@ -79,8 +79,8 @@ impl KeyUnavailable {
 
 /// Cached keys and refusals.
 pub struct KeyCache {
-    keys: LruCache<Of, Arc<CachedKey>>,
-    refusals: LruCache<Of, (Instant, KeyUnavailable)>,
+    keys: LruCache<KeyName, Arc<CachedKey>>,
+    refusals: LruCache<KeyName, (Instant, KeyUnavailable)>,
 }
 
 impl Default for KeyCache {
@@ -93,28 +93,28 @@ impl KeyCache {
     /// Returns the cache entry of a key, if there is one. Expired keys are not cached.
     pub fn get(
         &mut self,
-        of: &Of,
+        name: &KeyName,
         now: SystemTime,
     ) -> Option<Result<Arc<CachedKey>, KeyUnavailable>> {
-        match self.keys.get(of) {
+        match self.keys.get(name) {
             Some(key) if key.expires > now => return Some(Ok(key.clone())),
-            Some(_) => drop(self.keys.pop(of)),
+            Some(_) => drop(self.keys.pop(name)),
             None => {}
         }
-        let (since, why) = self.refusals.get(of)?;
+        let (since, why) = self.refusals.get(name)?;
         (since.elapsed() < why.lasts()).then_some(Err(*why))
     }
 
     /// Stores a result and replaces the previous one.
-    pub fn keep(&mut self, of: Of, what: Result<CachedKey, KeyUnavailable>) {
-        match what {
+    pub fn insert(&mut self, name: KeyName, result: Result<CachedKey, KeyUnavailable>) {
+        match result {
             Ok(key) => {
-                self.refusals.pop(&of);
-                self.keys.put(of, Arc::new(key));
+                self.refusals.pop(&name);
+                self.keys.put(name, Arc::new(key));
             }
             Err(why) => {
-                self.keys.pop(&of);
-                self.refusals.put(of, (Instant::now(), why));
+                self.keys.pop(&name);
+                self.refusals.put(name, (Instant::now(), why));
             }
         }
     }
@@ -134,9 +134,9 @@ impl KeyCache {
     /// Removes and wipes expired keys.
     pub fn wipe(&mut self, now: SystemTime) {
         let over = self.keys.iter().filter(|(_, key)| key.expires <= now);
-        let over: Vec<Of> = over.map(|(of, _)| of.clone()).collect();
-        for of in &over {
-            self.keys.pop(of);
+        let over: Vec<KeyName> = over.map(|(name, _)| name.clone()).collect();
+        for name in &over {
+            self.keys.pop(name);
         }
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    fn of(n: usize) -> Of {
+    fn of(n: usize) -> KeyName {
         (0, n.to_string())
     }
 
@@ -163,58 +163,58 @@ mod tests {
 
     #[test]
     fn refusals_do_not_displace_cached_keys() {
-        let (mut kept, now) = (KeyCache::default(), SystemTime::now());
-        kept.keep(of(0), Ok(key(1, now + HOUR)));
+        let (mut cache, now) = (KeyCache::default(), SystemTime::now());
+        cache.insert(of(0), Ok(key(1, now + HOUR)));
         for n in 1..=2 * MAX_REFUSALS.get() {
-            kept.keep(of(n), Err(KeyUnavailable::Refused));
+            cache.insert(of(n), Err(KeyUnavailable::Refused));
         }
-        assert!(matches!(kept.get(&of(0), now), Some(Ok(_))));
+        assert!(matches!(cache.get(&of(0), now), Some(Ok(_))));
         for n in 1..=MAX_KEYS.get() {
-            kept.keep(of(n), Ok(key(2, now + HOUR)));
-            assert!(matches!(kept.get(&of(n), now), Some(Ok(_))), "{n}");
+            cache.insert(of(n), Ok(key(2, now + HOUR)));
+            assert!(matches!(cache.get(&of(n), now), Some(Ok(_))), "{n}");
         }
-        assert!(kept.get(&of(0), now).is_none(), "the least recently used key was evicted");
+        assert!(cache.get(&of(0), now).is_none(), "the least recently used key was evicted");
     }
 
     #[test]
     fn cached_key_is_wiped_at_expiry() {
-        let (mut kept, now) = (KeyCache::default(), SystemTime::now());
+        let (mut cache, now) = (KeyCache::default(), SystemTime::now());
         for n in 0..2 {
-            kept.keep(of(n), Ok(key(1, now + HOUR)));
+            cache.insert(of(n), Ok(key(1, now + HOUR)));
         }
-        assert_eq!(kept.of_maf(0, now).len(), 2);
-        kept.keep(of(2), Ok(key(1, now + 2 * HOUR)));
-        assert_eq!(kept.first_end(0, now), Some(now + HOUR));
-        assert_eq!(kept.first_end(0, now + HOUR), Some(now + 2 * HOUR));
-        assert_eq!((kept.first_end(1, now), kept.first_end(0, now + 2 * HOUR)), (None, None));
-        kept.keys.pop(&of(2));
-        assert!(kept.of_maf(1, now).is_empty() && kept.of_maf(0, now + HOUR).is_empty());
-        assert!(kept.get(&of(0), now + HOUR).is_none());
-        assert_eq!(kept.keys.len(), 1);
-        kept.wipe(now + HOUR);
-        assert_eq!(kept.keys.len(), 0);
+        assert_eq!(cache.of_maf(0, now).len(), 2);
+        cache.insert(of(2), Ok(key(1, now + 2 * HOUR)));
+        assert_eq!(cache.first_end(0, now), Some(now + HOUR));
+        assert_eq!(cache.first_end(0, now + HOUR), Some(now + 2 * HOUR));
+        assert_eq!((cache.first_end(1, now), cache.first_end(0, now + 2 * HOUR)), (None, None));
+        cache.keys.pop(&of(2));
+        assert!(cache.of_maf(1, now).is_empty() && cache.of_maf(0, now + HOUR).is_empty());
+        assert!(cache.get(&of(0), now + HOUR).is_none());
+        assert_eq!(cache.keys.len(), 1);
+        cache.wipe(now + HOUR);
+        assert_eq!(cache.keys.len(), 0);
     }
 
     #[test]
     fn new_result_replaces_cached_one() {
-        let (mut kept, now) = (KeyCache::default(), SystemTime::now());
-        kept.keep(of(0), Err(KeyUnavailable::Refused));
-        kept.keep(of(0), Ok(key(1, now + HOUR)));
-        assert!(matches!(kept.get(&of(0), now), Some(Ok(_))));
-        kept.keep(of(0), Err(KeyUnavailable::Unreachable));
-        assert!(matches!(kept.get(&of(0), now), Some(Err(KeyUnavailable::Unreachable))));
+        let (mut cache, now) = (KeyCache::default(), SystemTime::now());
+        cache.insert(of(0), Err(KeyUnavailable::Refused));
+        cache.insert(of(0), Ok(key(1, now + HOUR)));
+        assert!(matches!(cache.get(&of(0), now), Some(Ok(_))));
+        cache.insert(of(0), Err(KeyUnavailable::Unreachable));
+        assert!(matches!(cache.get(&of(0), now), Some(Err(KeyUnavailable::Unreachable))));
     }
 
     #[test]
     fn equal_key_with_later_expiry_is_equivalent() {
         let now = SystemTime::now();
-        let had = key(1, now);
-        assert!(key(1, now).stands_for(&had) && key(1, now + HOUR).stands_for(&had));
-        assert!(!key(2, now).stands_for(&had) && !key(1, now - HOUR).stands_for(&had));
-        assert!(!CachedKey { suid: 33, ..key(1, now) }.stands_for(&had));
+        let old = key(1, now);
+        assert!(key(1, now).can_replace(&old) && key(1, now + HOUR).can_replace(&old));
+        assert!(!key(2, now).can_replace(&old) && !key(1, now - HOUR).can_replace(&old));
+        assert!(!CachedKey { suid: 33, ..key(1, now) }.can_replace(&old));
         let other = CredentialId::parse("12-b@maf.x").unwrap();
-        assert!(!CachedKey { id: other, ..key(1, now) }.stands_for(&had));
+        assert!(!CachedKey { id: other, ..key(1, now) }.can_replace(&old));
         let cse = Entity::Cse(saegis_onem2m::id::CseId::parse("/mn").unwrap());
-        assert!(!CachedKey { source: cse, ..key(1, now) }.stands_for(&had));
+        assert!(!CachedKey { source: cse, ..key(1, now) }.can_replace(&old));
     }
 }

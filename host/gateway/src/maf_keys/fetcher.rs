@@ -16,7 +16,7 @@ use saegis_maf::{MAX_RELATIVE_ID, names};
 use saegis_onem2m::credential::{Entity, KeyStrength, PresharedKey};
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, CredentialId, CseId, OriginatorId, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Known, MafKeys, Policy};
+use saegis_policy::{MafKeyState, MafKeys, Policy};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -42,14 +42,14 @@ pub struct KeyFetcher {
     mafs: Vec<MafClient>,
     own: CseId,
     service_provider: String,
-    kept: Mutex<KeyCache>,
+    cache: Mutex<KeyCache>,
 }
 
 struct MafClient {
-    at: MafPeer,
+    peer: MafPeer,
     client: Client,
-    dial: OnceLock<PeerClient>,
-    places: Semaphore,
+    connection: OnceLock<PeerClient>,
+    permits: Semaphore,
     /// Active fetches. Each ends by dropping its sender.
     fetching: Mutex<HashMap<String, watch::Receiver<()>>>,
 }
@@ -62,7 +62,7 @@ impl MafClient {
 
 /// Error of a fetch.
 #[derive(Debug, thiserror::Error)]
-enum NoKey {
+enum FetchError {
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
     #[error("{0}")]
@@ -77,35 +77,36 @@ impl KeyFetcher {
         let service_provider = config.cse.service_provider.clone()?;
         let own = config.cse.cse_id.clone();
         let id = AbsoluteId::parse(&format!("//{service_provider}{own}")).ok()?;
-        let of = |at: &MafPeer| {
+        let of = |peer: &MafPeer| {
             Some(MafClient {
-                client: Client::new(id.clone(), &at.fqdn).ok()?,
-                at: at.clone(),
-                dial: OnceLock::new(),
-                places: Semaphore::new(MAX_CONCURRENT),
+                client: Client::new(id.clone(), &peer.fqdn).ok()?,
+                peer: peer.clone(),
+                connection: OnceLock::new(),
+                permits: Semaphore::new(MAX_CONCURRENT),
                 fetching: Mutex::default(),
             })
         };
         let mafs: Vec<_> = config.maf_peer.iter().filter_map(of).collect();
-        let kept = Mutex::default();
-        (!mafs.is_empty()).then(|| Arc::new(Self { mafs, own, service_provider, kept }))
+        let cache = Mutex::default();
+        (!mafs.is_empty()).then(|| Arc::new(Self { mafs, own, service_provider, cache }))
     }
 
     /// Enables requests.
     pub fn start(&self, policy: &Arc<Policy>) {
         for maf in &self.mafs {
             let endpoint = Endpoint {
-                name: format!("the MAF {}", maf.at.fqdn),
-                address: maf.at.address.clone(),
-                domain_name: Some(maf.at.fqdn.clone()),
+                name: format!("the MAF {}", maf.peer.fqdn),
+                address: maf.peer.address.clone(),
+                domain_name: Some(maf.peer.fqdn.clone()),
                 flavour: Flavour::Fqdn,
-                credential: maf.at.credential.clone(),
-                connect_timeout: Duration::from_secs(maf.at.timeout_seconds),
+                credential: maf.peer.credential.clone(),
+                connect_timeout: Duration::from_secs(maf.peer.timeout_seconds),
                 content_bytes: 64 << 10,
             };
             // It is started once.
-            let _ =
-                maf.dial.set(PeerClient::new(endpoint, crate::peer_certificates::in_force(policy)));
+            let _ = maf
+                .connection
+                .set(PeerClient::new(endpoint, crate::peer_certificates::in_force(policy)));
         }
     }
 
@@ -115,38 +116,38 @@ impl KeyFetcher {
     pub async fn tend(self: Arc<Self>, changed: Arc<Notify>) {
         let mut tending = JoinSet::new();
         for nth in 0..self.mafs.len() {
-            let every = self.mafs.get(nth).map_or(0, |maf| maf.at.recheck_seconds);
+            let every = self.mafs.get(nth).map_or(0, |maf| maf.peer.recheck_seconds);
             if every > 0 {
                 let (own, changed) = (self.clone(), changed.clone());
                 tending.spawn(async move {
                     loop {
                         tokio::time::sleep(Duration::from_secs(every)).await;
-                        own.look_again(nth, &changed).await;
+                        own.recheck(nth, &changed).await;
                     }
                 });
             }
         }
         loop {
             tokio::time::sleep(WIPE_INTERVAL).await;
-            self.kept().wipe(SystemTime::now());
+            self.cache().wipe(SystemTime::now());
         }
     }
 
-    async fn look_again(&self, nth: usize, changed: &Notify) {
+    async fn recheck(&self, nth: usize, changed: &Notify) {
         let Some(maf) = self.mafs.get(nth) else { return };
-        let in_hand = self.kept().of_maf(nth, SystemTime::now());
-        for (relative, had) in in_hand {
+        let cached = self.cache().of_maf(nth, SystemTime::now());
+        for (relative, had) in cached {
             let found = match self.retrieve(maf, &relative).await {
                 Ok(found) => self.take(maf, &relative, found),
-                Err(NoKey::Refused(AnswerError::Refused { rsc, .. })) if is_no(rsc) => {
+                Err(FetchError::Refused(AnswerError::Refused { rsc, .. })) if is_refusal(rsc) => {
                     Err(KeyUnavailable::Refused)
                 }
                 // Further requests would time out as well.
-                Err(NoKey::NoAnswer(_)) => return,
-                Err(NoKey::Refused(_) | NoKey::Request(_)) => continue,
+                Err(FetchError::NoAnswer(_)) => return,
+                Err(FetchError::Refused(_) | FetchError::Request(_)) => continue,
             };
-            if !found.as_ref().is_ok_and(|found| found.stands_for(&had)) {
-                self.kept().keep((nth, relative), found);
+            if !found.as_ref().is_ok_and(|found| found.can_replace(&had)) {
+                self.cache().insert((nth, relative), found);
                 changed.notify_one();
             }
         }
@@ -155,33 +156,33 @@ impl KeyFetcher {
     /// Returns the first expiration time of the cached keys of each MAF, by its FQDN. A MAF without
     /// cached keys is left out.
     pub fn first_ends(&self) -> Vec<(String, SystemTime)> {
-        let (kept, now) = (self.kept(), SystemTime::now());
+        let (cache, now) = (self.cache(), SystemTime::now());
         let mafs = self.mafs.iter().enumerate();
-        mafs.filter_map(|(nth, maf)| Some((maf.at.fqdn.clone(), kept.first_end(nth, now)?)))
+        mafs.filter_map(|(nth, maf)| Some((maf.peer.fqdn.clone(), cache.first_end(nth, now)?)))
             .collect()
     }
 
-    fn kept(&self) -> MutexGuard<'_, KeyCache> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, KeyCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn maf(&self, fqdn: &str) -> Option<usize> {
         check_fqdn(fqdn).ok()?;
-        self.mafs.iter().position(|maf| maf.at.fqdn.eq_ignore_ascii_case(fqdn))
+        self.mafs.iter().position(|maf| maf.peer.fqdn.eq_ignore_ascii_case(fqdn))
     }
 
     /// Fetches a key. Registers with the MAF first if this CSE is not registered there.
-    async fn retrieve(&self, maf: &MafClient, relative: &str) -> Result<RetrievedKey, NoKey> {
+    async fn retrieve(&self, maf: &MafClient, relative: &str) -> Result<RetrievedKey, FetchError> {
         let id = || format!("{:016x}", rand::rng().random::<u64>());
         let ask = async |request| {
-            let Some(dial) = maf.dial.get() else {
+            let Some(connection) = maf.connection.get() else {
                 return Err(NoAnswer::Failed("the fetcher is not started".into()));
             };
-            let timeout = Duration::from_secs(maf.at.timeout_seconds);
+            let timeout = Duration::from_secs(maf.peer.timeout_seconds);
             // Value in the addresses of a MAF in place of a CSE-ID.
             let base = CseId::parse(names::BASE);
             let base = base.map_err(|e| NoAnswer::Failed(e.to_string()))?;
-            dial.ask(&request, &base, timeout).await
+            connection.ask(&request, &base, timeout).await
         };
         let request = maf.client.retrieve_key(&id(), relative)?;
         let answer = ask(request.clone()).await?;
@@ -192,10 +193,10 @@ impl KeyFetcher {
         let registered = ask(maf.client.register(&id(), &terms)?).await?;
         tracing::info!(
             event = "maf.registered",
-            maf = maf.at.fqdn,
+            maf = maf.peer.fqdn,
             rsc = registered.rsc.code(),
             "registered with the MAF {}",
-            maf.at.fqdn
+            maf.peer.fqdn
         );
         Ok(read_retrieved_key(&ask(request).await?)?)
     }
@@ -208,18 +209,18 @@ impl KeyFetcher {
         found: RetrievedKey,
     ) -> Result<CachedKey, KeyUnavailable> {
         let Some(source) = entity(&found.source, &self.own, &self.service_provider) else {
-            tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
-                "rejected a key of the MAF {}: its source {} may not use this CSE", maf.at.fqdn, found.source);
+            tracing::warn!(event = "maf.key-refused", maf = maf.peer.fqdn, source = %found.source,
+                "rejected a key of the MAF {}: its source {} may not use this CSE", maf.peer.fqdn, found.source);
             return Err(KeyUnavailable::Refused);
         };
-        let part = maf.at.key.of(found.key.expose());
+        let part = maf.peer.key.of(found.key.expose());
         if let Err(e) = KeyStrength::of(part, PresharedKey::MIN_OF_MAF) {
-            tracing::warn!(event = "maf.key-refused", maf = maf.at.fqdn, source = %found.source,
-                "rejected a key of the MAF {}: its source {} registered a key that {e}", maf.at.fqdn, found.source);
+            tracing::warn!(event = "maf.key-refused", maf = maf.peer.fqdn, source = %found.source,
+                "rejected a key of the MAF {}: its source {} registered a key that {e}", maf.peer.fqdn, found.source);
             return Err(KeyUnavailable::Refused);
         }
-        let id = match maf.at.credential_id {
-            CredentialOf::Kc => format!("12-{relative}@{}", maf.at.fqdn),
+        let id = match maf.peer.credential_id {
+            CredentialOf::Kc => format!("12-{relative}@{}", maf.peer.fqdn),
             CredentialOf::Source => format!("11-{}", found.source),
         };
         match (PresharedKey::new(part), CredentialId::parse(&id)) {
@@ -234,42 +235,44 @@ impl KeyFetcher {
     /// Fetches a key and caches the result.
     async fn fetch_now(&self, nth: usize, maf: &MafClient, relative: &str) {
         // The wait for a permit has the same timeout as a response.
-        let timeout = Duration::from_secs(maf.at.timeout_seconds);
-        let found = match tokio::time::timeout(timeout, maf.places.acquire()).await {
+        let timeout = Duration::from_secs(maf.peer.timeout_seconds);
+        let found = match tokio::time::timeout(timeout, maf.permits.acquire()).await {
             Err(_) | Ok(Err(_)) => Err(KeyUnavailable::Unreachable),
-            Ok(Ok(_place)) => match self.retrieve(maf, relative).await {
+            Ok(Ok(_permit)) => match self.retrieve(maf, relative).await {
                 Ok(found) => self.take(maf, relative, found),
-                Err(NoKey::Refused(AnswerError::Refused { .. })) => Err(KeyUnavailable::Refused),
+                Err(FetchError::Refused(AnswerError::Refused { .. })) => {
+                    Err(KeyUnavailable::Refused)
+                }
                 Err(error) => {
                     tracing::warn!(
                         event = "maf.failed",
-                        maf = maf.at.fqdn,
+                        maf = maf.peer.fqdn,
                         "cannot fetch a key from the MAF {}: {error}",
-                        maf.at.fqdn
+                        maf.peer.fqdn
                     );
                     Err(KeyUnavailable::Unreachable)
                 }
             },
         };
-        self.kept().keep((nth, relative.to_string()), found);
+        self.cache().insert((nth, relative.to_string()), found);
     }
 
     /// Returns the active fetch of a key, or starts one. It is a separate task: the handshake that
     /// started it may end earlier, and the result is cached anyway.
     fn fetching(self: &Arc<Self>, nth: usize, relative: String) -> Option<watch::Receiver<()>> {
         let mut fetching = self.mafs.get(nth)?.fetching();
-        if let Some(under_way) = fetching.get(&relative) {
-            return Some(under_way.clone());
+        if let Some(active) = fetching.get(&relative) {
+            return Some(active.clone());
         }
         if fetching.len() >= MAX_PENDING {
             return None;
         }
         let (ends, done) = watch::channel(());
         fetching.insert(relative.clone(), done.clone());
-        let under_way = UnderWay { keys: self.clone(), nth, relative, _ends: ends };
+        let active = ActiveFetch { keys: self.clone(), nth, relative, _ends: ends };
         tokio::spawn(async move {
-            if let Some(maf) = under_way.keys.mafs.get(nth) {
-                under_way.keys.fetch_now(nth, maf, &under_way.relative).await;
+            if let Some(maf) = active.keys.mafs.get(nth) {
+                active.keys.fetch_now(nth, maf, &active.relative).await;
             }
         });
         Some(done)
@@ -277,14 +280,14 @@ impl KeyFetcher {
 }
 
 /// An active fetch. When it is dropped, it is no longer active, and waiting handshakes continue.
-struct UnderWay {
+struct ActiveFetch {
     keys: Arc<KeyFetcher>,
     nth: usize,
     relative: String,
     _ends: watch::Sender<()>,
 }
 
-impl Drop for UnderWay {
+impl Drop for ActiveFetch {
     fn drop(&mut self) {
         if let Some(maf) = self.keys.mafs.get(self.nth) {
             maf.fetching().remove(&self.relative);
@@ -293,7 +296,7 @@ impl Drop for UnderWay {
 }
 
 /// Returns whether a response means that this key does not exist, rather than a failure of the MAF.
-fn is_no(rsc: Rsc) -> bool {
+fn is_refusal(rsc: Rsc) -> bool {
     (4000..5000).contains(&rsc.code()) && rsc != Rsc::RequestTimeout
 }
 
@@ -328,16 +331,16 @@ fn may_be_a_key(id: &str) -> bool {
 }
 
 impl MafKeys for KeyFetcher {
-    fn known(&self, maf: &str, relative_key_id: &str) -> Known {
-        let Some(nth) = self.maf(maf) else { return Known::NoMaf };
+    fn state(&self, maf: &str, relative_key_id: &str) -> MafKeyState {
+        let Some(nth) = self.maf(maf) else { return MafKeyState::NoMaf };
         if !may_be_a_key(relative_key_id) {
-            return Known::Refused;
+            return MafKeyState::Refused;
         }
-        match self.kept().get(&(nth, relative_key_id.to_string()), SystemTime::now()) {
-            None => Known::NotYet,
-            Some(Err(KeyUnavailable::Refused)) => Known::Refused,
-            Some(Err(KeyUnavailable::Unreachable)) => Known::Unreachable,
-            Some(Ok(key)) => key.copy().map_or(Known::Refused, Known::Key),
+        match self.cache().get(&(nth, relative_key_id.to_string()), SystemTime::now()) {
+            None => MafKeyState::NotFetched,
+            Some(Err(KeyUnavailable::Refused)) => MafKeyState::Refused,
+            Some(Err(KeyUnavailable::Unreachable)) => MafKeyState::Unreachable,
+            Some(Ok(key)) => key.copy().map_or(MafKeyState::Refused, MafKeyState::Key),
         }
     }
 
@@ -349,11 +352,11 @@ impl MafKeys for KeyFetcher {
         Box::pin(async move {
             let Some(nth) = self.maf(&maf) else { return };
             // Another handshake may have fetched it in the meantime.
-            if matches!(self.known(&maf, &relative_key_id), Known::NotYet)
-                && let Some(mut under_way) = self.fetching(nth, relative_key_id)
+            if matches!(self.state(&maf, &relative_key_id), MafKeyState::NotFetched)
+                && let Some(mut active) = self.fetching(nth, relative_key_id)
             {
                 // Resolves with an error, because no value is ever sent.
-                let _ = under_way.changed().await;
+                let _ = active.changed().await;
             }
         })
     }

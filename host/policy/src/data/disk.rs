@@ -116,7 +116,7 @@ impl DiskThreads {
     pub async fn run<T: Send + 'static>(
         &self,
         urgency: Urgency,
-        work: impl FnOnce(&Abandoned) -> T + Send + 'static,
+        work: impl FnOnce(&AbandonedFlag) -> T + Send + 'static,
     ) -> Result<T, DiskError> {
         if self.permits.available_permits() <= urgency.leaves() {
             return Err(DiskError::Full(self.busy()));
@@ -124,7 +124,7 @@ impl DiskThreads {
         let full = |_| DiskError::Full(self.busy());
         let permit = self.permits.clone().try_acquire_owned().map_err(full)?;
         let (answer, result) = oneshot::channel();
-        let abandoned = Abandoned(Arc::default());
+        let abandoned = AbandonedFlag(Arc::default());
         let abandoned_by_caller = abandoned.clone();
         let work = move || {
             let done = work(&abandoned_by_caller);
@@ -150,9 +150,9 @@ impl DiskThreads {
 
 /// Flag that informs work that its caller no longer waits.
 #[derive(Clone)]
-pub(crate) struct Abandoned(Arc<AtomicBool>);
+pub(crate) struct AbandonedFlag(Arc<AtomicBool>);
 
-impl Abandoned {
+impl AbandonedFlag {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -176,13 +176,13 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Runs an operation on a file, and lists it while it is running.
 pub(crate) fn under_way<T>(path: &Path, work: impl FnOnce() -> T) -> T {
-    struct Noted(u64);
-    impl Drop for Noted {
+    struct ListedOperation(u64);
+    impl Drop for ListedOperation {
         fn drop(&mut self) {
             UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
         }
     }
-    let noted = Noted(NEXT.fetch_add(1, Ordering::Relaxed));
+    let noted = ListedOperation(NEXT.fetch_add(1, Ordering::Relaxed));
     let entry = (path.to_owned(), Instant::now());
     UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner).insert(noted.0, entry);
     work()
@@ -225,7 +225,7 @@ mod tests {
         let mut hang = || {
             let (sender, receiver) = mpsc::channel::<()>();
             senders.push(sender);
-            move |abandoned: &Abandoned| {
+            move |abandoned: &AbandonedFlag| {
                 let _ = receiver.recv();
                 assert!(abandoned.is_set());
             }

@@ -11,13 +11,13 @@ use saegis_onem2m::credential::PresharedKey;
 use crate::data::decision::{Allowance, Lookup, ModuleFault, Rules};
 use crate::data::service_subscription::Subscription;
 use crate::decision::answer::{Answer, Scope};
-use crate::decision::question::Asked;
+use crate::decision::question::RuntimeQuestion;
 use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Tables;
-use crate::host::maf_keys::{Known, MafKeys};
+use crate::host::maf_keys::{MafKeyState, MafKeys};
 use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 use crate::sandbox::invocation::CallContext;
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
@@ -87,9 +87,9 @@ pub(crate) enum ChainOutcome {
 
 /// Evaluates a chain. Modules whose replies are known are not called again.
 pub(crate) async fn evaluate(
-    chain: impl Iterator<Item = &Installed>,
+    chain: impl Iterator<Item = &InstalledModule>,
     context: &ChainContext,
-    asked: &Asked,
+    asked: &RuntimeQuestion,
     at: SystemTime,
     before: &Trace,
 ) -> ChainOutcome {
@@ -158,9 +158,13 @@ enum ModuleReply {
     Ended(Answer, Option<PresharedKey>),
 }
 
-async fn call_module(module: &Module, view: &CallContext<'_>, asked: &Asked) -> ModuleReply {
+async fn call_module(
+    module: &Module,
+    view: &CallContext<'_>,
+    asked: &RuntimeQuestion,
+) -> ModuleReply {
     let verdict = match asked {
-        Asked::Lookup(query) => {
+        RuntimeQuestion::Lookup(query) => {
             return match module.lookup(view, query).await {
                 None => ModuleReply::Passed(Allowance::Originator),
                 Some(lookup) => {
@@ -172,19 +176,19 @@ async fn call_module(module: &Module, view: &CallContext<'_>, asked: &Asked) -> 
                 }
             };
         }
-        Asked::Mapping(query) => {
+        RuntimeQuestion::Mapping(query) => {
             return match module.map_certificate(view, query).await {
                 None => ModuleReply::Passed(Allowance::Originator),
                 Some(mapping) => ModuleReply::Ended(Answer::of_mapping(&mapping), None),
             };
         }
-        Asked::Originator(association, primitive) => {
+        RuntimeQuestion::Originator(association, primitive) => {
             module.check_originator(view, association, primitive).await
         }
-        Asked::Registration(association, registration) => {
+        RuntimeQuestion::Registration(association, registration) => {
             module.check_registration(view, association, registration).await
         }
-        Asked::KeyRegistration(association, registration) => {
+        RuntimeQuestion::KeyRegistration(association, registration) => {
             module.check_key_registration(view, association, registration).await
         }
     };
@@ -223,9 +227,9 @@ impl CachedKeys {
 }
 
 impl MafKeys for CachedKeys {
-    fn known(&self, maf: &str, relative_key_id: &str) -> Known {
-        let known = self.keys.known(maf, relative_key_id);
-        if matches!(known, Known::NotYet) {
+    fn state(&self, maf: &str, relative_key_id: &str) -> MafKeyState {
+        let known = self.keys.state(maf, relative_key_id);
+        if matches!(known, MafKeyState::NotFetched) {
             self.missed.store(true, Ordering::Relaxed);
         }
         known

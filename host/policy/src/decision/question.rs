@@ -172,7 +172,7 @@ pub enum KnownRules {
 
 /// A question in the types of the runtime.
 #[derive(Clone)]
-pub(crate) enum Asked {
+pub(crate) enum RuntimeQuestion {
     Lookup(PskQuery),
     Mapping(CertificateQuery),
     Originator(types::Association, types::Primitive),
@@ -180,7 +180,7 @@ pub(crate) enum Asked {
     KeyRegistration(types::Association, KeyRegistration),
 }
 
-impl Asked {
+impl RuntimeQuestion {
     pub fn hook(&self) -> Hook {
         match self {
             Self::Lookup(_) => Hook::CredentialLookup,
@@ -203,13 +203,13 @@ impl Asked {
     }
 }
 
-impl From<&Asked> for Question {
-    fn from(asked: &Asked) -> Self {
+impl From<&RuntimeQuestion> for Question {
+    fn from(asked: &RuntimeQuestion) -> Self {
         match asked.clone() {
-            Asked::Lookup(PskQuery { psk_identity, server_name, peer }) => {
+            RuntimeQuestion::Lookup(PskQuery { psk_identity, server_name, peer }) => {
                 Self::CredentialLookup { psk_identity, server_name, peer }
             }
-            Asked::Mapping(query) => {
+            RuntimeQuestion::Mapping(query) => {
                 let credential_id = query.credential_id.to_string();
                 Self::CertificateMapping {
                     flavour: match query.flavour {
@@ -226,11 +226,14 @@ impl From<&Asked> for Question {
                     credential_id,
                 }
             }
-            Asked::Originator(association, primitive) => Self::ImpersonationCheck {
+            RuntimeQuestion::Originator(association, primitive) => Self::ImpersonationCheck {
                 association: association.into(),
                 primitive: primitive.into(),
             },
-            Asked::Registration(association, Registration { from, app_id, rules, .. }) => {
+            RuntimeQuestion::Registration(
+                association,
+                Registration { from, app_id, rules, .. },
+            ) => {
                 let rules = KnownRules::for_registration(
                     &rules,
                     &association.credential_id,
@@ -239,7 +242,7 @@ impl From<&Asked> for Question {
                 );
                 Self::RegistrationCheck { association: association.into(), from, app_id, rules }
             }
-            Asked::KeyRegistration(association, KeyRegistration { suid, targets }) => {
+            RuntimeQuestion::KeyRegistration(association, KeyRegistration { suid, targets }) => {
                 Self::KeyRegistrationCheck {
                     association: association.into(),
                     suid,
@@ -253,18 +256,18 @@ impl From<&Asked> for Question {
 /// A recorded question that a gateway cannot have asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NoQuestion(String);
+pub struct InvalidQuestion(String);
 
-impl TryFrom<&Question> for Asked {
-    type Error = NoQuestion;
+impl TryFrom<&Question> for RuntimeQuestion {
+    type Error = InvalidQuestion;
 
-    fn try_from(question: &Question) -> Result<Self, NoQuestion> {
+    fn try_from(question: &Question) -> Result<Self, InvalidQuestion> {
         Ok(match question.clone() {
             Question::CredentialLookup { psk_identity, server_name, peer } => {
                 Self::Lookup(PskQuery { psk_identity, server_name, peer })
             }
             Question::CertificateMapping { flavour, credential_id, server_name, peer, rules } => {
-                let wrong = |e| NoQuestion(format!("credential_id {e}"));
+                let wrong = |e| InvalidQuestion(format!("credential_id {e}"));
                 Self::Mapping(CertificateQuery {
                     flavour: match flavour {
                         MappedFlavour::RawPublicKey => Flavour::RawPublicKey,
@@ -288,7 +291,7 @@ impl TryFrom<&Question> for Asked {
             }
             Question::KeyRegistrationCheck { association, suid, targets } => {
                 let target = |t: &String| {
-                    AbsoluteId::parse(t).map_err(|e| NoQuestion(format!("a target {e}")))
+                    AbsoluteId::parse(t).map_err(|e| InvalidQuestion(format!("a target {e}")))
                 };
                 let targets = targets.iter().map(target).collect::<Result<_, _>>()?;
                 Self::KeyRegistration(association.into(), KeyRegistration { suid, targets })

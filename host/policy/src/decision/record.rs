@@ -6,7 +6,7 @@ use saegis_onem2m::timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::answer::Answer;
-use crate::decision::question::{Asked, Question};
+use crate::decision::question::{Question, RuntimeQuestion};
 use crate::module::contract::CONTRACT;
 
 /// A decision: the question and the answer.
@@ -26,7 +26,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    pub(crate) fn now(generation: u64, asked: &Asked, answer: &Answer) -> Self {
+    pub(crate) fn now(generation: u64, asked: &RuntimeQuestion, answer: &Answer) -> Self {
         Self {
             contract: CONTRACT.into(),
             time: timestamp::format(SystemTime::now()),

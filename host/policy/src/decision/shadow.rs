@@ -13,20 +13,20 @@ use saegis_onem2m::credential::PresharedKey;
 use crate::data::fault::Fault;
 use crate::decision::answer::{Answer, Difference};
 use crate::decision::evaluate::{self, ChainContext, ChainOutcome, Trace};
-use crate::decision::question::{Asked, Question};
+use crate::decision::question::{Question, RuntimeQuestion};
 use crate::host::log_rate_limit::LogRateLimit;
 use crate::module::capability::Capability;
 use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 use crate::sandbox::module::Module;
 use crate::sandbox::observer::{Comparison, CompletedComparison};
 
 /// A shadow module of a generation.
 pub(crate) struct Shadow {
-    pub installed: Installed,
+    pub installed: InstalledModule,
     /// The chain as it would be with the module in force.
-    pub chain: Vec<Installed>,
+    pub chain: Vec<InstalledModule>,
     pub counts: Arc<Counts>,
     budget: LogRateLimit,
 }
@@ -73,7 +73,11 @@ pub struct ShadowSummary {
 }
 
 impl Shadow {
-    pub fn new(installed: Installed, chain: Vec<Installed>, counts: Arc<Counts>) -> Self {
+    pub fn new(
+        installed: InstalledModule,
+        chain: Vec<InstalledModule>,
+        counts: Arc<Counts>,
+    ) -> Self {
         let budget = LogRateLimit::new(&installed.module.name);
         Self { installed, chain, counts, budget }
     }
@@ -147,7 +151,7 @@ impl Shadow {
         self.count(&context.sandbox, hook, comparison);
     }
 
-    fn log_difference(&self, hook: Hook, asked: &Asked, in_force: &Answer, shadow: &str) {
+    fn log_difference(&self, hook: Hook, asked: &RuntimeQuestion, in_force: &Answer, shadow: &str) {
         if !self.budget.try_acquire() {
             return;
         }
@@ -167,7 +171,7 @@ impl Shadow {
 /// A decision for the shadows.
 pub(crate) struct ShadowJob {
     pub context: ChainContext,
-    pub asked: Asked,
+    pub asked: RuntimeQuestion,
     pub answer: Answer,
     pub key: Option<PresharedKey>,
     pub at: SystemTime,

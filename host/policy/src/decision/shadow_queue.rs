@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::data::decision::{CertificateQuery, KeyRegistration, PskQuery, Registration};
-use crate::decision::question::Asked;
+use crate::decision::question::RuntimeQuestion;
 
 use crate::decision::shadow::{Shadow, ShadowJob};
 use crate::host::bindings::saegis::policy::types;
@@ -108,21 +108,21 @@ async fn ask(mut waiting: mpsc::Receiver<QueuedJob>) {
 /// Returns the memory that only the queued decision uses.
 fn bytes(job: &ShadowJob) -> usize {
     let asked = match &job.asked {
-        Asked::Lookup(PskQuery { psk_identity, server_name, .. }) => {
+        RuntimeQuestion::Lookup(PskQuery { psk_identity, server_name, .. }) => {
             psk_identity.len() + optional(server_name)
         }
-        Asked::Mapping(CertificateQuery { credential_id, server_name, .. }) => {
+        RuntimeQuestion::Mapping(CertificateQuery { credential_id, server_name, .. }) => {
             credential_id.to_string().len() + optional(server_name)
         }
-        Asked::Originator(association, primitive) => {
+        RuntimeQuestion::Originator(association, primitive) => {
             let names = primitive.named_originators.iter();
             let names: usize = names.map(|named| named.attribute.len() + named.value.len()).sum();
             of_association(association) + primitive.to.len() + optional(&primitive.from) + names
         }
-        Asked::Registration(association, Registration { from, app_id, .. }) => {
+        RuntimeQuestion::Registration(association, Registration { from, app_id, .. }) => {
             of_association(association) + app_id.len() + optional(from)
         }
-        Asked::KeyRegistration(association, KeyRegistration { targets, .. }) => {
+        RuntimeQuestion::KeyRegistration(association, KeyRegistration { targets, .. }) => {
             let targets: usize = targets.iter().map(|target| target.to_string().len()).sum();
             of_association(association) + targets
         }

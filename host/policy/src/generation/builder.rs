@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::data::background_thread::run_at_low_priority;
-use crate::data::disk::{Abandoned, DiskThreads, Urgency};
+use crate::data::disk::{AbandonedFlag, DiskThreads, Urgency};
 use crate::data::fault::{Fault, Faults};
 use crate::data::files::{self, Digest};
 use crate::data::service_subscription::{self, Subscription};
@@ -25,7 +25,7 @@ use crate::generation::settings::Settings;
 use crate::host::call::Tables;
 use crate::module::hook::Hook;
 use crate::sandbox::engine::Sandbox;
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 use modules::{Loaded, load_modules};
 
 /// Parameters of a build.
@@ -38,7 +38,7 @@ pub(crate) struct Mode {
 }
 
 /// The result of a build.
-pub(crate) struct Found {
+pub(crate) struct BuildResult {
     /// The generation, or all faults.
     pub generation: Result<Generation, Faults>,
     /// Whether the configuration differs from that at the start; `None` if unknown.
@@ -53,18 +53,18 @@ pub(crate) async fn build(
     threads: &DiskThreads,
     last: Option<&Arc<Generation>>,
     mode: Mode,
-) -> Found {
+) -> BuildResult {
     let (own, sandbox, last) = (settings.clone(), sandbox.clone(), last.cloned());
     let queue = queue.clone();
     let runtime = Handle::current();
-    let work = move |abandoned: &Abandoned| {
-        let given = Given { sandbox: &sandbox, queue: &queue, last: last.as_deref() };
-        Found {
-            generation: build_now(&own, given, mode, abandoned, &runtime),
+    let work = move |abandoned: &AbandonedFlag| {
+        let inputs = BuildInputs { sandbox: &sandbox, queue: &queue, last: last.as_deref() };
+        BuildResult {
+            generation: build_now(&own, inputs, mode, abandoned, &runtime),
             configuration_changed: own.configuration.as_ref().map(|file| file.has_changed()),
         }
     };
-    threads.run(mode.urgency, work).await.unwrap_or_else(|error| Found {
+    threads.run(mode.urgency, work).await.unwrap_or_else(|error| BuildResult {
         generation: Err(error.faults(&settings.policies)),
         configuration_changed: None,
     })
@@ -72,7 +72,7 @@ pub(crate) async fn build(
 
 /// Inputs of a build.
 #[derive(Clone, Copy)]
-struct Given<'a> {
+struct BuildInputs<'a> {
     sandbox: &'a Arc<Sandbox>,
     queue: &'a ShadowQueue,
     last: Option<&'a Generation>,
@@ -80,12 +80,12 @@ struct Given<'a> {
 
 fn build_now(
     settings: &Settings,
-    given: Given<'_>,
+    inputs: BuildInputs<'_>,
     mode: Mode,
-    abandoned: &Abandoned,
+    abandoned: &AbandonedFlag,
     runtime: &Handle,
 ) -> Result<Generation, Faults> {
-    let Given { sandbox, queue, last } = given;
+    let BuildInputs { sandbox, queue, last } = inputs;
     let mut faults = Vec::new();
     let mut missing = MissingFiles::new(last.filter(|_| !mode.accept_removals));
     let policies = PolicyFiles::find(settings, &mut missing, &mut faults);
@@ -156,7 +156,7 @@ fn build_now(
 /// Checks that a generation has all modules that its settings and its files require.
 fn check_completeness(
     settings: &Settings,
-    modules: &[Installed],
+    modules: &[InstalledModule],
     has_subscription: bool,
     faults: &mut Vec<Fault>,
 ) {
@@ -166,7 +166,7 @@ fn check_completeness(
             faults.push(Fault::of(&file, "is required (modules.required), but missing"));
         }
     }
-    let checks = |i: &Installed| i.module.has(Hook::RegistrationCheck);
+    let checks = |i: &InstalledModule| i.module.has(Hook::RegistrationCheck);
     if has_subscription && !modules.iter().any(checks) {
         let what = "needs a module that exports registration-check, such as app-rules; install \
         one, or remove the file";
@@ -193,7 +193,7 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
         && a.shadows.are_same(&b.shadows)
 }
 
-fn same_modules(a: &[Installed], b: &[Installed]) -> bool {
+fn same_modules(a: &[InstalledModule], b: &[InstalledModule]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b))
 }
 
@@ -216,7 +216,7 @@ fn load_tables(
     settings: &Settings,
     policies: &PolicyFiles<'_>,
     (last, missing): (Option<&Generation>, &mut MissingFiles<'_>),
-    abandoned: &Abandoned,
+    abandoned: &AbandonedFlag,
     faults: &mut Vec<Fault>,
 ) -> LoadedTables {
     let mut loaded = LoadedTables::default();

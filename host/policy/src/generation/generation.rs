@@ -22,7 +22,7 @@ use crate::decision::answer::Answer;
 use crate::decision::chain::{Chain, primitive_record};
 use crate::decision::evaluate::{self, ChainContext, ChainOutcome, Trace};
 use crate::decision::originator_allowances::OriginatorAllowances;
-use crate::decision::question::{Asked, NoQuestion, Question};
+use crate::decision::question::{InvalidQuestion, Question, RuntimeQuestion};
 use crate::decision::record::{Decision, Recorder, ReplayOutcome};
 use crate::decision::shadow::{ShadowJob, ShadowSummary};
 use crate::decision::shadows::Shadows;
@@ -35,7 +35,7 @@ use crate::module::capability::Capability;
 use crate::module::hook::Hook;
 use crate::module::signature::Signed;
 use crate::sandbox::engine::Sandbox;
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 use crate::sandbox::invocation::CallContext;
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::Caller;
@@ -45,9 +45,9 @@ use crate::sandbox::slots::Caller;
 pub struct Generation {
     /// Number, counted from 1; each generation that comes into force has the next one.
     pub number: u64,
-    pub(crate) modules: Vec<Installed>,
+    pub(crate) modules: Vec<InstalledModule>,
     /// Modules that others replace.
-    pub(crate) replaced: Vec<Installed>,
+    pub(crate) replaced: Vec<InstalledModule>,
     pub(crate) shadows: Shadows,
     /// Artifacts that policy files come from.
     pub(crate) artifacts: Vec<String>,
@@ -214,7 +214,7 @@ impl Generation {
         self.all_installed().map(|i| &i.module)
     }
 
-    pub(crate) fn all_installed(&self) -> impl Iterator<Item = &Installed> {
+    pub(crate) fn all_installed(&self) -> impl Iterator<Item = &InstalledModule> {
         let installed = self.modules.iter().chain(&self.replaced);
         installed.chain(self.shadows.loaded.iter().map(|s| &s.installed))
     }
@@ -225,11 +225,11 @@ impl Generation {
         &self.missed
     }
 
-    fn chain(&self, hook: Hook) -> impl Iterator<Item = &Installed> {
+    fn chain(&self, hook: Hook) -> impl Iterator<Item = &InstalledModule> {
         self.modules.iter().filter(move |i| i.module.has(hook))
     }
 
-    fn view<'a>(&'a self, installed: &'a Installed, caller: Caller) -> CallContext<'a> {
+    fn view<'a>(&'a self, installed: &'a InstalledModule, caller: Caller) -> CallContext<'a> {
         CallContext {
             sandbox: &self.sandbox,
             tables: &self.tables,
@@ -260,7 +260,7 @@ impl Generation {
     fn witness(
         &self,
         trace: Trace,
-        asked: impl FnOnce() -> Asked,
+        asked: impl FnOnce() -> RuntimeQuestion,
         answer: impl FnOnce() -> Answer,
         key: Option<&PresharedKey>,
     ) {
@@ -296,8 +296,8 @@ impl Generation {
         &self,
         question: &Question,
         at: SystemTime,
-    ) -> Result<ReplayOutcome, NoQuestion> {
-        let asked = Asked::try_from(question)?;
+    ) -> Result<ReplayOutcome, InvalidQuestion> {
+        let asked = RuntimeQuestion::try_from(question)?;
         let (modules, before) = (self.modules.iter(), Trace::default());
         Ok(match evaluate::evaluate(modules, &self.chain_context(), &asked, at, &before).await {
             ChainOutcome::To(answer, _) => ReplayOutcome::Answered(self.without_keys(answer)),
@@ -334,7 +334,7 @@ impl Generation {
             Lookup::Found(credential) => Some(&credential.key),
             Lookup::Unclaimed | Lookup::Refused(_) | Lookup::Failed { .. } => None,
         };
-        let asked = || Asked::Lookup(query.clone());
+        let asked = || RuntimeQuestion::Lookup(query.clone());
         self.witness(trace, asked, || Answer::of_lookup(&answer), key);
         answer
     }
@@ -367,7 +367,7 @@ impl Generation {
             }
             trace.passed(&installed.module, Allowance::Originator);
         }
-        let asked = || Asked::Mapping(query.clone());
+        let asked = || RuntimeQuestion::Mapping(query.clone());
         self.witness(trace, asked, || Answer::of_mapping(&answer), None);
         answer
     }
@@ -390,7 +390,7 @@ impl Generation {
             }
         }
         let (verdict, trace) = chain.end_if_asked();
-        let asked = || Asked::Originator(association, primitive);
+        let asked = || RuntimeQuestion::Originator(association, primitive);
         self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
         verdict
     }
@@ -416,7 +416,7 @@ impl Generation {
     fn repeats_allowances(&self) -> bool {
         self.recorder.is_none()
             && !self.shadows.concern(Hook::ImpersonationCheck)
-            && self.chain(Hook::ImpersonationCheck).all(Installed::is_pure)
+            && self.chain(Hook::ImpersonationCheck).all(InstalledModule::is_pure)
     }
 
     /// Calls every registration-check module to check whether an AE may register.
@@ -442,7 +442,7 @@ impl Generation {
             }
         }
         let (verdict, trace) = chain.end();
-        let asked = || Asked::Registration(association, registration.clone());
+        let asked = || RuntimeQuestion::Registration(association, registration.clone());
         self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
         verdict
     }
@@ -476,7 +476,7 @@ impl Generation {
             }
         }
         let (verdict, trace) = chain.end_if_asked();
-        let asked = || Asked::KeyRegistration(association, registration.clone());
+        let asked = || RuntimeQuestion::KeyRegistration(association, registration.clone());
         self.witness(trace, asked, || Answer::of_verdict(&verdict), None);
         verdict
     }

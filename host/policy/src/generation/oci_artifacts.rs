@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::data::disk::{Abandoned, DiskThreads, Urgency};
+use crate::data::disk::{AbandonedFlag, DiskThreads, Urgency};
 use crate::data::document::Document;
 use crate::data::fault::Fault;
 use crate::data::files::{self, Source};
@@ -166,14 +166,14 @@ impl<'s> PolicyFiles<'s> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Named {
+struct InFile {
     #[serde(default)]
-    artifact: Vec<One>,
+    artifact: Vec<ArtifactInFile>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct One {
+struct ArtifactInFile {
     source: String,
 }
 
@@ -183,7 +183,7 @@ fn sources(policies: &Path) -> Result<Option<Vec<String>>, Vec<Fault>> {
     let text = files::read_text_if_there(&file, MAX_SIZE).map_err(|fault| vec![fault])?;
     let Some(text) = text else { return Ok(None) };
     let mut document = Document::parse(&file, &text);
-    let named: Option<Named> = document.read();
+    let named: Option<InFile> = document.read();
     let faults = document.into_faults();
     match named.filter(|_| faults.is_empty()) {
         Some(named) => Ok(Some(named.artifact.into_iter().map(|one| one.source).collect())),
@@ -232,7 +232,7 @@ pub(crate) async fn tidy(settings: &Settings, threads: &DiskThreads, generation:
     let mut in_use = generation.artifacts.clone();
     in_use.extend(generation.all_modules().filter_map(|m| m.manifest.source.clone()));
     let settings = settings.clone();
-    let work = move |_: &Abandoned| {
+    let work = move |_: &AbandonedFlag| {
         if let Some(named) = named(&settings) {
             in_use.extend(named);
             artifacts.remove_unused(&in_use);

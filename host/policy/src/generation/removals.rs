@@ -12,7 +12,7 @@ use crate::data::fault::Fault;
 use crate::generation::generation::Generation;
 use crate::generation::settings::Settings;
 use crate::module::manifest::Manifest;
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 
 /// Remedy for a missing file.
 const REMEDY: &str = "restore it, or accept the removal with `saegis reload --accept-removals`";
@@ -74,7 +74,7 @@ impl<'a> MissingFiles<'a> {
     pub fn module_file(&mut self, module: &str, name: &str, path: &Path) -> Option<Arc<[u8]>> {
         let last = self.last?;
         let mut all = last.all_installed().filter(|installed| installed.module.name == module);
-        let content = all.find_map(|installed: &Installed| installed.files.get(name))?;
+        let content = all.find_map(|installed: &InstalledModule| installed.files.get(name))?;
         self.add(path, &format!("restore it, or remove it from the manifest of {module}"));
         Some(content.clone())
     }

@@ -10,7 +10,7 @@ use crate::decision::shadow_queue::ShadowQueue;
 use crate::decision::shadows::Shadows;
 use crate::generation::generation::Generation;
 use crate::module::manifest::Manifest;
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 
 /// Returns the names of the modules that a module replaces, directly or through others, the nearest
 /// first.
@@ -48,15 +48,15 @@ pub(crate) fn order(name: &str, of: &[String], manifests: &BTreeMap<String, Mani
 /// Loaded modules by role.
 pub(crate) struct Assignment {
     /// Modules in force, in order.
-    pub in_force: Vec<Installed>,
+    pub in_force: Vec<InstalledModule>,
     /// Replaced modules.
-    pub replaced: Vec<Installed>,
+    pub replaced: Vec<InstalledModule>,
     pub shadows: Shadows,
 }
 
 /// Assigns each module its role.
 pub(crate) fn assign(
-    all: Vec<Installed>,
+    all: Vec<InstalledModule>,
     mut unloaded: Vec<UnloadedShadow>,
     folder: &Path,
     queue: &ShadowQueue,
@@ -103,16 +103,16 @@ pub(crate) fn assign(
     Assignment { in_force, replaced, shadows }
 }
 
-fn place(a: &Installed, b: &Installed) -> std::cmp::Ordering {
+fn place(a: &InstalledModule, b: &InstalledModule) -> std::cmp::Ordering {
     (a.order, &a.module.name).cmp(&(b.order, &b.module.name))
 }
 
 /// Returns the chain in force with a shadow at its position.
 fn shadow_chain(
-    shadow: &Installed,
-    in_force: &[Installed],
+    shadow: &InstalledModule,
+    in_force: &[InstalledModule],
     taken: &BTreeMap<String, String>,
-) -> Result<Vec<Installed>, String> {
+) -> Result<Vec<InstalledModule>, String> {
     let former = shadow.module.manifest.replaces.as_deref();
     if let Some(former) = former {
         match in_force.iter().find(|i| i.module.name == former) {
@@ -134,7 +134,7 @@ fn shadow_chain(
 }
 
 /// Rejects a shadow with I/O, because its I/O would have effects.
-fn check_no_effects(shadow: &Installed) -> Result<(), String> {
+fn check_no_effects(shadow: &InstalledModule) -> Result<(), String> {
     match shadow.module.capabilities.iter().find(|capability| capability.waits()) {
         None => Ok(()),
         Some(capability) => Err(format!(
@@ -145,7 +145,7 @@ fn check_no_effects(shadow: &Installed) -> Result<(), String> {
 }
 
 /// Rejects a replacement that drops a hook: the check would be removed unnoticed.
-fn check_hooks(heir: &Installed, former: &Installed) -> Result<(), String> {
+fn check_hooks(heir: &InstalledModule, former: &InstalledModule) -> Result<(), String> {
     let missing = former.module.hooks().into_iter().find(|hook| !heir.module.has(*hook));
     match missing {
         None => Ok(()),
@@ -157,6 +157,6 @@ fn check_hooks(heir: &Installed, former: &Installed) -> Result<(), String> {
 }
 
 /// Returns whether a module is in force under a name: as itself, or as a replacement.
-pub(crate) fn is_in_force_as(installed: &Installed, name: &str) -> bool {
+pub(crate) fn is_in_force_as(installed: &InstalledModule, name: &str) -> bool {
     installed.module.name == name || installed.lineage.iter().any(|n| n == name)
 }

@@ -28,17 +28,29 @@ pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
 /// Files that a module may read, by name.
 pub(crate) type Files = BTreeMap<String, Arc<[u8]>>;
 
-/// Maximum number of handles of one type that a call may create.
+/// Maximum number of handles of one type that a call may create, dropped ones included.
+///
+/// Beyond it, a function returns the value that the contract has for this case:
+/// `policy-tables.find` the error `too-many-rows`, `supply-key-bytes.supply` none. The contract has
+/// none for `row.key` and `maf-keys.retrieve`, so these end the call as a fault of the module.
 pub(super) const MAX_HANDLES: usize = 64;
 
-/// Source of the bytes of a key.
-pub(crate) enum KeySource {
+/// The error for a key handle beyond the maximum.
+#[derive(Debug, thiserror::Error)]
+#[error("the call requested more than {MAX_HANDLES} keys")]
+pub(super) struct TooManyKeys;
+
+/// Key that a handle refers to.
+pub(crate) enum ReferencedKey {
+    /// Key in a policy table. Its bytes are copied only when they are needed.
     Stored { table: Arc<Table>, row: Row, column: usize },
+    /// Key whose bytes the module supplied.
     Supplied(PresharedKey),
+    /// Key from a MAF.
     Maf(PresharedKey),
 }
 
-impl KeySource {
+impl ReferencedKey {
     /// Returns the framework of the key.
     pub fn saef(&self) -> Saef {
         match self {
@@ -63,7 +75,7 @@ pub(crate) struct Call {
     pub(super) subscription: Option<Arc<Subscription>>,
     pub(super) log: Arc<LogRateLimit>,
     pub(super) rows: Vec<(Arc<Table>, Row)>,
-    pub(super) keys: Vec<Option<KeySource>>,
+    pub(super) keys: Vec<Option<ReferencedKey>>,
     /// Numbers of the first row and the first key of this call: a reused instance may still have
     /// handles of earlier calls, which must be invalid.
     pub(super) first_row: usize,
@@ -163,18 +175,22 @@ impl Call {
     }
 
     /// Takes the key of a handle.
-    pub fn take_key(&mut self, handle: &Resource<KeyHandle>) -> Option<KeySource> {
+    pub fn take_key(&mut self, handle: &Resource<KeyHandle>) -> Option<ReferencedKey> {
         let number = (handle.rep() as usize).checked_sub(self.first_key)?;
         self.keys.get_mut(number)?.take()
     }
 
-    pub(super) fn new_key(&mut self, key: KeySource) -> Option<Resource<KeyHandle>> {
-        let number = u32::try_from(self.first_key + self.keys.len()).ok()?;
+    /// Creates a handle of a key.
+    pub(super) fn new_key(
+        &mut self,
+        key: ReferencedKey,
+    ) -> Result<Resource<KeyHandle>, TooManyKeys> {
         if self.keys.len() >= MAX_HANDLES {
-            return None;
+            return Err(TooManyKeys);
         }
+        let number = u32::try_from(self.first_key + self.keys.len()).map_err(|_| TooManyKeys)?;
         self.keys.push(Some(key));
-        Some(Resource::new_own(number))
+        Ok(Resource::new_own(number))
     }
 }
 

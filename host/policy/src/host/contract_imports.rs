@@ -1,8 +1,13 @@
 //! The functions of the WIT contract that a module imports, implemented on [`Call`], the state of one
 //! call.
 //!
-//! The outer result traps the module. The inner one is returned to it. Rows and keys are handed out as
-//! handles, so a module does not see the bytes of a key without a capability for that.
+//! The outer result traps the module. The inner one is returned to it.
+//!
+//! A module gets rows and keys as handles, so it does not see the bytes of a key without a capability
+//! for that. A handle is a number. The numbers increase over all calls of a reused instance, so a
+//! handle from an earlier call is invalid. When a module drops the handle of a key, the key is
+//! forgotten. A row stays until the end of the call. Neither frees a handle for another
+//! ([`MAX_HANDLES`]).
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,9 +22,9 @@ use crate::host::bindings::saegis::policy::{
     clock, log, maf_keys, policy_files, policy_tables, read_stored_keys, service_subscription,
     supply_key_bytes, types,
 };
-use crate::host::call::{Call, KeySource, MAX_HANDLES};
+use crate::host::call::{Call, MAX_HANDLES, ReferencedKey};
 use crate::host::handles::{KeyHandle, RowHandle};
-use crate::host::maf_keys::Known;
+use crate::host::maf_keys::MafKeyState;
 
 impl types::Host for Call {}
 
@@ -69,11 +74,8 @@ impl policy_tables::HostRow for Call {
     ) -> Result<Option<Resource<KeyHandle>>> {
         let (table, row) = self.row(&row)?;
         let Some(column) = table.key_column(&column) else { return Ok(None) };
-        let key = KeySource::Stored { table: table.clone(), row: *row, column };
-        match self.new_key(key) {
-            Some(handle) => Ok(Some(handle)),
-            None => bail!("the call requested more than {MAX_HANDLES} keys"),
-        }
+        let key = ReferencedKey::Stored { table: table.clone(), row: *row, column };
+        Ok(Some(self.new_key(key)?))
     }
 
     fn drop(&mut self, _: Resource<RowHandle>) -> Result<()> {
@@ -107,7 +109,8 @@ impl supply_key_bytes::Host for Call {
         if KeyStrength::of(&bytes, PresharedKey::MIN_PROVISIONED).is_err() {
             return Ok(None);
         }
-        Ok(PresharedKey::new(&bytes).ok().and_then(|key| self.new_key(KeySource::Supplied(key))))
+        let Ok(key) = PresharedKey::new(&bytes) else { return Ok(None) };
+        Ok(self.new_key(ReferencedKey::Supplied(key)).ok())
     }
 }
 
@@ -115,12 +118,14 @@ impl read_stored_keys::Host for Call {
     fn read(&mut self, key: Resource<KeyHandle>) -> Result<Vec<u8>> {
         let number = (key.rep() as usize).checked_sub(self.first_key);
         match number.and_then(|number| self.keys.get(number)) {
-            Some(Some(KeySource::Stored { table, row, column })) => {
+            Some(Some(ReferencedKey::Stored { table, row, column })) => {
                 let key = table.key(*row, *column);
                 Ok(key.map(|key| key.expose().to_vec()).unwrap_or_default())
             }
             // The capability covers all keys that the module holds.
-            Some(Some(KeySource::Supplied(key) | KeySource::Maf(key))) => Ok(key.expose().to_vec()),
+            Some(Some(ReferencedKey::Supplied(key) | ReferencedKey::Maf(key))) => {
+                Ok(key.expose().to_vec())
+            }
             _ => bail!("no such key"),
         }
     }
@@ -165,20 +170,18 @@ impl maf_keys::Host for Call {
     ) -> Result<std::result::Result<maf_keys::MafKey, maf_keys::Error>> {
         use maf_keys::Error;
         let Some(keys) = self.maf_keys.clone() else { return Ok(Err(Error::UnknownMaf)) };
-        let found = match keys.known(&maf, &relative_key_id) {
-            Known::Key(found) => found,
-            Known::NoMaf => return Ok(Err(Error::UnknownMaf)),
-            Known::Refused => return Ok(Err(Error::Refused)),
-            Known::Unreachable => return Ok(Err(Error::Unreachable)),
+        let found = match keys.state(&maf, &relative_key_id) {
+            MafKeyState::Key(found) => found,
+            MafKeyState::NoMaf => return Ok(Err(Error::UnknownMaf)),
+            MafKeyState::Refused => return Ok(Err(Error::Refused)),
+            MafKeyState::Unreachable => return Ok(Err(Error::Unreachable)),
             // The host fetches the key after this call, and calls the module again.
-            Known::NotYet => {
+            MafKeyState::NotFetched => {
                 self.wanted_maf_key = Some((maf, relative_key_id));
                 return Ok(Err(Error::Pending));
             }
         };
-        let Some(key) = self.new_key(KeySource::Maf(found.key)) else {
-            bail!("the call requested more than {MAX_HANDLES} keys")
-        };
+        let key = self.new_key(ReferencedKey::Maf(found.key))?;
         let expires = found.expires.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         Ok(Ok(maf_keys::MafKey {
             source: (&found.source).into(),

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use file::File;
-use message::Asked;
+use message::QueuedRequest;
 pub(crate) use message::{Answer, Question};
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,12 +24,12 @@ const MAX_QUEUED: usize = 1024;
 pub struct Stores {
     /// Folder of the files; `None` for stores in memory.
     folder: Option<PathBuf>,
-    open: Mutex<BTreeMap<String, mpsc::Sender<Asked>>>,
+    open: Mutex<BTreeMap<String, mpsc::Sender<QueuedRequest>>>,
 }
 
 /// Store of one module.
 pub(crate) struct Store {
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<QueuedRequest>,
     quota: u64,
 }
 
@@ -81,14 +81,14 @@ impl Store {
         let values = values.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
         let (question, (answer, _)) = (Question::Set(values), oneshot::channel());
         // This is the first request, so there is room.
-        let _ = self.asked.try_send(Asked { question, quota: self.quota, answer });
+        let _ = self.asked.try_send(QueuedRequest { question, quota: self.quota, answer });
     }
 
     /// Sends a request.
     pub async fn ask(&self, question: Question) -> Answer {
         let gone = || Answer::Failed("the store has failed".into());
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { question, quota: self.quota, answer };
+        let asked = QueuedRequest { question, quota: self.quota, answer };
         if self.asked.send(asked).await.is_err() {
             return gone();
         }

@@ -22,14 +22,14 @@ pub struct MafKey {
     pub key: PresharedKey,
 }
 
-/// State of a key, as far as known without a request to its MAF.
-pub enum Known {
+/// State of a MAF key, as far as known without a request to the MAF.
+pub enum MafKeyState {
     /// The key.
     Key(MafKey),
     /// There is no configured MAF with that domain name.
     NoMaf,
-    /// The MAF must be asked.
-    NotYet,
+    /// No request to the MAF has returned yet.
+    NotFetched,
     /// The MAF does not provide the key to this CSE, or not for this purpose.
     Refused,
     /// The MAF cannot be reached.
@@ -39,7 +39,7 @@ pub enum Known {
 /// Keys of MAFs: cached ones, and a way to fetch others.
 pub trait MafKeys: Send + Sync {
     /// Returns the state of a key.
-    fn known(&self, maf: &str, relative_key_id: &str) -> Known;
+    fn state(&self, maf: &str, relative_key_id: &str) -> MafKeyState;
 
     /// Requests a key from the MAF, once for all callers that need it, within a time limit. The
     /// request continues if a caller is dropped.

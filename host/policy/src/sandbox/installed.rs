@@ -16,7 +16,7 @@ use crate::sandbox::module::Module;
 
 /// A module of a generation, with the files that its manifest lists.
 #[derive(Clone)]
-pub(crate) struct Installed {
+pub(crate) struct InstalledModule {
     pub module: Arc<Module>,
     pub files: Arc<Files>,
     /// Order in its chains.
@@ -33,7 +33,7 @@ pub(crate) struct Installed {
     pub instances: Option<Arc<InstanceCache>>,
 }
 
-impl Installed {
+impl InstalledModule {
     /// Creates a module that replaces no other.
     pub fn alone(
         module: Arc<Module>,

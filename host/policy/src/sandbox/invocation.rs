@@ -15,7 +15,7 @@ use crate::host::cpu_time::CpuTime;
 use crate::host::maf_keys::MafKeys;
 use crate::sandbox::cpu_slot;
 use crate::sandbox::engine::{Sandbox, error_chain};
-use crate::sandbox::installed::Installed;
+use crate::sandbox::installed::InstalledModule;
 use crate::sandbox::instance_cache::{IdleInstance, InstanceCache};
 use crate::sandbox::module::Module;
 use crate::sandbox::slots::{Caller, Slot};
@@ -25,7 +25,7 @@ use crate::sandbox::slots::{Caller, Slot};
 pub(crate) struct CallContext<'a> {
     pub sandbox: &'a Sandbox,
     pub tables: &'a Arc<Tables>,
-    pub installed: &'a Installed,
+    pub installed: &'a InstalledModule,
     pub subscription: &'a Option<Arc<Subscription>>,
     pub maf_keys: &'a Option<Arc<dyn MafKeys>>,
     /// Party on whose behalf the call is made.

@@ -17,7 +17,7 @@ use saegis_onem2m::saef;
 use saegis_onem2m::target::Target;
 use saegis_onem2m::timestamp;
 use saegis_policy::{
-    CannedResponse, CertificateQuery, Document, Hook, Known, MafKeys, PskQuery, Rules,
+    CannedResponse, CertificateQuery, Document, Hook, MafKeyState, MafKeys, PskQuery, Rules,
     Subscription, Table, TestContext,
 };
 use toml::Spanned;
@@ -456,19 +456,19 @@ impl Mafs {
 }
 
 impl MafKeys for Mafs {
-    fn known(&self, maf: &str, relative_key_id: &str) -> Known {
+    fn state(&self, maf: &str, relative_key_id: &str) -> MafKeyState {
         let Some(maf) = self.mafs.iter().find(|m| m.fqdn.eq_ignore_ascii_case(maf)) else {
-            return Known::NoMaf;
+            return MafKeyState::NoMaf;
         };
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if !asked.contains(&(maf.fqdn.clone(), relative_key_id.into())) {
-            return Known::NotYet;
+            return MafKeyState::NotFetched;
         }
         if !maf.reachable {
-            return Known::Unreachable;
+            return MafKeyState::Unreachable;
         }
         let key = maf.keys.iter().find(|key| key.id.get_ref() == relative_key_id);
-        key.and_then(|key| maf_key(maf, key)).map_or(Known::Refused, Known::Key)
+        key.and_then(|key| maf_key(maf, key)).map_or(MafKeyState::Refused, MafKeyState::Key)
     }
 
     fn fetch(

@@ -254,7 +254,7 @@ struct Record {
 
 /// Position of a byte in a field. A quote opens a field only at its start. A quote closes a quoted
 /// field unless another quote follows.
-enum Within {
+enum FieldState {
     Start,
     Plain,
     Quotes,
@@ -349,20 +349,22 @@ impl<'a> Records<'a> {
             }
             line += 1;
         }
-        let (mut column, mut nth, mut within) = (1, 0, Within::Start);
+        let (mut column, mut nth, mut state) = (1, 0, FieldState::Start);
         for &byte in rest {
             if nth == field {
                 break;
             }
-            within = match (within, byte) {
-                (Within::Quotes, b'"') => Within::Closed,
-                (Within::Quotes, _) | (Within::Start | Within::Closed, b'"') => Within::Quotes,
+            state = match (state, byte) {
+                (FieldState::Quotes, b'"') => FieldState::Closed,
+                (FieldState::Quotes, _) | (FieldState::Start | FieldState::Closed, b'"') => {
+                    FieldState::Quotes
+                }
                 (_, b'\r' | b'\n') => break,
                 (_, b',') => {
                     nth += 1;
-                    Within::Start
+                    FieldState::Start
                 }
-                _ => Within::Plain,
+                _ => FieldState::Plain,
             };
             if byte == b'\n' {
                 line += 1;

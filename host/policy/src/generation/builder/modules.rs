@@ -21,13 +21,13 @@ use crate::module::grants::Grants;
 use crate::module::manifest::{Manifest, ManifestOf, load_manifest};
 use crate::module::signature::{self, Required, Signed, Trust};
 use crate::sandbox::engine::Sandbox;
-use crate::sandbox::installed::{Installed, reuse, tables_read};
+use crate::sandbox::installed::{InstalledModule, reuse, tables_read};
 use crate::sandbox::module::Module;
 
 /// Modules on disk, and shadows that could not be loaded.
 #[derive(Default)]
 pub(super) struct Loaded {
-    pub all: Vec<Installed>,
+    pub all: Vec<InstalledModule>,
     pub unloaded: Vec<UnloadedShadow>,
     /// Names of modules that have a manifest, or had one.
     pub with_manifest: BTreeSet<String>,
@@ -129,7 +129,7 @@ fn install(
     missing: &mut MissingFiles<'_>,
     manifests: &Manifests,
     (name, path, manifest): (&str, &Path, &Manifest),
-) -> Result<Installed, Vec<Fault>> {
+) -> Result<InstalledModule, Vec<Fault>> {
     let &Context { settings, last, .. } = context;
     let lineage = replacement::replaced_names(name, &manifests.all)
         .map_err(|what| vec![Fault::of(&path.with_extension("toml"), what)])?;
@@ -152,7 +152,7 @@ fn install(
         last.map(|last| &*last.io),
     )?;
     let (io, instances) = (Arc::new(io), instances.map(Arc::new));
-    Ok(Installed { module, files, order, lineage, signed, tables, io, instances })
+    Ok(InstalledModule { module, files, order, lineage, signed, tables, io, instances })
 }
 
 /// Inputs of loading a module.

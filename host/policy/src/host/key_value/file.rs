@@ -8,7 +8,7 @@ use redb::{ReadableTable, Table, TableDefinition, TableHandle};
 use saegis_store::{Access, Error, Store};
 use tokio::sync::mpsc::Receiver;
 
-use super::message::{Answer, Asked, Question};
+use super::message::{Answer, Question, QueuedRequest};
 use crate::data::shown::Shown;
 
 const VALUES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("values");
@@ -43,7 +43,7 @@ impl File {
     }
 
     /// Responds to requests until the last sender is dropped.
-    pub fn serve(mut self, mut questions: Receiver<Asked>) {
+    pub fn serve(mut self, mut questions: Receiver<QueuedRequest>) {
         while let Some(first) = questions.blocking_recv() {
             let mut batch = vec![first];
             while batch.len() < BATCH
@@ -60,7 +60,7 @@ impl File {
         }
     }
 
-    fn answer(&mut self, batch: Vec<Asked>) {
+    fn answer(&mut self, batch: Vec<QueuedRequest>) {
         match self.try_answer(&batch) {
             Ok(answers) => {
                 for (asked, answer) in batch.into_iter().zip(answers) {
@@ -77,7 +77,7 @@ impl File {
     }
 
     /// Handles a batch in one transaction. An error fails the whole batch.
-    fn try_answer(&mut self, batch: &[Asked]) -> Result<Vec<Answer>, String> {
+    fn try_answer(&mut self, batch: &[QueuedRequest]) -> Result<Vec<Answer>, String> {
         let failed = |error: &Error, what: &str| {
             let module = &*self.name;
             let why = format!("{what}: {error}");
@@ -145,7 +145,7 @@ fn count(access: &Access<'_>) -> Result<u64, Error> {
     Ok(used)
 }
 
-fn read(access: &Access<'_>, batch: &[Asked]) -> Result<Vec<Answer>, Error> {
+fn read(access: &Access<'_>, batch: &[QueuedRequest]) -> Result<Vec<Answer>, Error> {
     let table = access.begin_read()?.open_table(VALUES)?;
     let answers = batch.iter().map(|asked| match &asked.question {
         Question::Get(keys) => get(&table, keys),
@@ -159,14 +159,14 @@ fn read(access: &Access<'_>, batch: &[Asked]) -> Result<Vec<Answer>, Error> {
 
 fn write(
     access: &Access<'_>,
-    batch: &[Asked],
+    batch: &[QueuedRequest],
     used: &mut Option<u64>,
 ) -> Result<Vec<Answer>, Error> {
     let transaction = access.begin_write()?;
     let mut now = used.unwrap_or_default();
     let answers: Result<Vec<_>, redb::Error> = {
         let mut table = transaction.open_table(VALUES)?;
-        let answer = |asked: &Asked| change(&mut table, asked, &mut now);
+        let answer = |asked: &QueuedRequest| change(&mut table, asked, &mut now);
         batch.iter().map(answer).collect()
     };
     let answers = answers?;
@@ -180,7 +180,11 @@ fn counts(key: &str, value: &[u8]) -> u64 {
     ENTRY + key.len() as u64 + value.len() as u64
 }
 
-fn change(table: &mut Values<'_>, asked: &Asked, used: &mut u64) -> Result<Answer, redb::Error> {
+fn change(
+    table: &mut Values<'_>,
+    asked: &QueuedRequest,
+    used: &mut u64,
+) -> Result<Answer, redb::Error> {
     match &asked.question {
         Question::Get(keys) => get(table, keys),
         Question::Keys { from } => keys_from(table, *from),
@@ -254,7 +258,7 @@ fn get(
     Ok(Answer::Values(values))
 }
 
-fn reads(asked: &Asked) -> bool {
+fn reads(asked: &QueuedRequest) -> bool {
     matches!(asked.question, Question::Get(_) | Question::Keys { .. })
 }
 

@@ -21,7 +21,7 @@ pub(crate) enum Answer {
 }
 
 /// Queued request to the thread of a store.
-pub(super) struct Asked {
+pub(super) struct QueuedRequest {
     pub question: Question,
     /// Quota in bytes.
     pub quota: u64,

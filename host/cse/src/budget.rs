@@ -31,7 +31,7 @@ pub struct Authority {
 }
 
 /// Authorities that are held for a commit.
-pub(crate) struct HeldAuthority<'a> {
+pub(crate) struct AuthorityGuard<'a> {
     _own: RwLockReadGuard<'a, ()>,
     _whole: Option<RwLockReadGuard<'a, ()>>,
 }
@@ -75,10 +75,10 @@ impl Authority {
     }
 
     /// Holds the authority for a commit.
-    fn hold(&self) -> Result<HeldAuthority<'_>, Stop> {
+    fn hold(&self) -> Result<AuthorityGuard<'_>, StopReason> {
         let held =
-            HeldAuthority { _own: self.lock(), _whole: self.whole.as_deref().map(Self::lock) };
-        if self.has_ended() { Err(Stop::AuthorityEnded) } else { Ok(held) }
+            AuthorityGuard { _own: self.lock(), _whole: self.whole.as_deref().map(Self::lock) };
+        if self.has_ended() { Err(StopReason::AuthorityEnded) } else { Ok(held) }
     }
 
     fn lock(&self) -> RwLockReadGuard<'_, ()> {
@@ -88,7 +88,7 @@ impl Authority {
 
 /// The reason why the work on a request stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Stop {
+pub enum StopReason {
     /// The caller no longer waits for the response.
     #[error("the request was canceled")]
     Canceled,
@@ -103,7 +103,7 @@ pub enum Stop {
     Steps,
 }
 
-impl Stop {
+impl StopReason {
     /// Returns the Response Status Code, for a caller that still waits.
     pub(crate) fn rsc(self) -> Rsc {
         match self {
@@ -121,7 +121,7 @@ pub struct RequestBudget {
     /// Additional steps for the resources of other originators on a walk.
     foreign: Arc<AtomicU64>,
     is_first_try: bool,
-    gives_way: Arc<AtomicBool>,
+    low_priority: Arc<AtomicBool>,
     /// Whether others wait for this work to end, whoever it is for.
     blocks_others: bool,
     canceled: Arc<AtomicBool>,
@@ -141,7 +141,7 @@ impl RequestBudget {
             left: Arc::new(AtomicU64::new(steps)),
             foreign: Arc::new(AtomicU64::new(steps / 2)),
             is_first_try: false,
-            gives_way: Arc::default(),
+            low_priority: Arc::default(),
             blocks_others: false,
             canceled: Arc::default(),
             authority,
@@ -156,7 +156,7 @@ impl RequestBudget {
             left: Arc::new(AtomicU64::new(u64::MAX)),
             foreign: Arc::new(AtomicU64::new(u64::MAX)),
             is_first_try: false,
-            gives_way: Arc::default(),
+            low_priority: Arc::default(),
             blocks_others: false,
             canceled: Arc::default(),
             authority: Arc::default(),
@@ -196,13 +196,13 @@ impl RequestBudget {
     }
 
     /// Gives other writes priority over this work.
-    pub fn give_way(&self) {
-        self.gives_way.store(true, Ordering::Relaxed);
+    pub fn lower_priority(&self) {
+        self.low_priority.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether other writes have priority over this work.
-    pub(crate) fn gives_way(&self) -> bool {
-        self.gives_way.load(Ordering::Relaxed)
+    pub(crate) fn is_low_priority(&self) -> bool {
+        self.low_priority.load(Ordering::Relaxed)
     }
 
     /// Returns the same budget for the part of the work that has the writers' lock. It does not yield the
@@ -213,7 +213,7 @@ impl RequestBudget {
 
     /// Returns whether the work yields the processor now and then.
     fn yields(&self) -> bool {
-        self.gives_way() && !self.blocks_others
+        self.is_low_priority() && !self.blocks_others
     }
 
     /// Cancels the work, because the caller no longer waits.
@@ -261,21 +261,21 @@ impl RequestBudget {
     ///
     /// # Errors
     /// Returns the reason why it must stop.
-    pub fn check(&self) -> Result<(), Stop> {
+    pub fn check(&self) -> Result<(), StopReason> {
         if self.canceled.load(Ordering::SeqCst) {
-            return Err(Stop::Canceled);
+            return Err(StopReason::Canceled);
         }
         if self.authority.has_ended() {
-            return Err(Stop::AuthorityEnded);
+            return Err(StopReason::AuthorityEnded);
         }
         match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Stop::Deadline),
+            Some(deadline) if Instant::now() >= deadline => Err(StopReason::Deadline),
             _ => Ok(()),
         }
     }
 
     /// Takes one step, and additional ones for the size of a resource.
-    pub(crate) fn step(&self, bytes: usize) -> Result<(), Stop> {
+    pub(crate) fn step(&self, bytes: usize) -> Result<(), StopReason> {
         self.check()?;
         // The kernel runs a thread for several milliseconds, even with a low priority.
         if self.yields() && self.left().is_multiple_of(STEPS_TO_YIELD) {
@@ -288,13 +288,13 @@ impl RequestBudget {
             Err(_) => {
                 // The work must end: a smaller resource must not succeed later.
                 self.left.store(0, Ordering::Relaxed);
-                Err(Stop::Steps)
+                Err(StopReason::Steps)
             }
         }
     }
 
     /// Holds the authority for a commit.
-    pub(crate) fn hold(&self) -> Result<HeldAuthority<'_>, Stop> {
+    pub(crate) fn hold(&self) -> Result<AuthorityGuard<'_>, StopReason> {
         let held = self.authority.hold()?;
         self.check()?;
         Ok(held)
@@ -332,7 +332,7 @@ mod tests {
         };
         let (first, second) = (part(), part());
         assert!(first.end());
-        assert!(matches!(budget_of(&first).hold(), Err(Stop::AuthorityEnded)));
+        assert!(matches!(budget_of(&first).hold(), Err(StopReason::AuthorityEnded)));
         assert!(budget_of(&second).hold().is_ok());
         let (budget, (held, holds)) = (budget_of(&second), mpsc::channel());
         let holder = std::thread::spawn(move || {
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(whole.try_end(), None, "a commit is in progress");
         assert!(whole.end());
         holder.join().unwrap();
-        assert!(matches!(budget_of(&second).hold(), Err(Stop::AuthorityEnded)));
+        assert!(matches!(budget_of(&second).hold(), Err(StopReason::AuthorityEnded)));
     }
 
     #[test]
@@ -354,8 +354,8 @@ mod tests {
         budget.step(0).unwrap();
         budget.clone().step(BYTES_PER_STEP).unwrap();
         assert_eq!(budget.left(), 1);
-        assert_eq!(budget.step(BYTES_PER_STEP), Err(Stop::Steps));
-        assert_eq!(budget.step(0), Err(Stop::Steps), "what is refused ends the work");
+        assert_eq!(budget.step(BYTES_PER_STEP), Err(StopReason::Steps));
+        assert_eq!(budget.step(0), Err(StopReason::Steps), "what is refused ends the work");
     }
 
     #[test]
@@ -364,21 +364,21 @@ mod tests {
         let part = whole.with_steps(100);
         part.step(0).unwrap();
         part.step(0).unwrap();
-        assert_eq!(part.step(0), Err(Stop::Steps));
+        assert_eq!(part.step(0), Err(StopReason::Steps));
         whole.step(0).unwrap();
         let part = whole.with_steps(1);
         whole.cancel();
-        assert_eq!(part.check(), Err(Stop::Canceled));
+        assert_eq!(part.check(), Err(StopReason::Canceled));
     }
 
     #[test]
-    fn work_that_gives_way_does_not_yield_while_it_writes() {
+    fn low_priority_work_does_not_yield_while_it_writes() {
         let budget = budget(1);
         let writing = budget.while_writing();
         assert!(!budget.yields());
-        budget.give_way();
+        budget.lower_priority();
         assert!(budget.yields());
-        assert!(writing.gives_way() && !writing.yields());
+        assert!(writing.is_low_priority() && !writing.yields());
     }
 
     #[test]
@@ -408,20 +408,20 @@ mod tests {
             first.step(0).unwrap();
             first.charge_foreign(1, 1);
         }
-        assert_eq!(first.step(0), Err(Stop::Steps));
+        assert_eq!(first.step(0), Err(StopReason::Steps));
         assert!(first.is_used_up());
         assert_eq!((whole.left(), whole.foreign_left()), (1000, 500));
         whole.cancel();
-        assert_eq!(first.check(), Err(Stop::Canceled));
+        assert_eq!(first.check(), Err(StopReason::Canceled));
     }
 
     #[test]
     fn work_stops_for_each_reason() {
         let late = budget(1).with_deadline(Instant::now());
-        assert_eq!(late.check(), Err(Stop::Deadline));
+        assert_eq!(late.check(), Err(StopReason::Deadline));
         let dropped = budget(1);
         drop(dropped.cancel_on_drop());
-        assert_eq!(dropped.check(), Err(Stop::Canceled));
+        assert_eq!(dropped.check(), Err(StopReason::Canceled));
         let authority = Arc::new(Authority::default());
         let ended = RequestBudget::new(authority.clone(), Instant::now(), 1)
             .with_deadline(Instant::now() + Duration::from_secs(600));
@@ -429,8 +429,8 @@ mod tests {
         assert!(authority.end());
         assert!(!authority.end(), "it ends once");
         assert_eq!(authority.try_end(), Some(false));
-        assert_eq!(ended.check(), Err(Stop::AuthorityEnded));
-        assert_eq!(ended.hold().map(drop), Err(Stop::AuthorityEnded));
+        assert_eq!(ended.check(), Err(StopReason::AuthorityEnded));
+        assert_eq!(ended.hold().map(drop), Err(StopReason::AuthorityEnded));
     }
 
     #[test]
@@ -451,7 +451,7 @@ mod tests {
         while !authority.has_ended() {
             std::thread::yield_now();
         }
-        assert_eq!(budget.check(), Err(Stop::AuthorityEnded));
+        assert_eq!(budget.check(), Err(StopReason::AuthorityEnded));
         assert!(ends.recv_timeout(Duration::from_millis(50)).is_err(), "it waits for the commit");
         drop(held);
         assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok(true));

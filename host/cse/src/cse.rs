@@ -10,7 +10,7 @@ use saegis_onem2m::resource::ResourceType;
 use crate::access::names;
 use crate::budget::RequestBudget;
 use crate::notification::answer::{Answer, Outcome};
-use crate::notification::asynchronous::{self, Accepted, Recipients};
+use crate::notification::asynchronous::{self, AsynchronousRequest, ResultTargets};
 use crate::notification::delivery::{self, Delivery};
 use crate::notification::long_poll::{self, LongPoll};
 use crate::notification::message::Notification;
@@ -212,13 +212,13 @@ impl EmbeddedCse {
         request: RequestPrimitive,
         budget: &RequestBudget,
         now: SystemTime,
-    ) -> Result<Accepted, Box<ResponsePrimitive>> {
+    ) -> Result<AsynchronousRequest, Box<ResponsePrimitive>> {
         asynchronous::accept(&self.state, request, budget, seconds(now))
     }
 
     /// Puts the result of an accepted request into the polling channels of its targets. Returns the
     /// notifications for the other targets.
-    pub fn result(&self, to: Recipients, response: &ResponsePrimitive) -> Vec<Notification> {
+    pub fn result(&self, to: ResultTargets, response: &ResponsePrimitive) -> Vec<Notification> {
         asynchronous::result(&self.state, to, response)
     }
 
@@ -240,7 +240,7 @@ impl EmbeddedCse {
         let swept = self.sweep_some(seconds(now), SWEEP_BATCH).and_then(|expired| {
             self.drop_orphaned_queues()?;
             let budget = RequestBudget::unlimited();
-            budget.give_way();
+            budget.lower_priority();
             Ok(expired + self.remove_detached(&budget, SWEEP_BATCH.saturating_sub(expired))?)
         });
         swept.inspect_err(|error| self.state.suspect_store(error))
@@ -273,7 +273,7 @@ impl EmbeddedCse {
             return Ok(0);
         }
         let budget = RequestBudget::unlimited();
-        budget.give_way();
+        budget.lower_priority();
         let removed =
             self.state.store.write(&budget, |writer| delete::sweep(writer, now, limit))?;
         tracing::debug!(event = "cse.expired", removed, "expired resources removed");
@@ -335,7 +335,7 @@ fn prepare(
             modified: now,
             expires: None,
             state: None,
-            stock: None,
+            instances: None,
             size: None,
             opens: false,
             attributes,

@@ -99,10 +99,10 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Authority, CancelOnDrop, RequestBudget, Stop};
+pub use budget::{Authority, CancelOnDrop, RequestBudget, StopReason};
 pub use cse::{EmbeddedCse, Handled, OpenError};
 pub use notification::answer::Answer;
-pub use notification::asynchronous::{Accepted, Recipients, is_asynchronous};
+pub use notification::asynchronous::{AsynchronousRequest, ResultTargets, is_asynchronous};
 pub use notification::delivery::Delivery;
 pub use notification::long_poll::LongPoll;
 pub use notification::message::{Destination, NamedBy, Notification};
@@ -112,5 +112,5 @@ pub use operation::fan_out::Continuation;
 pub use registrees::LearnedAe;
 pub use resource::ae_announcement::Announcement;
 pub use resource::service_subscription::{AppRule, ServiceSubscription};
-pub use settings::{Limits, Settings, SettingsError};
+pub use settings::{Settings, SettingsError, StorageLimits};
 pub use store::StoreError;

@@ -55,8 +55,9 @@ pub(crate) struct Record {
     pub(crate) expires: Option<Seconds>,
     /// State tag of a container or an instance.
     pub(crate) state: Option<u64>,
-    /// Content of a container.
-    pub(crate) stock: Option<Stock>,
+    /// Number and size of a container's instances. The stored name keeps existing stores readable.
+    #[serde(rename = "stock")]
+    pub(crate) instances: Option<InstanceTotals>,
     /// Size of an instance's content, in bytes.
     pub(crate) size: Option<u64>,
     /// Whether a resource below has its own access rule, and may be open to an originator to whom
@@ -77,9 +78,9 @@ impl Record {
     }
 }
 
-/// The number and size of a container's instances.
+/// The number and size of instances.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stock {
+pub(crate) struct InstanceTotals {
     /// Number of instances.
     pub(crate) count: u64,
     /// Size of their content, in bytes.

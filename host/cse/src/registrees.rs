@@ -150,7 +150,7 @@ impl EmbeddedCse {
                     continue;
                 }
                 let record = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
-                let registrant = record.registrant.filter(|r| r.learnt && !r.freed);
+                let registrant = record.registrant.filter(|r| r.learned_ae_id && !r.freed);
                 if let Some(registrant) = registrant
                     && alive(record.expires, seconds(now))
                 {
@@ -169,7 +169,7 @@ impl EmbeddedCse {
         let is_its = |ae: &Record| {
             let its = ae.registrant.as_ref().filter(|registrant| registrant.id == credential_id);
             ae.ty == ResourceType::Ae
-                && its.is_some_and(|registrant| registrant.learnt && !registrant.freed)
+                && its.is_some_and(|registrant| registrant.learned_ae_id && !registrant.freed)
         };
         // Most credentials have no such AE.
         if !self.read(|read| Ok(read.get(stem)?.is_some_and(|ae| is_its(&ae))))? {

@@ -44,13 +44,13 @@ pub struct Settings {
     pub csebase_policies: Vec<String>,
     /// Response to an AE that requests an AE-ID in use: 4117, or 4105 according to TS-0018.
     pub ae_id_taken: Rsc,
-    /// Limits.
-    pub limits: Limits,
+    /// Limits of stored data.
+    pub limits: StorageLimits,
 }
 
 /// The limits of stored data.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct StorageLimits {
     /// Lifetime of an AE's registration without a requested expiration time. Resources below it
     /// without one expire with their parent.
     pub lifetime: Duration,
@@ -71,7 +71,7 @@ pub struct Limits {
     pub max_bytes_per_registree: u64,
 }
 
-impl Default for Limits {
+impl Default for StorageLimits {
     fn default() -> Self {
         const DAY: u64 = 24 * 60 * 60;
         Self {
@@ -128,7 +128,7 @@ impl Settings {
             administrators: Vec::new(),
             csebase_policies: Vec::new(),
             ae_id_taken: Rsc::OriginatorHasAlreadyRegistered,
-            limits: Limits::default(),
+            limits: StorageLimits::default(),
         }
     }
 

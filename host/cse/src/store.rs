@@ -35,7 +35,8 @@ pub use self::error::StoreError;
 use self::read::Tables;
 pub(crate) use self::read::{Child, Edge, Read};
 use self::tables::{
-    AGING, Bytes, CHILDREN, DETACHED, EXPIRY, FIRSTS, Id, NAMES, Name, RESOURCES, Slot, Timed, Wait,
+    AGING, Bytes, CHILDREN, ChildKey, DETACHED, EXPIRY, FIRSTS, Id, NAMES, Name, RESOURCES,
+    TimedKey, WaitKey,
 };
 use self::ticket_lock::TicketLock;
 pub(crate) use self::write::{Usage, Writer};
@@ -46,17 +47,17 @@ use crate::record::Seconds;
 const MAX_CACHE_BYTES: usize = 32 << 20;
 
 /// The tables of a snapshot.
-type Seen = Tables<
+type SnapshotTables = Tables<
     ReadOnlyTable<Id, Bytes>,
     ReadOnlyTable<Name, Id>,
-    ReadOnlyTable<Slot, Id>,
-    ReadOnlyTable<Wait, Id>,
-    ReadOnlyTable<Timed, u64>,
+    ReadOnlyTable<ChildKey, Id>,
+    ReadOnlyTable<WaitKey, Id>,
+    ReadOnlyTable<TimedKey, u64>,
 >;
 
 /// A consistent view of the store.
 pub(crate) struct Snapshot<'s> {
-    tables: Seen,
+    tables: SnapshotTables,
     // Protects the pages of the tables from reuse.
     _transaction: ReadTransaction,
     _access: Access<'s>,
@@ -148,7 +149,7 @@ impl Store {
         budget: &RequestBudget,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let _turn = self.writers.wait(budget.gives_way());
+        let _turn = self.writers.wait(budget.is_low_priority());
         let access = self.access()?;
         // The request may have been stopped while it waited.
         budget.check().map_err(StoreError::from)?;

@@ -212,9 +212,9 @@ impl Bench {
             let mut instance = writer.read().get(first)?.unwrap();
             let parent = instance.parent.clone().unwrap();
             let mut container = writer.read().get(&parent)?.unwrap();
-            let stock = container.stock.as_mut().unwrap();
-            stock.count += count - 1;
-            stock.bytes += count - 1;
+            let totals = container.instances.as_mut().unwrap();
+            totals.count += count - 1;
+            totals.bytes += count - 1;
             writer.put(&container)?;
             for n in 1..count {
                 instance.ri = format!("{first}-{n}");

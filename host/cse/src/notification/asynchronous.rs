@@ -42,23 +42,23 @@ pub fn is_asynchronous(request: &RequestPrimitive) -> bool {
     matches!(value.as_slice(), [one] if one.parse() == Ok(ASYNCHRONOUS))
 }
 
-/// A request that may be acknowledged, with the targets of its result.
+/// An asynchronous request that may be acknowledged, with the targets of its result.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct AsynchronousRequest {
     request: RequestPrimitive,
-    recipients: Recipients,
+    recipients: ResultTargets,
 }
 
 /// The targets of the result of a request.
 #[derive(Debug)]
-pub struct Recipients {
+pub struct ResultTargets {
     targets: Vec<Route>,
     originator: String,
     /// Address of the request's target.
     about: String,
 }
 
-impl Accepted {
+impl AsynchronousRequest {
     /// Returns the addresses to which the result will be sent. The sender checks that it may send
     /// there before it acknowledges the request.
     pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
@@ -70,7 +70,7 @@ impl Accepted {
 
     /// Returns the request in its blocking form, and the targets of the result.
     #[must_use]
-    pub fn into_parts(self) -> (RequestPrimitive, Recipients) {
+    pub fn into_parts(self) -> (RequestPrimitive, ResultTargets) {
         (self.request, self.recipients)
     }
 }
@@ -85,11 +85,11 @@ pub(crate) fn accept(
     request: RequestPrimitive,
     budget: &RequestBudget,
     now: Seconds,
-) -> Result<Accepted, Box<ResponsePrimitive>> {
+) -> Result<AsynchronousRequest, Box<ResponsePrimitive>> {
     let mut blocking = request.clone();
     blocking.options.retain(|(name, _)| name != RESPONSE_TYPE);
     match recipients(state, &blocking, budget, now) {
-        Ok(recipients) => Ok(Accepted { request: blocking, recipients }),
+        Ok(recipients) => Ok(AsynchronousRequest { request: blocking, recipients }),
         Err(refusal) => Err(Box::new(state.refuse(&request, &refusal))),
     }
 }
@@ -99,7 +99,7 @@ fn recipients(
     request: &RequestPrimitive,
     budget: &RequestBudget,
     now: Seconds,
-) -> Result<Recipients, Refusal> {
+) -> Result<ResultTargets, Refusal> {
     check_release(request, &state.settings)?;
     check_expiration(request, now)?;
     if long_poll::channel(&request.to).is_some() {
@@ -112,7 +112,7 @@ fn recipients(
     let snapshot = state.store.snapshot(budget)?;
     let targets = result_targets(state, snapshot.read(), request, now)?;
     let originator = request.from.clone().unwrap_or_default();
-    Ok(Recipients { targets, originator, about: request.to.to_string() })
+    Ok(ResultTargets { targets, originator, about: request.to.to_string() })
 }
 
 fn result_targets(
@@ -201,7 +201,7 @@ fn route_to_target(
 /// notifications for the other targets.
 pub(crate) fn result(
     state: &State,
-    to: Recipients,
+    to: ResultTargets,
     response: &ResponsePrimitive,
 ) -> Vec<Notification> {
     let settings = &state.settings;

@@ -16,9 +16,9 @@ use crate::notification::point_of_access::{Route, route_to_ae, route_to_others};
 use crate::notification::subscription::{self, targets};
 use crate::record::{Attributes, Record, Seconds, earlier};
 use crate::request::context::Context;
-use crate::resource::address::Found;
+use crate::resource::address::ResolvedResource;
 use crate::resource::notification_target::NotificationTarget;
-use crate::resource::representation::{attributes, rooted};
+use crate::resource::representation::{self, in_root_element};
 use crate::resource::schema::{NAMED_BY, SUBSCRIBER, TARGETS};
 use crate::store::{Read, StoreError, Writer};
 
@@ -38,7 +38,7 @@ pub(crate) fn created(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     outbox: &Outbox,
-    child: &Found,
+    child: &ResolvedResource,
 ) -> Result<(), StoreError> {
     of_child(writer, context, outbox, Event::CreateOfChild, child)
 }
@@ -48,7 +48,7 @@ pub(crate) fn ended(
     read: &dyn Read,
     context: &Context<'_>,
     outbox: &Outbox,
-    resource: &Found,
+    resource: &ResolvedResource,
 ) -> Result<(), StoreError> {
     end(read, context, outbox, &resource.record, resource.expires)
 }
@@ -58,7 +58,7 @@ pub(crate) fn deleted(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     outbox: &Outbox,
-    resource: &Found,
+    resource: &ResolvedResource,
 ) -> Result<(), StoreError> {
     of_child(writer, context, outbox, Event::DeleteOfChild, resource)
 }
@@ -76,8 +76,8 @@ pub(crate) fn updated(
     if subscriptions.is_empty() {
         return Ok(());
     }
-    let old = attributes(context.settings, before, before.expires);
-    let new = attributes(context.settings, after, expires);
+    let old = representation::of_resource(context.settings, before, before.expires);
+    let new = representation::of_resource(context.settings, after, expires);
     let mut modified: Attributes = Map::new();
     // The representation has the expiration time of the ancestor that expires first, so the stored
     // one is compared.
@@ -96,7 +96,7 @@ fn of_child(
     context: &Context<'_>,
     outbox: &Outbox,
     event: Event,
-    child: &Found,
+    child: &ResolvedResource,
 ) -> Result<(), StoreError> {
     let Some(parent) = &child.record.parent else { return Ok(()) };
     let mut subscriptions = subscription::to(writer.read(), parent, context.now)?;
@@ -186,8 +186,11 @@ fn notify(
         return Ok(false);
     }
     let representation = match criteria.detail {
-        ContentType::All => rooted(about.ty, attributes(context.settings, about, happened.expires)),
-        ContentType::Modified => rooted(about.ty, happened.modified.clone()),
+        ContentType::All => in_root_element(
+            about.ty,
+            representation::of_resource(context.settings, about, happened.expires),
+        ),
+        ContentType::Modified => in_root_element(about.ty, happened.modified.clone()),
         ContentType::ResourceId => {
             json!({ "m2m:uri": outbox::reference(context.settings, &about.ri) })
         }

@@ -49,14 +49,14 @@ impl Outbox {
     /// Adds a message.
     fn put(&self, message: Outgoing) {
         if self.is_full() {
-            self.lose();
+            self.count_dropped();
         } else {
             self.messages.borrow_mut().push(message);
         }
     }
 
     /// Counts a notification that was dropped before it was created.
-    pub(crate) fn lose(&self) {
+    pub(crate) fn count_dropped(&self) {
         self.lost.set(self.lost.get().saturating_add(1));
     }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::notification::message::{Destination, NamedBy};
 use crate::record::{Record, Seconds, alive};
-use crate::resource::address::Found;
+use crate::resource::address::ResolvedResource;
 use crate::resource::ae_announcement;
 use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant;
@@ -63,7 +63,7 @@ pub(crate) fn route(
         NotificationTarget::PointOfAccess(_) => None,
     };
     match ae {
-        Some(Found { record, .. }) => route_to_ae(read, now, record),
+        Some(ResolvedResource { record, .. }) => route_to_ae(read, now, record),
         None => route_to_others(read, settings, now, address, named_by),
     }
 }
@@ -121,7 +121,7 @@ pub(crate) fn route_to_ae(
 /// Returns the AE of a record. An AE-ID that its credential got by registering belongs to that
 /// credential only.
 fn named_by(record: Record) -> NamedBy {
-    let learnt = record.registrant.filter(|registrant| registrant.learnt);
+    let learnt = record.registrant.filter(|registrant| registrant.learned_ae_id);
     NamedBy::Ae { stem: record.ri, registrant: learnt.map(|registrant| registrant.id) }
 }
 

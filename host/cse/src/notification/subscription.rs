@@ -19,7 +19,7 @@ use crate::notification::point_of_access::{Route, route};
 use crate::notification::verification::{Question, Unverified, Verified};
 use crate::record::{Attributes, Record, Seconds, alive};
 use crate::request::context::Context;
-use crate::resource::attributes::Given;
+use crate::resource::attributes::GivenAttributes;
 use crate::resource::children::is_subscribable;
 use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant;
@@ -81,7 +81,7 @@ pub(crate) fn targets(attributes: &Attributes) -> impl Iterator<Item = &str> {
 pub(crate) fn complete(
     read: &dyn Read,
     context: &Context<'_>,
-    given: &mut Given,
+    given: &mut GivenAttributes,
 ) -> Result<(), Refusal> {
     let detail = Criteria::read(&given.attributes)?.detail.number();
     given.attributes.entry(NOTIFICATION_CONTENT).or_insert_with(|| detail.into());

@@ -21,17 +21,17 @@ use crate::operation::delete;
 use crate::operation::error::OperationError;
 use crate::operation::group;
 use crate::operation::quota;
-use crate::operation::resource_id::{self, Assigned, Registree};
+use crate::operation::resource_id::{self, AssignedIdentity, Registree};
 use crate::record::names::{Names, Registrant};
-use crate::record::{Attributes, Record, Seconds, Stock, alive, earlier};
+use crate::record::{Attributes, InstanceTotals, Record, Seconds, alive, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{Found, Resolved};
+use crate::resource::address::{Resolved, ResolvedResource};
 use crate::resource::ae_announcement::{self, AE_ID};
-use crate::resource::attributes::{self, Given};
+use crate::resource::attributes::{self, GivenAttributes};
 use crate::resource::content_instance;
 use crate::resource::remote_cse;
-use crate::resource::representation::{self, rooted};
+use crate::resource::representation::{self, in_root_element};
 use crate::resource::schema::{AttributeError, CREATOR, MEMBERS, NAMED_BY};
 use crate::store::{Read, StoreError, Writer};
 
@@ -77,7 +77,11 @@ pub(crate) fn create(
 }
 
 /// Returns the resource below which the originator may create a child of type `ty`.
-fn parent(read: &dyn Read, context: &Context<'_>, ty: ResourceType) -> Result<Found, Refusal> {
+fn parent(
+    read: &dyn Read,
+    context: &Context<'_>,
+    ty: ResourceType,
+) -> Result<ResolvedResource, Refusal> {
     // A registering originator has no privileges yet, and needs none (TS-0004 clause 7.2.2.2).
     let who = if registers(ty) { None } else { Some(context.originator(read)?) };
     let parent = match context.target(read)? {
@@ -101,8 +105,8 @@ fn complete(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     ty: ResourceType,
-    given: &mut Given,
-    assigned: &mut Assigned,
+    given: &mut GivenAttributes,
+    assigned: &mut AssignedIdentity,
 ) -> Result<(), Refusal> {
     match ty {
         ResourceType::Ae | ResourceType::AeAnnc => {
@@ -134,7 +138,7 @@ fn finish(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     record: &mut Record,
-    assigned: &Assigned,
+    assigned: &AssignedIdentity,
 ) -> Result<(), Refusal> {
     if writer.read().count()? > context.settings.limits.max_resources {
         return Err(Refusal::NotAcceptable("the CSE has the maximum number of resources"));
@@ -158,7 +162,7 @@ fn registers(ty: ResourceType) -> bool {
 }
 
 /// Checks an App-ID. Only releases before 4 allow a lower-case `r`.
-fn check_app_id(given: &Given, release: Option<&str>) -> Result<(), AttributeError> {
+fn check_app_id(given: &GivenAttributes, release: Option<&str>) -> Result<(), AttributeError> {
     let app_id = given.attributes.get("api").and_then(Value::as_str).unwrap_or_default();
     let number: String =
         release.unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
@@ -171,10 +175,10 @@ fn check_app_id(given: &Given, release: Option<&str>) -> Result<(), AttributeErr
 fn insert(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
-    mut parent: Found,
-    (ty, assigned): (ResourceType, &Assigned),
-    given: Given,
-) -> Result<Found, Refusal> {
+    mut parent: ResolvedResource,
+    (ty, assigned): (ResourceType, &AssignedIdentity),
+    given: GivenAttributes,
+) -> Result<ResolvedResource, Refusal> {
     let depth = parent.record.depth + 1;
     if depth > MAX_DEPTH {
         return Err(Refusal::NotAcceptable("the maximum depth of resources is exceeded"));
@@ -207,7 +211,7 @@ fn insert(
         modified: context.now,
         expires: lifetime(context, ty, depth, given.expires),
         state: (is_container || is_instance).then_some(0),
-        stock: is_container.then(Stock::default),
+        instances: is_container.then(InstanceTotals::default),
         size: is_instance.then(|| size(attributes.get("con"))),
         opens: false,
         parent: Some(parent.record.ri.clone()),
@@ -222,7 +226,7 @@ fn insert(
         writer.put(&record)?;
         decision::mark_ancestors(writer, &record)?;
     }
-    Ok(Found { expires: earlier(parent.expires, record.expires), record })
+    Ok(ResolvedResource { expires: earlier(parent.expires, record.expires), record })
 }
 
 /// Stores the meaning of the names in a new resource. The members of a group are resolved after
@@ -317,11 +321,11 @@ fn size(content: Option<&Value>) -> u64 {
 fn answer(
     read: &dyn Read,
     context: &Context<'_>,
-    created: &Found,
+    created: &ResolvedResource,
     as_given: &Attributes,
 ) -> Result<ResponsePrimitive, Refusal> {
     let record = &created.record;
-    let all = representation::attributes(context.settings, record, created.expires);
+    let all = representation::of_resource(context.settings, record, created.expires);
     let content = match context.options.content {
         ResultContent::Nothing => None,
         ResultContent::Address => Some(json!({ "m2m:uri": context.structured(read, record)? })),
@@ -329,8 +333,10 @@ fn answer(
             let uri = context.structured(read, record)?;
             Some(json!({ "m2m:rce": { "uri": uri, record.ty.root(): all } }))
         }
-        ResultContent::Modified => Some(rooted(record.ty, representation::modified(all, as_given))),
-        _ => Some(rooted(record.ty, all)),
+        ResultContent::Modified => {
+            Some(in_root_element(record.ty, representation::modified(all, as_given)))
+        }
+        _ => Some(in_root_element(record.ty, all)),
     };
     let mut response = context.answer(Rsc::Created, content);
     response.content_location = Some(format!("{}/{}", context.settings.cse_id, record.ri));

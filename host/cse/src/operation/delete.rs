@@ -9,7 +9,7 @@ use saegis_onem2m::rsc::Rsc;
 
 use crate::access::decision::require;
 use crate::access::grants::Access;
-use crate::budget::Stop;
+use crate::budget::StopReason;
 use crate::error::Refusal;
 use crate::notification::events;
 use crate::notification::outbox::Outbox;
@@ -17,9 +17,9 @@ use crate::operation::discovery::{self, Listing};
 use crate::record::{Record, Seconds};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{self, Found, Resolved};
+use crate::resource::address::{self, Resolved, ResolvedResource};
 use crate::resource::content_instance::{self, RemovalReason};
-use crate::resource::representation::{attributes, rooted};
+use crate::resource::representation::{self, in_root_element};
 use crate::store::{Read, Store, StoreError, Writer};
 
 /// Maximum number of resources that one call of [`EmbeddedCse::sweep`](crate::EmbeddedCse::sweep)
@@ -28,7 +28,7 @@ pub const SWEEP_BATCH: usize = 256;
 
 /// A subtree to delete, in its state before the deletion.
 pub(crate) struct Deletion {
-    top: Found,
+    top: ResolvedResource,
     listing: Option<Listing>,
 }
 
@@ -72,7 +72,7 @@ impl Deletion {
         let budget = context.budget.with_steps(context.budget.left() / 2);
         let snapshot = store.snapshot(&budget)?;
         match events::ended(snapshot.read(), context, outbox, &self.top) {
-            Err(StoreError::Stopped(Stop::Steps)) => outbox.lose(),
+            Err(StoreError::Stopped(StopReason::Steps)) => outbox.count_dropped(),
             done => done?,
         }
         Ok(())
@@ -124,9 +124,10 @@ pub(crate) fn delete(
         return Ok(listing.answer(context, Rsc::Deleted));
     }
     let content = match context.options.content {
-        ResultContent::Attributes => {
-            Some(rooted(record.ty, attributes(context.settings, record, found.expires)))
-        }
+        ResultContent::Attributes => Some(in_root_element(
+            record.ty,
+            representation::of_resource(context.settings, record, found.expires),
+        )),
         _ => None,
     };
     Ok(context.answer(Rsc::Deleted, content))
@@ -186,7 +187,7 @@ pub(crate) fn sweep(
                     new.insert(found)
                 }
             };
-            container.stock.get_or_insert_default().lose(&record);
+            container.instances.get_or_insert_default().subtract(&record);
         } else {
             // The detachment stores the container.
             if let Some(container) = containers.remove(&ri) {

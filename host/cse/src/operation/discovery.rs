@@ -17,13 +17,13 @@ use serde_json::{Map, Value, json};
 use crate::access::decision::{Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
-use crate::operation::tree_walk::{Visit, Walk};
+use crate::operation::tree_walk::{TreeWalk, VisitedResource};
 use crate::record::Attributes;
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{self, Found, Resolved};
+use crate::resource::address::{self, Resolved, ResolvedResource};
 use crate::resource::content_instance;
-use crate::resource::representation::{attributes, rooted};
+use crate::resource::representation::{self, in_root_element};
 use crate::store::{Read, StoreError};
 
 /// m2m:contentStatus of a truncated result.
@@ -34,7 +34,7 @@ const MAX_NESTED_BYTES: usize = 4 << 20;
 
 /// The resources in a response.
 struct Results {
-    visits: Vec<Visit>,
+    visits: Vec<VisitedResource>,
     /// Offset of the first omitted resource.
     next: Option<usize>,
     /// Whether further resources were omitted.
@@ -45,17 +45,17 @@ fn walk<'a>(
     read: &'a dyn Read,
     context: &Context<'_>,
     who: (Originator<'a>, Access),
-    from: &Found,
-) -> Result<Walk<'a>, Refusal> {
+    from: &ResolvedResource,
+) -> Result<TreeWalk<'a>, Refusal> {
     let path = address::structured(read, &from.record)?;
-    Ok(Walk::below(read, (from, path), who, context.options.levels, context.now)?)
+    Ok(TreeWalk::below(read, (from, path), who, context.options.levels, context.now)?)
 }
 
 fn find(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
-    from: &Found,
+    from: &ResolvedResource,
 ) -> Result<Results, Refusal> {
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Discover), from)?;
@@ -118,7 +118,7 @@ fn relative(
     context: &Context<'_>,
     who: &Originator<'_>,
     to: String,
-) -> Result<Option<Visit>, Refusal> {
+) -> Result<Option<VisitedResource>, Refusal> {
     let to = Target { scope: Scope::CseRelative, resource: to };
     let found = match address::resolve(read, context.settings, &to, context.now) {
         Ok(Resolved::Resource(found)) => Ok(found),
@@ -128,9 +128,9 @@ fn relative(
         Err(refusal) => Err(refusal),
     };
     match found {
-        Ok(Found { record, expires }) if may(who, Access::Discover, &record)? => {
+        Ok(ResolvedResource { record, expires }) if may(who, Access::Discover, &record)? => {
             let path = address::structured(read, &record)?;
-            Ok(Some(Visit { record, expires, path, level: 1 }))
+            Ok(Some(VisitedResource { record, expires, path, level: 1 }))
         }
         Ok(_) | Err(Refusal::NotFound) => Ok(None),
         Err(refusal) => Err(refusal),
@@ -174,12 +174,12 @@ pub(crate) fn list(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
-    from: &Found,
+    from: &ResolvedResource,
 ) -> Result<Option<Listing>, Refusal> {
     let own = || {
         let mut record = from.record.clone();
         content_instance::without_expired(read, &mut record, context.now)?;
-        Ok::<_, StoreError>(attributes(context.settings, &record, from.expires))
+        Ok::<_, StoreError>(representation::of_resource(context.settings, &record, from.expires))
     };
     Ok(Some(match context.options.content {
         ResultContent::Discovered | ResultContent::References => {
@@ -194,11 +194,11 @@ pub(crate) fn list(
     }))
 }
 
-fn address_of(context: &Context<'_>, visit: &Visit) -> String {
+fn address_of(context: &Context<'_>, visit: &VisitedResource) -> String {
     context.in_scope(if context.options.unstructured { &visit.record.ri } else { &visit.path })
 }
 
-fn reference(context: &Context<'_>, visit: &Visit) -> Value {
+fn reference(context: &Context<'_>, visit: &VisitedResource) -> Value {
     json!({
         "nm": visit.record.name,
         "typ": visit.record.ty.number(),
@@ -214,7 +214,7 @@ fn references(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
-    from: &Found,
+    from: &ResolvedResource,
 ) -> Result<Listing, Refusal> {
     let found = find(read, context, who, from)?;
     let content = if context.options.content == ResultContent::References {
@@ -235,7 +235,7 @@ fn with_references(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
-    from: &Found,
+    from: &ResolvedResource,
     mut own: Attributes,
 ) -> Result<Listing, Refusal> {
     let found = find(read, context, who, from)?;
@@ -243,7 +243,7 @@ fn with_references(
         let list = found.visits.iter().map(|v| reference(context, v)).collect();
         own.insert("ch".into(), Value::Array(list));
     }
-    Ok(Listing::new(rooted(from.record.ty, own), found.next, found.cut))
+    Ok(Listing::new(in_root_element(from.record.ty, own), found.next, found.cut))
 }
 
 /// Lists the attributes of the target, with the matching resources nested in their parents. The
@@ -255,14 +255,14 @@ fn nested(
     read: &dyn Read,
     context: &Context<'_>,
     who: Originator<'_>,
-    from: &Found,
+    from: &ResolvedResource,
     mut own: Attributes,
 ) -> Result<Listing, Refusal> {
     let options = &context.options;
     let mut walk = walk(read, context, (who, Access::Retrieve), from)?;
     let mut branches = Branches::new(options.skip, options.limit);
     // Possible ancestors of the next match.
-    let mut above: Vec<Visit> = Vec::new();
+    let mut above: Vec<VisitedResource> = Vec::new();
     while let Some(visit) = walk.next()? {
         above.retain(|parent| parent.level < visit.level);
         if visit.level == 1 && !branches.begin()? {
@@ -277,7 +277,8 @@ fn nested(
         }
         for mut resource in above.drain(..).chain([visit]) {
             content_instance::without_expired(read, &mut resource.record, context.now)?;
-            let attributes = attributes(context.settings, &resource.record, resource.expires);
+            let attributes =
+                representation::of_resource(context.settings, &resource.record, resource.expires);
             branches.put(resource.level, resource.record.ty, attributes);
         }
         if branches.is_full() {
@@ -286,7 +287,7 @@ fn nested(
     }
     let (nodes, next) = branches.end()?;
     nest(&mut nodes.into_iter().peekable(), 1, &mut own);
-    Ok(Listing::new(rooted(from.record.ty, own), next, walk.is_cut()))
+    Ok(Listing::new(in_root_element(from.record.ty, own), next, walk.is_cut()))
 }
 
 /// The direct children of the target, each with the resources below it.

@@ -11,7 +11,7 @@ use saegis_onem2m::target::{Scope, Target};
 
 use crate::access::decision::{Originator, require};
 use crate::access::grants::Access;
-use crate::budget::{RequestBudget, Stop};
+use crate::budget::{RequestBudget, StopReason};
 use crate::error::Refusal;
 use crate::notification::answer::{Answer, Outcome};
 use crate::notification::message::Notification;
@@ -149,7 +149,7 @@ fn answer_member(
     member: Option<&Reference>,
     work: &Continuation,
     now: Seconds,
-) -> Result<Answer, Stop> {
+) -> Result<Answer, StopReason> {
     if !is_local(&part.to, &state.settings) {
         return Ok(state.refuse(&part, &Refusal::OtherCse).into());
     }
@@ -168,10 +168,10 @@ fn answer_member(
 
 /// Ends a request to a group whose budget is exhausted. A retrieval is refused as a whole. For a
 /// change, the responses up to here are returned, and the remaining members are marked as refused.
-fn stop(state: &State, mut work: Continuation, from: String, reason: Stop) -> Answer {
+fn stop(state: &State, mut work: Continuation, from: String, reason: StopReason) -> Answer {
     let refusal = Refusal::from(StoreError::from(reason));
     let changes = work.request.operation != Operation::Retrieve && !work.parts.is_empty();
-    if !changes || !matches!(reason, Stop::Deadline | Stop::Steps) {
+    if !changes || !matches!(reason, StopReason::Deadline | StopReason::Steps) {
         return state.refuse(&work.request, &refusal).into();
     }
     let refused = state.refuse(&work.request, &refusal);

@@ -3,7 +3,7 @@
 //! All resources in a registree's subtree count for it, independently of their creator.
 
 use crate::error::Refusal;
-use crate::settings::Limits;
+use crate::settings::StorageLimits;
 use crate::store::{StoreError, Usage, Writer};
 
 /// Returns the usage of an owner.
@@ -18,7 +18,7 @@ pub(crate) fn usage(writer: &Writer<'_>, owner: Option<&str>) -> Result<Usage, S
 /// Returns an error if the change since `before` exceeds the quota.
 pub(crate) fn check(
     writer: &Writer<'_>,
-    limits: &Limits,
+    limits: &StorageLimits,
     owner: Option<&str>,
     before: Usage,
 ) -> Result<(), Refusal> {

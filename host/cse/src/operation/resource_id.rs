@@ -25,7 +25,7 @@ use crate::store::{Read, StoreError, Writer};
 const RANDOM_LEN: usize = 16;
 
 /// The identity that is assigned to a new resource.
-pub(crate) struct Assigned {
+pub(crate) struct AssignedIdentity {
     /// Resource-ID.
     pub(crate) ri: String,
     /// AE or CSE that the resource registers or announces, if any.
@@ -47,7 +47,7 @@ pub(crate) enum Registree {
     },
 }
 
-impl Assigned {
+impl AssignedIdentity {
     /// Returns the owner of the resource: the registree in whose subtree it is.
     pub(crate) fn owner(&self, parent: &Record) -> Option<String> {
         match &self.registree {
@@ -68,7 +68,7 @@ pub(crate) fn assign(
     verified: Option<&Verified>,
     ty: ResourceType,
     parent: &Record,
-) -> Result<Assigned, Refusal> {
+) -> Result<AssignedIdentity, Refusal> {
     match ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase cannot be created")),
         // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
@@ -99,7 +99,7 @@ pub(crate) fn assign(
             }
         },
     };
-    Ok(Assigned { ri, registree })
+    Ok(AssignedIdentity { ri, registree })
 }
 
 /// Returns the random part of an identifier.

@@ -12,7 +12,7 @@ use crate::request::context::Context;
 use crate::resource::address::{self, Resolved};
 use crate::resource::attributes::is_known;
 use crate::resource::content_instance;
-use crate::resource::representation::{attributes, rooted};
+use crate::resource::representation::{self, in_root_element};
 use crate::resource::schema::AttributeError;
 use crate::store::Read;
 
@@ -41,7 +41,7 @@ pub(crate) fn retrieve(
         return Ok(listing.answer(context, Rsc::Ok));
     }
     content_instance::without_expired(read, &mut found.record, context.now)?;
-    let mut own = attributes(context.settings, &found.record, found.expires);
+    let mut own = representation::of_resource(context.settings, &found.record, found.expires);
     if let Some(wanted) = &context.options.attributes {
         let unknown = |n: &&String| !own.contains_key(*n) && !is_known(found.record.ty, n);
         if let Some(name) = wanted.iter().find(unknown) {
@@ -50,5 +50,5 @@ pub(crate) fn retrieve(
         }
         own.retain(|name, _| wanted.contains(name));
     }
-    Ok(context.answer(Rsc::Ok, Some(rooted(found.record.ty, own))))
+    Ok(context.answer(Rsc::Ok, Some(in_root_element(found.record.ty, own))))
 }

@@ -12,7 +12,7 @@ use crate::access::decision::{Originator, Rule, allows};
 use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::record::{Record, Seconds, alive, earlier};
-use crate::resource::address::Found;
+use crate::resource::address::ResolvedResource;
 use crate::store::{Child, Read, StoreError};
 
 /// Maximum number of parts into which the remaining steps for other registrees are divided. If
@@ -23,7 +23,7 @@ const MAX_PARTS: u64 = 16;
 const CLOSED_WEIGHT: u64 = 10;
 
 /// A visited resource.
-pub(crate) struct Visit {
+pub(crate) struct VisitedResource {
     /// Resource.
     pub(crate) record: Record,
     /// Expiration time of the resource or of an ancestor, whichever is first.
@@ -35,7 +35,7 @@ pub(crate) struct Visit {
 }
 
 /// A walk through a subtree.
-pub(crate) struct Walk<'a> {
+pub(crate) struct TreeWalk<'a> {
     read: &'a dyn Read,
     who: Originator<'a>,
     access: Access,
@@ -74,13 +74,13 @@ struct Frame {
     hidden: bool,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> TreeWalk<'a> {
     /// Starts a walk below `from`, whose structured address is `path`. Resources to which `who` has
     /// no `access` are skipped. A resource below them may be open to `who`: it is discovered, but
     /// not retrieved, because the response could not contain it.
     pub(crate) fn below(
         read: &'a dyn Read,
-        (from, path): (&Found, String),
+        (from, path): (&ResolvedResource, String),
         (who, access): (Originator<'a>, Access),
         levels: Option<u16>,
         now: Seconds,
@@ -118,7 +118,7 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// Returns an error if the work limit is exceeded.
-    pub(crate) fn next(&mut self) -> Result<Option<Visit>, Refusal> {
+    pub(crate) fn next(&mut self) -> Result<Option<VisitedResource>, Refusal> {
         loop {
             // Includes the lookups that the caller made for the last resource.
             self.charge(1);
@@ -167,7 +167,7 @@ impl<'a> Walk<'a> {
             if hidden {
                 continue;
             }
-            return Ok(Some(Visit { record, expires, path, level }));
+            return Ok(Some(VisitedResource { record, expires, path, level }));
         }
     }
 

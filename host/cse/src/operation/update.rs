@@ -23,7 +23,7 @@ use crate::resource::address::{Resolved, by_id};
 use crate::resource::ae_announcement;
 use crate::resource::attributes::{self, Change};
 use crate::resource::content_instance;
-use crate::resource::representation::{self, rooted};
+use crate::resource::representation::{self, in_root_element};
 use crate::resource::schema::{AttributeError, CUSTODIAN, MEMBERS, NAMED_BY, POLICIES};
 use crate::store::{Read, StoreError, Writer};
 
@@ -168,11 +168,13 @@ fn answer(
     expires: Option<Seconds>,
     as_given: &Attributes,
 ) -> ResponsePrimitive {
-    let all = representation::attributes(context.settings, record, expires);
+    let all = representation::of_resource(context.settings, record, expires);
     let content = match context.options.content {
         ResultContent::Nothing => None,
-        ResultContent::Modified => Some(rooted(record.ty, representation::modified(all, as_given))),
-        _ => Some(rooted(record.ty, all)),
+        ResultContent::Modified => {
+            Some(in_root_element(record.ty, representation::modified(all, as_given)))
+        }
+        _ => Some(in_root_element(record.ty, all)),
     };
     context.answer(Rsc::Updated, content)
 }

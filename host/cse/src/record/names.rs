@@ -24,9 +24,10 @@ pub(crate) type Registrants = BTreeMap<String, String>;
 pub(crate) struct Registrant {
     /// Credential-ID, or a unique name if there was no credential.
     pub(crate) id: String,
-    /// Whether the credential got its AE-ID through this registration.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) learnt: bool,
+    /// Whether the credential got its AE-ID through this registration. The stored name keeps
+    /// existing stores readable.
+    #[serde(rename = "learnt", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) learned_ae_id: bool,
     /// Whether the credential has lost the AE-ID since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) freed: bool,
@@ -47,8 +48,8 @@ impl Registrant {
         Self::new(id, false)
     }
 
-    pub(crate) fn new(id: String, learnt: bool) -> Self {
-        Self { id, learnt, freed: false }
+    pub(crate) fn new(id: String, learned_ae_id: bool) -> Self {
+        Self { id, learned_ae_id, freed: false }
     }
 }
 

@@ -154,7 +154,7 @@ impl Filter {
         }
         names.extend(self.conditions.iter().map(|c| c.holds(record, expires)));
         if !self.attributes.is_empty() && names.iter().all(|holds| *holds != self.any) {
-            let all = representation::attributes(settings, record, expires);
+            let all = representation::of_resource(settings, record, expires);
             let is = |wanted: &AttributeMatch| {
                 all.get(&wanted.name).is_some_and(|value| wanted.is(value))
             };
@@ -192,7 +192,7 @@ mod tests {
             modified: 100,
             expires: None,
             state: Some(7),
-            stock: None,
+            instances: None,
             size: Some(10),
             opens: false,
             attributes: json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"})

@@ -15,7 +15,7 @@ use crate::store::{Edge, Read, StoreError};
 
 /// An existing resource with its expiration time.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct ResolvedResource {
     /// Resource.
     pub(crate) record: Record,
     /// Expiration time of the resource or of an ancestor, whichever is first.
@@ -26,11 +26,11 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) enum Resolved {
     /// A resource.
-    Resource(Found),
+    Resource(ResolvedResource),
     /// The virtual resource `la` or `ol` of a container.
     Instance {
         /// Container.
-        container: Found,
+        container: ResolvedResource,
         /// Denoted instance.
         edge: Edge,
     },
@@ -67,7 +67,7 @@ pub(crate) fn resolve(
         if !alive(expires, now) {
             return Err(Refusal::NotFound);
         }
-        found = Found { record, expires };
+        found = ResolvedResource { record, expires };
     }
     Ok(Resolved::Resource(found))
 }
@@ -81,7 +81,11 @@ fn virtual_child(parent: &Record, name: &str) -> Option<Edge> {
 }
 
 /// Returns the resource with this resource-ID.
-pub(crate) fn by_id(read: &dyn Read, ri: &str, now: Seconds) -> Result<Option<Found>, StoreError> {
+pub(crate) fn by_id(
+    read: &dyn Read,
+    ri: &str,
+    now: Seconds,
+) -> Result<Option<ResolvedResource>, StoreError> {
     let Some(record) = read.get(ri)? else { return Ok(None) };
     let mut expires = record.expires;
     let mut above = record.parent.clone();
@@ -90,7 +94,7 @@ pub(crate) fn by_id(read: &dyn Read, ri: &str, now: Seconds) -> Result<Option<Fo
         expires = earlier(expires, parent.expires);
         above = parent.parent;
     }
-    Ok(alive(expires, now).then_some(Found { record, expires }))
+    Ok(alive(expires, now).then_some(ResolvedResource { record, expires }))
 }
 
 /// Returns the oldest or latest instance of a container.
@@ -99,16 +103,16 @@ pub(crate) fn by_id(read: &dyn Read, ri: &str, now: Seconds) -> Result<Option<Fo
 /// Returns an error if the container is empty.
 pub(crate) fn instance(
     read: &dyn Read,
-    container: &Found,
+    container: &ResolvedResource,
     edge: Edge,
     now: Seconds,
-) -> Result<Found, Refusal> {
+) -> Result<ResolvedResource, Refusal> {
     let mut beyond = None;
     while let Some(child) = read.instance(&container.record.ri, edge, beyond)? {
         let record = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
         let expires = earlier(container.expires, record.expires);
         if alive(expires, now) {
-            return Ok(Found { record, expires });
+            return Ok(ResolvedResource { record, expires });
         }
         beyond = Some(child.sequence);
     }

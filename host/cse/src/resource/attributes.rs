@@ -195,7 +195,7 @@ fn future(value: &Value, now: Seconds) -> Result<Seconds, AttributeError> {
 
 /// The given representation of a new resource.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Given {
+pub(crate) struct GivenAttributes {
     /// Requested name.
     pub(crate) name: Option<String>,
     /// Requested expiration time.
@@ -214,8 +214,8 @@ pub(crate) fn for_create(
     ty: ResourceType,
     representation: Attributes,
     now: Seconds,
-) -> Result<Given, AttributeError> {
-    let mut given = Given::default();
+) -> Result<GivenAttributes, AttributeError> {
+    let mut given = GivenAttributes::default();
     for (name, value) in canonical(ty, representation)? {
         let row = find(ty, &name)?;
         if value.is_null() {

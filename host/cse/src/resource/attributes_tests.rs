@@ -10,7 +10,7 @@ fn map(value: Value) -> Attributes {
     value.as_object().unwrap().clone()
 }
 
-fn create(ty: ResourceType, value: Value) -> Result<Given, E> {
+fn create(ty: ResourceType, value: Value) -> Result<GivenAttributes, E> {
     for_create(ty, map(value), NOW)
 }
 
@@ -31,7 +31,7 @@ fn representation_is_split_into_attributes() {
     let given = create(ContentInstance, json!({"con": 21, "cr": null})).unwrap();
     assert!(given.creator);
     assert_eq!(given.attributes, map(json!({"con": 21})));
-    assert_eq!(create(Container, json!({})), Ok(Given::default()));
+    assert_eq!(create(Container, json!({})), Ok(GivenAttributes::default()));
 }
 
 #[test]

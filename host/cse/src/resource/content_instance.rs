@@ -2,8 +2,8 @@
 //! 7.4.7). The oldest ones are removed first.
 
 use crate::error::Refusal;
-use crate::record::{Record, Seconds, Stock, alive, earlier};
-use crate::settings::Limits;
+use crate::record::{InstanceTotals, Record, Seconds, alive, earlier};
+use crate::settings::StorageLimits;
 use crate::store::{Edge, Read, StoreError, Writer};
 
 /// Maximum number of expired instances that a change of their container removes, so that other
@@ -11,9 +11,9 @@ use crate::store::{Edge, Read, StoreError, Writer};
 const MAX_EXPIRED_AT_ONCE: usize = 64;
 
 /// Returns the capacity of a container: the requested one, within the limits.
-pub(crate) fn capacity(container: &Record, limits: &Limits) -> Stock {
+pub(crate) fn capacity(container: &Record, limits: &StorageLimits) -> InstanceTotals {
     let asked = |name| container.attributes.get(name).and_then(serde_json::Value::as_u64);
-    Stock {
+    InstanceTotals {
         count: asked("mni").unwrap_or(u64::MAX).min(limits.max_instances),
         bytes: asked("mbs").unwrap_or(u64::MAX).min(limits.max_container_bytes),
     }
@@ -31,7 +31,7 @@ fn too_old(container: &Record, created: Seconds) -> Option<Seconds> {
 /// Returns an error if it does not even fit into an empty container.
 pub(crate) fn admit(
     writer: &mut Writer<'_>,
-    limits: &Limits,
+    limits: &StorageLimits,
     container: &mut Record,
     instance: &mut Record,
 ) -> Result<(), Refusal> {
@@ -56,9 +56,9 @@ pub(crate) fn admit(
     instance.state = Some(state);
     container.modified = instance.created;
     writer.put(instance)?;
-    let stock = container.stock.get_or_insert_default();
-    stock.count = stock.count.saturating_add(1);
-    stock.bytes = stock.bytes.saturating_add(size);
+    let totals = container.instances.get_or_insert_default();
+    totals.count = totals.count.saturating_add(1);
+    totals.bytes = totals.bytes.saturating_add(size);
     trim(writer, limits, container, instance.created)?;
     writer.put(container)?;
     Ok(())
@@ -75,7 +75,7 @@ pub(crate) fn drop_expired(
         let Some(ri) = writer.first_expired_in(&container.ri, now)? else { break };
         let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
         writer.remove_tree(&ri, 1)?;
-        container.stock.get_or_insert_default().lose(&record);
+        container.instances.get_or_insert_default().subtract(&record);
     }
     Ok(())
 }
@@ -87,10 +87,10 @@ pub(crate) fn without_expired(
     container: &mut Record,
     now: Seconds,
 ) -> Result<(), StoreError> {
-    if let Some(stock) = &mut container.stock {
+    if let Some(totals) = &mut container.instances {
         let expired = read.expired_in(&container.ri, now)?;
-        stock.count = stock.count.saturating_sub(expired.count);
-        stock.bytes = stock.bytes.saturating_sub(expired.bytes);
+        totals.count = totals.count.saturating_sub(expired.count);
+        totals.bytes = totals.bytes.saturating_sub(expired.bytes);
     }
     Ok(())
 }
@@ -99,16 +99,16 @@ pub(crate) fn without_expired(
 /// The container itself is not stored.
 pub(crate) fn trim(
     writer: &mut Writer<'_>,
-    limits: &Limits,
+    limits: &StorageLimits,
     container: &mut Record,
     now: Seconds,
 ) -> Result<(), StoreError> {
     let capacity = capacity(container, limits);
     let expired = writer.read().expired_in(&container.ri, now)?;
-    let stock = container.stock.get_or_insert_default();
-    let mut counted = Stock {
-        count: stock.count.saturating_sub(expired.count),
-        bytes: stock.bytes.saturating_sub(expired.bytes),
+    let totals = container.instances.get_or_insert_default();
+    let mut counted = InstanceTotals {
+        count: totals.count.saturating_sub(expired.count),
+        bytes: totals.bytes.saturating_sub(expired.bytes),
     };
     while counted.count > capacity.count || counted.bytes > capacity.bytes {
         let oldest = writer.read().instance(&container.ri, Edge::Oldest, None)?;
@@ -116,9 +116,9 @@ pub(crate) fn trim(
         let oldest = oldest.ok_or_else(corrupt)?;
         let record = writer.read().get(&oldest.ri)?.ok_or_else(corrupt)?;
         writer.remove_tree(&oldest.ri, 1)?;
-        stock.lose(&record);
+        totals.subtract(&record);
         if alive(record.expires, now) {
-            counted.lose(&record);
+            counted.subtract(&record);
         }
     }
     Ok(())
@@ -139,7 +139,7 @@ pub(crate) fn shorten(
         let expires = earlier(instance.expires, too_old(container, instance.created));
         if !alive(expires, now) {
             writer.remove_tree(&child.ri, 1)?;
-            container.stock.get_or_insert_default().lose(&instance);
+            container.instances.get_or_insert_default().subtract(&instance);
         } else if expires != instance.expires {
             instance.expires = expires;
             writer.put(&instance)?;
@@ -168,7 +168,7 @@ pub(crate) fn remove(
     let corrupt = || StoreError::Corrupt(instance.ri.clone());
     let parent = instance.parent.as_deref().ok_or_else(corrupt)?;
     let mut container = writer.read().get(parent)?.ok_or_else(corrupt)?;
-    container.stock.get_or_insert_default().lose(instance);
+    container.instances.get_or_insert_default().subtract(instance);
     if let RemovalReason::Deleted(now) = loss {
         container.state = container.state.map(|s| s.saturating_add(1));
         container.modified = now;
@@ -176,8 +176,9 @@ pub(crate) fn remove(
     writer.put(&container)
 }
 
-impl Stock {
-    pub(crate) fn lose(&mut self, instance: &Record) {
+impl InstanceTotals {
+    /// Subtracts an instance that is removed.
+    pub(crate) fn subtract(&mut self, instance: &Record) {
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(instance.size.unwrap_or(0));
     }

@@ -8,7 +8,7 @@ use crate::error::Refusal;
 use crate::identifiers::may_be_ae;
 use crate::record::names::{Reference, Registrants, decode_wait};
 use crate::record::{Record, Seconds, alive};
-use crate::resource::address::{self, Found, Resolved};
+use crate::resource::address::{self, Resolved, ResolvedResource};
 use crate::resource::ae_announcement;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
@@ -19,7 +19,11 @@ impl Reference {
     }
 
     /// Returns the resource, if it still exists.
-    pub(crate) fn find(&self, read: &dyn Read, now: Seconds) -> Result<Option<Found>, StoreError> {
+    pub(crate) fn find(
+        &self,
+        read: &dyn Read,
+        now: Seconds,
+    ) -> Result<Option<ResolvedResource>, StoreError> {
         let found = address::by_id(read, &self.ri, now)?;
         Ok(found.filter(|found| registrant_of(&found.record) == self.registrant))
     }
@@ -56,7 +60,7 @@ fn registrant_of(record: &Record) -> Option<String> {
 pub(crate) fn belongs_to_another(ae: &Record, request: &RequestPrimitive) -> bool {
     match (&ae.registrant, &request.credential) {
         (Some(registrant), Some(credential)) => {
-            registrant.learnt
+            registrant.learned_ae_id
                 && !credential.learns_ae_id
                 && registrant.id != credential.id.to_string()
         }
@@ -92,7 +96,7 @@ pub(crate) fn ae_at(
     settings: &Settings,
     target: &Target,
     now: Seconds,
-) -> Result<Option<Found>, StoreError> {
+) -> Result<Option<ResolvedResource>, StoreError> {
     let located = ae_announcement::locate(read, target, now)?;
     match address::resolve(read, settings, located.as_ref().unwrap_or(target), now) {
         Ok(Resolved::Resource(found)) if found.record.ty == ResourceType::Ae => Ok(Some(found)),

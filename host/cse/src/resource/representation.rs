@@ -10,7 +10,7 @@ use crate::settings::{APPLICATION_NODE, INFRASTRUCTURE, Settings};
 
 /// Returns the attributes of a resource: those of its originator, and those that the CSE maintains.
 /// `expires` is the earliest expiration time of the resource and its ancestors.
-pub(crate) fn attributes(
+pub(crate) fn of_resource(
     settings: &Settings,
     record: &Record,
     expires: Option<Seconds>,
@@ -39,10 +39,10 @@ pub(crate) fn attributes(
         put("aei", record.ri.as_str().into());
     }
     // The contents of a container, and the limits that apply to it.
-    if let Some(stock) = record.stock {
+    if let Some(totals) = record.instances {
         let capacity = content_instance::capacity(record, &settings.limits);
-        put("cni", stock.count.into());
-        put("cbs", stock.bytes.into());
+        put("cni", totals.count.into());
+        put("cbs", totals.bytes.into());
         put("mni", capacity.count.into());
         put("mbs", capacity.bytes.into());
     }
@@ -57,7 +57,7 @@ pub(crate) fn modified(mut all: Attributes, requested: &Attributes) -> Attribute
 }
 
 /// Wraps attributes in the root element of their type, such as `m2m:ae`.
-pub(crate) fn rooted(ty: ResourceType, attributes: Attributes) -> Value {
+pub(crate) fn in_root_element(ty: ResourceType, attributes: Attributes) -> Value {
     let mut root = Map::new();
     root.insert(ty.root().into(), Value::Object(attributes));
     Value::Object(root)

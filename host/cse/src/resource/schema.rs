@@ -6,28 +6,32 @@ use saegis_onem2m::rsc::Rsc;
 use crate::error::Refusal;
 use crate::resource::values::Kind;
 
-/// Members of a group.
+// Short names of attributes that code outside of the tables uses.
+
+/// Members of a group (`memberIDs`).
 pub(crate) const MEMBERS: &str = "mid";
 
-/// Targets of a subscription, and its subscriber.
+/// Targets of a subscription (`notificationURI`).
 pub(crate) const TARGETS: &str = "nu";
 
+/// Target of the notification that a subscription was deleted (`subscriberURI`).
 pub(crate) const SUBSCRIBER: &str = "su";
 
 /// Key of the originator that named the targets of a subscription. It is not an attribute, and no
 /// attribute has this name.
 pub(crate) const NAMED_BY: &str = "named-by";
 
-/// Policies of a resource.
+/// Access control policies of a resource (`accessControlPolicyIDs`).
 pub(crate) const POLICIES: &str = "acpi";
 
-/// Custodian of a resource.
+/// Custodian of a resource (`custodian`).
 pub(crate) const CUSTODIAN: &str = "cstn";
 
-/// Creator of a resource.
+/// Creator of a resource (`creator`).
 pub(crate) const CREATOR: &str = "cr";
 
-/// Content type of a subscription's notifications, which the CSE adds if it is absent.
+/// Content type of a subscription's notifications (`notificationContentType`). The CSE adds it if
+/// it is absent.
 pub(crate) const NOTIFICATION_CONTENT: &str = "nct";
 
 /// The presence of an attribute in a request.
@@ -43,17 +47,22 @@ pub(crate) enum Presence {
 
 /// A row of an attribute table.
 pub(crate) struct Row {
+    /// Short name.
     pub(crate) name: &'static str,
+    /// Kind of the value.
     pub(crate) kind: Kind,
+    /// Presence in a create.
     pub(crate) create: Presence,
+    /// Presence in an update.
     pub(crate) update: Presence,
 }
 
+/// Creates a row.
 pub(crate) const fn row(name: &'static str, kind: Kind, create: Presence, update: Presence) -> Row {
     Row { name, kind, create, update }
 }
 
-/// The reason why an attribute is invalid.
+/// The reason why a given attribute is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AttributeError {
     /// The attribute does not exist.

@@ -1,6 +1,6 @@
 //! The errors of the store.
 
-use crate::budget::Stop;
+use crate::budget::StopReason;
 
 /// The error of a failed store. It has no content of a resource.
 #[derive(Debug, thiserror::Error)]
@@ -20,5 +20,5 @@ pub enum StoreError {
     Corrupt(String),
     /// The store is intact; the request must stop.
     #[error(transparent)]
-    Stopped(#[from] Stop),
+    Stopped(#[from] StopReason),
 }

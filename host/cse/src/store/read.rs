@@ -4,9 +4,9 @@ use redb::ReadableTable;
 use saegis_onem2m::resource::ResourceType;
 
 use crate::budget::RequestBudget;
-use crate::record::{Record, Seconds, Stock};
+use crate::record::{InstanceTotals, Record, Seconds};
 use crate::store::error::StoreError;
-use crate::store::tables::{Bytes, Id, Name, Slot, Timed, Wait};
+use crate::store::tables::{Bytes, ChildKey, Id, Name, TimedKey, WaitKey};
 
 /// The end of a container's list of instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) trait Read {
         beyond: Option<u64>,
     ) -> Result<Option<Child>, StoreError>;
     /// Returns the number and size of a container's expired instances that are not removed yet.
-    fn expired_in(&self, container: &str, now: Seconds) -> Result<Stock, StoreError>;
+    fn expired_in(&self, container: &str, now: Seconds) -> Result<InstanceTotals, StoreError>;
     /// Returns the registrant that ended a wait for an AE-ID-Stem, if the wait has ended.
     fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError>;
     /// Returns the number of resources.
@@ -73,7 +73,7 @@ pub(super) struct Tables<R, N, C, F, A> {
 
 impl<R, N, C, F, A> Tables<R, N, C, F, A>
 where
-    C: ReadableTable<Slot, Id>,
+    C: ReadableTable<ChildKey, Id>,
 {
     pub(super) fn edge(
         &self,
@@ -101,9 +101,9 @@ impl<R, N, C, F, A> Read for Tables<R, N, C, F, A>
 where
     R: ReadableTable<Id, Bytes>,
     N: ReadableTable<Name, Id>,
-    C: ReadableTable<Slot, Id>,
-    F: ReadableTable<Wait, Id>,
-    A: ReadableTable<Timed, u64>,
+    C: ReadableTable<ChildKey, Id>,
+    F: ReadableTable<WaitKey, Id>,
+    A: ReadableTable<TimedKey, u64>,
 {
     fn get(&self, ri: &str) -> Result<Option<Record>, StoreError> {
         let Some(stored) = self.resources.get(ri)? else {
@@ -155,7 +155,7 @@ where
         self.edge(container, ((ty, first), (ty, last)), edge)
     }
 
-    fn expired_in(&self, container: &str, now: Seconds) -> Result<Stock, StoreError> {
+    fn expired_in(&self, container: &str, now: Seconds) -> Result<InstanceTotals, StoreError> {
         expired_in(&self.aging, &self.budget, container, now)
     }
 
@@ -175,23 +175,23 @@ where
 
 /// Returns the number and size of a container's expired instances.
 fn expired_in(
-    aging: &impl ReadableTable<Timed, u64>,
+    aging: &impl ReadableTable<TimedKey, u64>,
     budget: &RequestBudget,
     container: &str,
     now: Seconds,
-) -> Result<Stock, StoreError> {
-    let mut stock = Stock::default();
+) -> Result<InstanceTotals, StoreError> {
+    let mut totals = InstanceTotals::default();
     let mut read = 0;
     for entry in aging.range((container, 0, "")..(container, now.saturating_add(1), ""))? {
-        stock.count += 1;
-        stock.bytes = stock.bytes.saturating_add(entry?.1.value());
+        totals.count += 1;
+        totals.bytes = totals.bytes.saturating_add(entry?.1.value());
         read += ENTRY_BYTES;
         if read >= 4096 {
             budget.step(0)?;
             read = 0;
         }
     }
-    Ok(stock)
+    Ok(totals)
 }
 
 /// Size of an entry in bytes, for the budget.

@@ -6,10 +6,10 @@ use redb::TableDefinition;
 pub(super) type Id = &'static str;
 pub(super) type Bytes = &'static [u8];
 pub(super) type Name = (&'static str, &'static str);
-pub(super) type Slot = (&'static str, u16, u64);
+pub(super) type ChildKey = (&'static str, u16, u64);
 pub(super) type Expiry = (u64, &'static str);
-pub(super) type Wait = (&'static str, u64);
-pub(super) type Timed = (&'static str, u64, &'static str);
+pub(super) type WaitKey = (&'static str, u64);
+pub(super) type TimedKey = (&'static str, u64, &'static str);
 
 pub(super) const RESOURCES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("resources");
 pub(super) const NAMES: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("names");

@@ -5,7 +5,7 @@ use redb::{ReadTransaction, ReadableTableMetadata, TableDefinition};
 use super::tables::{AWAITS, USAGE};
 use super::*;
 use crate::record::names::Names;
-use crate::record::{Attributes, Record, Stock};
+use crate::record::{Attributes, InstanceTotals, Record};
 use saegis_onem2m::resource::ResourceType;
 
 impl Store {
@@ -54,8 +54,8 @@ impl Store {
                 let child = transaction.open_table(CHILDREN).unwrap();
                 assert_eq!(child.get(place).unwrap().unwrap().value(), key.value());
             }
-            if let Some(stock) = record.stock {
-                assert_eq!(stock, count_instances(&snapshot, key.value()), "{}", record.ri);
+            if let Some(totals) = record.instances {
+                assert_eq!(totals, count_instances(&snapshot, key.value()), "{}", record.ri);
             }
         }
         assert_eq!(transaction.open_table(NAMES).unwrap().len().unwrap(), children);
@@ -123,15 +123,15 @@ impl Writer<'_> {
     }
 }
 
-fn count_instances(snapshot: &Snapshot<'_>, container: &str) -> Stock {
-    let mut stock = Stock::default();
+fn count_instances(snapshot: &Snapshot<'_>, container: &str) -> InstanceTotals {
+    let mut totals = InstanceTotals::default();
     let mut beyond = None;
     while let Some(c) = snapshot.read().instance(container, Edge::Oldest, beyond).unwrap() {
-        stock.count += 1;
-        stock.bytes += snapshot.read().get(&c.ri).unwrap().unwrap().size.unwrap();
+        totals.count += 1;
+        totals.bytes += snapshot.read().get(&c.ri).unwrap().unwrap().size.unwrap();
         beyond = Some(c.sequence);
     }
-    stock
+    totals
 }
 
 fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Record {
@@ -150,7 +150,7 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         modified: 1,
         expires: None,
         state: None,
-        stock: None,
+        instances: None,
         size: Some(1),
         opens: false,
         attributes: Attributes::new(),

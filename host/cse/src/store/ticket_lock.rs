@@ -1,4 +1,4 @@
-//! A fair lock with two lanes. Waiters get it in the order of their arrival. Waiters with a low
+//! A fair lock with two queues. Waiters get it in the order of their arrival. Waiters with a low
 //! priority get it if no others wait, and otherwise after [`MAX_PASSED`] turns.
 //!
 //! Without fairness, a thread that writes repeatedly would take the lock again before the waiting
@@ -19,40 +19,41 @@ pub(crate) struct TicketLock {
 #[derive(Debug, Default)]
 struct State {
     locked: bool,
-    usual: Lane,
-    giving_way: Lane,
+    normal_priority: WaitQueue,
+    low_priority: WaitQueue,
     /// Number of turns of other waiters since one with a low priority waits.
     passed: u32,
 }
 
+/// The waiters of one priority, as numbers: those from `served` to `coming` wait.
 #[derive(Debug, Default)]
-struct Lane {
+struct WaitQueue {
     /// Number of the next arrival.
     coming: u64,
     /// Number of the next turn.
     served: u64,
 }
 
-impl Lane {
+impl WaitQueue {
     fn is_empty(&self) -> bool {
         self.coming == self.served
     }
 }
 
-/// A turn, until it is dropped.
+/// The lock is held until this is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Turn<'q>(&'q TicketLock);
+pub(crate) struct TicketGuard<'q>(&'q TicketLock);
 
 impl State {
-    fn lane(&mut self, gives_way: bool) -> &mut Lane {
-        if gives_way { &mut self.giving_way } else { &mut self.usual }
+    fn queue(&mut self, low_priority: bool) -> &mut WaitQueue {
+        if low_priority { &mut self.low_priority } else { &mut self.normal_priority }
     }
 
-    /// Returns whether the lock is free and this lane has the next turn.
-    fn is_next(&self, gives_way: bool) -> bool {
-        let last = self.usual.is_empty() || self.passed >= MAX_PASSED;
-        !self.locked && gives_way == (last && !self.giving_way.is_empty())
+    /// Returns whether the lock is free and this queue has the next turn.
+    fn is_next(&self, low_priority: bool) -> bool {
+        let last = self.normal_priority.is_empty() || self.passed >= MAX_PASSED;
+        !self.locked && low_priority == (last && !self.low_priority.is_empty())
     }
 }
 
@@ -62,25 +63,25 @@ impl TicketLock {
     }
 
     /// Waits for a turn.
-    pub(crate) fn wait(&self, gives_way: bool) -> Turn<'_> {
+    pub(crate) fn wait(&self, low_priority: bool) -> TicketGuard<'_> {
         let mut state = self.state();
-        let lane = state.lane(gives_way);
-        let own = lane.coming;
-        lane.coming += 1;
-        while !state.is_next(gives_way) || state.lane(gives_way).served != own {
+        let queue = state.queue(low_priority);
+        let own = queue.coming;
+        queue.coming += 1;
+        while !state.is_next(low_priority) || state.queue(low_priority).served != own {
             state = self.next.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.locked = true;
-        state.lane(gives_way).served += 1;
-        state.passed = match gives_way || state.giving_way.is_empty() {
+        state.queue(low_priority).served += 1;
+        state.passed = match low_priority || state.low_priority.is_empty() {
             true => 0,
             false => state.passed.saturating_add(1),
         };
-        Turn(self)
+        TicketGuard(self)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for TicketGuard<'_> {
     fn drop(&mut self) {
         self.0.state().locked = false;
         self.0.next.notify_all();
@@ -98,14 +99,14 @@ mod tests {
         let order = Arc::new(Mutex::new(Vec::new()));
         let first = lock.wait(false);
         let mut waiting = Vec::new();
-        for (n, gives_way) in come.iter().copied().enumerate() {
+        for (n, low_priority) in come.iter().copied().enumerate() {
             let came = |lock: &TicketLock| {
                 let state = lock.state();
-                state.usual.coming + state.giving_way.coming
+                state.normal_priority.coming + state.low_priority.coming
             };
             let (own, order, before) = (lock.clone(), order.clone(), came(&lock));
             waiting.push(std::thread::spawn(move || {
-                let _turn = own.wait(gives_way);
+                let _turn = own.wait(low_priority);
                 order.lock().unwrap().push(n);
             }));
             while came(&lock) == before {

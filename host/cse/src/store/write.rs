@@ -11,16 +11,16 @@ use crate::record::{Record, Seconds};
 use crate::store::error::StoreError;
 use crate::store::read::{Edge, Read, Tables};
 use crate::store::tables::{
-    ABOUT, AGING, AWAITS, Bytes, CHILDREN, DETACHED, EXPIRY, Expiry, FIRSTS, Id, NAMES, Name,
-    RESOURCES, Slot, Timed, USAGE, Wait,
+    ABOUT, AGING, AWAITS, Bytes, CHILDREN, ChildKey, DETACHED, EXPIRY, Expiry, FIRSTS, Id, NAMES,
+    Name, RESOURCES, TimedKey, USAGE, WaitKey,
 };
 
-type Written<'t> = Tables<
+type TransactionTables<'t> = Tables<
     Table<'t, Id, Bytes>,
     Table<'t, Name, Id>,
-    Table<'t, Slot, Id>,
-    Table<'t, Wait, Id>,
-    Table<'t, Timed, u64>,
+    Table<'t, ChildKey, Id>,
+    Table<'t, WaitKey, Id>,
+    Table<'t, TimedKey, u64>,
 >;
 
 /// The stored data of an owner.
@@ -34,9 +34,9 @@ pub(crate) struct Usage {
 
 /// A write transaction. Its changes are visible only to itself before the commit.
 pub(crate) struct Writer<'t> {
-    pub(super) tables: Written<'t>,
+    pub(super) tables: TransactionTables<'t>,
     pub(super) expiry: Table<'t, Expiry, ()>,
-    pub(super) awaits: Table<'t, Timed, ()>,
+    pub(super) awaits: Table<'t, TimedKey, ()>,
     pub(super) detached: Table<'t, Id, ()>,
     pub(super) usage: Table<'t, Id, (u64, u64)>,
     pub(super) about: Table<'t, Id, Id>,

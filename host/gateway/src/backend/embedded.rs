@@ -1,6 +1,6 @@
 //! The embedded CSE as the backend.
 
-pub mod places;
+pub mod fair_slots;
 mod shared;
 mod usage;
 mod work;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use saegis_cse::{
-    Answer, Checked, EmbeddedCse, Handled, LongPoll, Recipients, RequestBudget, SWEEP_BATCH,
+    Answer, Checked, EmbeddedCse, Handled, LongPoll, RequestBudget, ResultTargets, SWEEP_BATCH,
     StoreError,
 };
 use saegis_onem2m::id::CredentialId;
@@ -42,7 +42,7 @@ pub struct EmbeddedBackend {
 pub struct ResultSender {
     cse: Arc<EmbeddedCse>,
     notifier: Arc<Notifier>,
-    recipients: Recipients,
+    recipients: ResultTargets,
     credential: CredentialId,
     _permits: (KeyedPermit<CredentialId>, OwnedSemaphorePermit),
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use saegis_onem2m::id::CredentialId;
 use tokio::sync::Semaphore;
 
-use super::places::{Places, UnderWay};
+use super::fair_slots::{ActiveRequests, FairSlots};
 use super::usage::Usage;
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedLimiter;
@@ -28,11 +28,11 @@ const MAX_ACKNOWLEDGED: usize = 256;
 /// Resources that requests share.
 pub(super) struct Shared {
     pub(super) limits: RequestLimits,
-    pub(super) under_way: Arc<UnderWay>,
-    pub(super) readers: Arc<Places>,
-    pub(super) long_readers: Arc<Places>,
-    pub(super) writers: Arc<Places>,
-    pub(super) heavy_writers: Arc<Places>,
+    pub(super) active_requests: Arc<ActiveRequests>,
+    pub(super) readers: Arc<FairSlots>,
+    pub(super) long_readers: Arc<FairSlots>,
+    pub(super) writers: Arc<FairSlots>,
+    pub(super) heavy_writers: Arc<FairSlots>,
     pub(super) usage: Arc<Usage>,
     /// Threads for long readers.
     pub(super) low_priority: LowPriority,
@@ -48,11 +48,11 @@ impl Shared {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             limits,
-            under_way: UnderWay::new(limits.per_credential),
-            readers: Places::new(MAX_READERS_PER_PROCESSOR * processors),
-            long_readers: Places::new(MAX_LONG_READERS),
-            writers: Places::new(MAX_WRITERS),
-            heavy_writers: Places::new(MAX_HEAVY_WRITERS),
+            active_requests: ActiveRequests::new(limits.per_credential),
+            readers: FairSlots::new(MAX_READERS_PER_PROCESSOR * processors),
+            long_readers: FairSlots::new(MAX_LONG_READERS),
+            writers: FairSlots::new(MAX_WRITERS),
+            heavy_writers: FairSlots::new(MAX_HEAVY_WRITERS),
             usage: Arc::default(),
             low_priority: LowPriority::for_blocking_work("long-request", MAX_LONG_READERS),
             acknowledged: KeyedLimiter::new(limits.per_credential),

@@ -8,7 +8,7 @@ use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
 
-use super::places::{Entered, Place, Places};
+use super::fair_slots::{ActiveRequest, FairSlots, Slot};
 use super::shared::Shared;
 use super::usage::{COMMIT_COST, thread_time};
 use crate::backend::outcome::Asker;
@@ -21,12 +21,12 @@ pub(super) struct Work<'a> {
     /// Whether it only reads.
     reads: bool,
     /// Whether it gives way to other requests.
-    gives_way: bool,
+    low_priority: bool,
     budget: RequestBudget,
     deadline: Instant,
     /// Set while the request is active. Work on a thread has a clone, because the waiting future
     /// may be dropped.
-    entered: Option<Arc<Entered>>,
+    active: Option<Arc<ActiveRequest>>,
 }
 
 impl<'a> Work<'a> {
@@ -44,10 +44,10 @@ impl<'a> Work<'a> {
             shared,
             credential: asker.credential,
             reads,
-            gives_way: false,
+            low_priority: false,
             budget: RequestBudget::new(asker.authority.clone(), deadline, shared.limits.steps),
             deadline,
-            entered: None,
+            active: None,
         }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
     /// Starts a request. A reader that turns out to be long is restarted among the long readers, so
     /// that a short reader never waits for a long one.
     pub(super) async fn begin(&mut self, request: RequestPrimitive) -> Result<Handled, Rsc> {
-        if request.operation == Operation::Retrieve && !self.gives_way() {
+        if request.operation == Operation::Retrieve && !self.is_low_priority() {
             let first = self.budget.first_try();
             let (budget, tried) = (first.clone(), request.clone());
             let work = move |at: &EmbeddedCse, _: &_| at.handle(&tried, &budget, SystemTime::now());
@@ -75,7 +75,7 @@ impl<'a> Work<'a> {
             if !first.is_used_up() {
                 return Ok(handled);
             }
-            self.gives_way = true;
+            self.low_priority = true;
         }
         self.enter_and(move |at, budget| at.handle(&request, budget, SystemTime::now())).await
     }
@@ -96,41 +96,41 @@ impl<'a> Work<'a> {
         work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
     ) -> Result<T, Rsc> {
         let deadline = self.deadline.into();
-        if self.entered.is_none() {
-            let entering = self.shared.under_way.enter(self.credential);
-            let entered = tokio::time::timeout_at(deadline, entering).await;
-            self.entered = Some(Arc::new(entered.map_err(|_| Rsc::RequestTimeout)?));
+        if self.active.is_none() {
+            let admission = self.shared.active_requests.admit(self.credential);
+            let active = tokio::time::timeout_at(deadline, admission).await;
+            self.active = Some(Arc::new(active.map_err(|_| Rsc::RequestTimeout)?));
         }
-        let taking = self.places().take(self.credential);
-        let place = tokio::time::timeout_at(deadline, taking).await;
-        let place = place.map_err(|_| Rsc::RequestTimeout)?;
-        self.carried_out(Some(place), work).await
+        let taking = self.slots().take(self.credential);
+        let slot = tokio::time::timeout_at(deadline, taking).await;
+        let slot = slot.map_err(|_| Rsc::RequestTimeout)?;
+        self.carried_out(Some(slot), work).await
     }
 
     /// Continues after others had their turn.
     pub(super) async fn go_on(&mut self, more: Box<Continuation>) -> Result<Handled, Rsc> {
-        let place = self.places().take(self.credential);
+        let slot = self.slots().take(self.credential);
         // After the deadline, only the response is left to do.
-        let place = tokio::time::timeout_at(self.deadline.into(), place).await.ok();
-        self.carried_out(place, |at, _| at.proceed(*more, SystemTime::now())).await
+        let slot = tokio::time::timeout_at(self.deadline.into(), slot).await.ok();
+        self.carried_out(slot, |at, _| at.proceed(*more, SystemTime::now())).await
     }
 
     /// Returns whether it gives way: it turned out to be long, or its credential has heavy recent
     /// usage.
-    fn gives_way(&mut self) -> bool {
-        if !self.gives_way && self.shared.usage.is_heavy(self.credential) {
-            self.gives_way = true;
+    fn is_low_priority(&mut self) -> bool {
+        if !self.low_priority && self.shared.usage.is_heavy(self.credential) {
+            self.low_priority = true;
         }
-        if self.gives_way {
-            self.budget.give_way();
+        if self.low_priority {
+            self.budget.lower_priority();
         }
-        self.gives_way
+        self.low_priority
     }
 
     /// Returns the slots for this work. A request that gives way uses other slots, so that no other
     /// request waits for it.
-    fn places(&mut self) -> &'a Arc<Places> {
-        match (self.reads, self.gives_way()) {
+    fn slots(&mut self) -> &'a Arc<FairSlots> {
+        match (self.reads, self.is_low_priority()) {
             (true, false) => &self.shared.readers,
             (true, true) => &self.shared.long_readers,
             (false, false) => &self.shared.writers,
@@ -140,7 +140,7 @@ impl<'a> Work<'a> {
 
     /// Stops counting as active while it waits for others.
     pub(super) fn leave(&mut self) {
-        self.entered = None;
+        self.active = None;
     }
 
     /// Works on a thread that may block.
@@ -149,16 +149,16 @@ impl<'a> Work<'a> {
     /// Returns the Response Status Code if the work fails.
     async fn carried_out<T: Send + 'static>(
         &self,
-        place: Option<Place>,
+        slot: Option<Slot>,
         work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
     ) -> Result<T, Rsc> {
         let (at, budget) = (self.cse.clone(), self.budget.clone());
-        let entered = self.entered.clone();
+        let active = self.active.clone();
         let (usage, credential, reads) =
             (self.shared.usage.clone(), self.credential.clone(), self.reads);
         let work = move || {
             // Moved into the work, because the waiting future may be dropped.
-            let _kept = (place, entered);
+            let _held = (slot, active);
             let start = thread_time();
             let done = work(&at, &budget);
             let used = thread_time().saturating_sub(start);
@@ -166,7 +166,7 @@ impl<'a> Work<'a> {
             done
         };
         // A writer uses the disk, and a lower priority would block other writers for longer.
-        let done = if self.reads && self.gives_way {
+        let done = if self.reads && self.low_priority {
             self.shared.low_priority.spawn_blocking(work)
         } else {
             tokio::task::spawn_blocking(work)

@@ -12,21 +12,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Number of active requests of each credential.
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct ActiveRequests {
     of: Mutex<HashMap<CredentialId, Arc<Semaphore>>>,
     each: usize,
 }
 
 /// An active request, until it is dropped.
 #[derive(Debug)]
-pub struct Entered {
-    all: Arc<UnderWay>,
+pub struct ActiveRequest {
+    all: Arc<ActiveRequests>,
     credential: CredentialId,
     own: Option<Arc<Semaphore>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl UnderWay {
+impl ActiveRequests {
     /// Creates a limit of `each` requests per credential.
     pub fn new(each: usize) -> Arc<Self> {
         Arc::new(Self { of: Mutex::default(), each })
@@ -37,7 +37,7 @@ impl UnderWay {
     }
 
     /// Waits until a credential may have one more request.
-    pub async fn enter(self: &Arc<Self>, credential: &CredentialId) -> Entered {
+    pub async fn admit(self: &Arc<Self>, credential: &CredentialId) -> ActiveRequest {
         let own = self
             .of()
             .entry(credential.clone())
@@ -45,19 +45,19 @@ impl UnderWay {
             .clone();
         // Created before the wait, so that the entry of a credential is removed with its last
         // waiting request.
-        let mut entered = Entered {
+        let mut active = ActiveRequest {
             all: self.clone(),
             credential: credential.clone(),
             own: Some(own.clone()),
             permit: None,
         };
         // The semaphore is never closed.
-        entered.permit = own.acquire_owned().await.ok();
-        entered
+        active.permit = own.acquire_owned().await.ok();
+        active
     }
 }
 
-impl Drop for Entered {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.permit = None;
         let mut of = self.all.of();
@@ -70,28 +70,28 @@ impl Drop for Entered {
 
 /// A number of slots, which credentials get in turn.
 #[derive(Debug)]
-pub struct Places {
+pub struct FairSlots {
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     free: usize,
-    waiting: HashMap<CredentialId, VecDeque<oneshot::Sender<Place>>>,
+    waiting: HashMap<CredentialId, VecDeque<oneshot::Sender<Slot>>>,
     /// Waiting credentials; the next one is first.
     order: VecDeque<CredentialId>,
 }
 
 /// A slot, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Option<Arc<Places>>,
+pub struct Slot {
+    slots: Option<Arc<FairSlots>>,
 }
 
-impl Places {
+impl FairSlots {
     /// Creates so many slots.
-    pub fn new(places: usize) -> Arc<Self> {
-        let state = State { free: places, waiting: HashMap::new(), order: VecDeque::new() };
+    pub fn new(slots: usize) -> Arc<Self> {
+        let state = State { free: slots, waiting: HashMap::new(), order: VecDeque::new() };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -100,14 +100,14 @@ impl Places {
     }
 
     /// Waits for a slot.
-    pub async fn take(self: &Arc<Self>, credential: &CredentialId) -> Place {
-        let place = || Place { places: Some(self.clone()) };
+    pub async fn take(self: &Arc<Self>, credential: &CredentialId) -> Slot {
+        let slot = || Slot { slots: Some(self.clone()) };
         let given = {
             let mut state = self.state();
             // If a slot is free, no request is waiting.
             if state.free > 0 {
                 state.free -= 1;
-                return place();
+                return slot();
             }
             let (give, given) = oneshot::channel();
             let own = state.waiting.entry(credential.clone()).or_default();
@@ -118,15 +118,15 @@ impl Places {
             given
         };
         match given.await {
-            Ok(place) => place,
+            Ok(slot) => slot,
             // Slots are never removed, so this does not happen. If it did, the request would still
             // not wait forever.
-            Err(_) => Place { places: None },
+            Err(_) => Slot { slots: None },
         }
     }
 
     /// Passes a slot to the next waiting request.
-    fn give_back(self: Arc<Self>) {
+    fn pass_on(self: Arc<Self>) {
         loop {
             let next = {
                 let mut state = self.state();
@@ -136,17 +136,17 @@ impl Places {
                 };
                 next
             };
-            match next.send(Place { places: Some(self.clone()) }) {
+            match next.send(Slot { slots: Some(self.clone()) }) {
                 Ok(()) => return,
                 // The request is no longer waiting.
-                Err(mut place) => place.places = None,
+                Err(mut slot) => slot.slots = None,
             }
         }
     }
 }
 
 impl State {
-    fn next(&mut self) -> Option<oneshot::Sender<Place>> {
+    fn next(&mut self) -> Option<oneshot::Sender<Slot>> {
         let credential = self.order.pop_front()?;
         let own = self.waiting.get_mut(&credential)?;
         let next = own.pop_front();
@@ -159,10 +159,10 @@ impl State {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(places) = self.places.take() {
-            places.give_back();
+        if let Some(slots) = self.slots.take() {
+            slots.pass_on();
         }
     }
 }
@@ -184,14 +184,14 @@ mod tests {
 
     #[tokio::test]
     async fn credentials_have_their_turns() {
-        let places = Places::new(1);
+        let slots = FairSlots::new(1);
         let order = Arc::new(Mutex::new(Vec::new()));
-        let first = places.take(&credential("evil")).await;
+        let first = slots.take(&credential("evil")).await;
         let mut all = Vec::new();
         for (n, who) in ["evil", "evil", "evil", "lamp", "meter", "lamp"].into_iter().enumerate() {
-            let (places, order) = (places.clone(), order.clone());
+            let (slots, order) = (slots.clone(), order.clone());
             all.push(tokio::spawn(async move {
-                let _place = places.take(&credential(who)).await;
+                let _slot = slots.take(&credential(who)).await;
                 order.lock().unwrap().push((n, who));
             }));
             settled().await;
@@ -202,48 +202,48 @@ mod tests {
         }
         let order: Vec<_> = order.lock().unwrap().iter().map(|(n, _)| *n).collect();
         assert_eq!(order, [0, 3, 4, 1, 5, 2]);
-        let state = places.state();
+        let state = slots.state();
         assert!(state.free == 1 && state.waiting.is_empty() && state.order.is_empty());
     }
 
     #[tokio::test]
     async fn permit_is_not_lost_with_canceled_waiter() {
-        let places = Places::new(1);
-        let place = places.take(&credential("a")).await;
+        let slots = FairSlots::new(1);
+        let slot = slots.take(&credential("a")).await;
         for _ in 0..3 {
             let waits = tokio::spawn({
-                let places = places.clone();
-                async move { drop(places.take(&credential("b")).await) }
+                let slots = slots.clone();
+                async move { drop(slots.take(&credential("b")).await) }
             });
             settled().await;
             waits.abort();
             let _ = waits.await;
         }
-        drop(place);
+        drop(slot);
         let other = credential("c");
-        let again = tokio::time::timeout(Duration::from_secs(60), places.take(&other));
-        let place = again.await.unwrap();
-        drop(place);
-        assert_eq!(places.state().free, 1);
+        let again = tokio::time::timeout(Duration::from_secs(60), slots.take(&other));
+        let slot = again.await.unwrap();
+        drop(slot);
+        assert_eq!(slots.state().free, 1);
     }
 
     #[tokio::test]
     async fn pending_requests_per_credential_are_limited() {
-        let under_way = UnderWay::new(2);
+        let active_requests = ActiveRequests::new(2);
         let (evil, lamp) = (credential("evil"), credential("lamp"));
-        let first = under_way.enter(&evil).await;
-        let second = under_way.enter(&evil).await;
+        let first = active_requests.admit(&evil).await;
+        let second = active_requests.admit(&evil).await;
         let third = tokio::spawn({
-            let (under_way, evil) = (under_way.clone(), evil.clone());
-            async move { under_way.enter(&evil).await }
+            let (active_requests, evil) = (active_requests.clone(), evil.clone());
+            async move { active_requests.admit(&evil).await }
         });
         settled().await;
         assert!(!third.is_finished());
-        drop(under_way.enter(&lamp).await);
-        assert_eq!(under_way.of().len(), 1);
+        drop(active_requests.admit(&lamp).await);
+        assert_eq!(active_requests.of().len(), 1);
         drop(first);
         drop(third.await.unwrap());
         drop(second);
-        assert!(under_way.of().is_empty());
+        assert!(active_requests.of().is_empty());
     }
 }

@@ -179,7 +179,7 @@ fn serve(runtime: &Runtime, file: &Path, config: config::Config) -> ExitCode {
         .and_then(|logging| Ok((logging, decision_log::start(&config.decisions)?)));
     match started {
         Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
-        Ok(((_logging, written), recording)) => {
+        Ok(((_log_guard, outputs), recording)) => {
             private_state::log(&exposed);
             if cfg!(saegis_bench) {
                 tracing::warn!(
@@ -191,7 +191,7 @@ fn serve(runtime: &Runtime, file: &Path, config: config::Config) -> ExitCode {
             // Runs on a worker thread of the runtime. On this thread, each accepted connection
             // would first have to wake a worker.
             let running = runtime.spawn(async move {
-                server::run(&file, config, written, recording.as_ref()).await
+                server::run(&file, config, outputs, recording.as_ref()).await
             });
             match runtime.block_on(running) {
                 Ok(Ok(())) => ExitCode::SUCCESS,

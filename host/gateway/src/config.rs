@@ -15,6 +15,7 @@ mod renamed;
 mod sections;
 mod server_config;
 mod signature;
+mod telemetry;
 mod websocket;
 
 pub use listen_address::ListenAddress;
@@ -23,9 +24,9 @@ pub use modules::Modules;
 pub use notification_targets::{Allowed, NotAllowed, bare};
 pub use peer::{Peer, check_means};
 pub use sections::{
-    Admin, AeIds, Audit, Decisions, Limits, Listen, Log, LogFormat, MAX_RESPONSE, Metrics,
-    Notifications, Policy, Quota, RequestLimits, RuleSource, ServiceSubscription, ThisCse,
-    Upstream, shared_if_there,
+    Admin, AeIds, Limits, Listen, MAX_RESPONSE, Notifications, Policy, Quota, RequestLimits,
+    RuleSource, ServiceSubscription, ThisCse, Upstream, shared_if_there,
 };
 pub use server_config::{Config, Role};
+pub use telemetry::{Audit, Decisions, Log, LogFormat, Metrics};
 pub use websocket::WebSocket;

@@ -18,14 +18,14 @@ use self::accept::Signals;
 use crate::admin::metrics_endpoint;
 use crate::admin::{Admin, status};
 use crate::config::Config;
-use crate::listener::loopback_http::Local;
+use crate::listener::loopback_http::LoopbackServer;
 use crate::listener::socket_activation;
 use crate::notification::relay::Relay;
 use crate::notification::relay_address::RelayAddress;
 use crate::peer_cse::registration;
 use crate::state::Gateway;
 use crate::telemetry::decision_log::Recording;
-use crate::telemetry::logging::Written;
+use crate::telemetry::logging::LogOutputs;
 use crate::telemetry::{audit, warnings};
 
 /// Runs a gateway until a signal stops it.
@@ -35,7 +35,7 @@ use crate::telemetry::{audit, warnings};
 pub async fn run(
     file: &Path,
     config: Config,
-    written: Written,
+    outputs: LogOutputs,
     recording: Option<&Recording>,
 ) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
@@ -46,7 +46,7 @@ pub async fn run(
         .await
         .map_err(|e| own(format!("cannot bind listen.address {address}: {e}")))?;
     let local = listener.local_addr().map_err(|e| own(format!("listen.address: {e}")))?;
-    let gateway = Arc::new(Gateway::open(file, config, written, recording).await?);
+    let gateway = Arc::new(Gateway::open(file, config, outputs, recording).await?);
     let signals = Signals::new().map_err(|e| own(format!("cannot handle signals: {e}")))?;
 
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
@@ -89,7 +89,7 @@ pub async fn run(
 async fn listen_for_notifications(
     file: &Path,
     gateway: &Arc<Gateway>,
-) -> Result<Option<Local>, Faults> {
+) -> Result<Option<LoopbackServer>, Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     let config = &gateway.config;
     let Some(upstream) = &config.upstream else { return Ok(None) };

@@ -27,7 +27,7 @@ use crate::session::registry::Associations;
 use crate::session::response_memory::ResponseMemory;
 use crate::subscription::source::ServiceSubscriptionSource;
 use crate::telemetry::decision_log::Recording;
-use crate::telemetry::logging::Written;
+use crate::telemetry::logging::LogOutputs;
 use crate::telemetry::metrics::Metrics;
 
 /// State that all connections share.
@@ -61,7 +61,7 @@ pub struct Gateway {
     /// Metrics.
     pub metrics: Metrics,
     /// Log and audit trails.
-    pub written: Written,
+    pub outputs: LogOutputs,
     /// Address of the notification relay, once it listens.
     pub relay_address: Arc<OnceLock<RelayAddress>>,
     stopping: AtomicBool,
@@ -96,7 +96,7 @@ impl Gateway {
     pub async fn open(
         file: &Path,
         config: Config,
-        written: Written,
+        outputs: LogOutputs,
         recording: Option<&Recording>,
     ) -> Result<Self, Faults> {
         let own = |what: String| Faults(vec![Fault::of(file, what)]);
@@ -104,7 +104,7 @@ impl Gateway {
             .map_err(|e| own(format!("listen.suites: {e}")))?;
         let psk = if config.role.is_maf() { psk.exporting() } else { psk };
         let metrics =
-            Metrics::new(written.clone(), recording.map(|recording| recording.lost.clone()));
+            Metrics::new(outputs.clone(), recording.map(|recording| recording.lost.clone()));
         let observer = Arc::new(metrics.calls());
         let maf_keys = KeyFetcher::new(&config);
         let mut settings = config.policy_settings(Some(observer));
@@ -153,7 +153,7 @@ impl Gateway {
             ),
             ae_ids: bindings,
             metrics,
-            written,
+            outputs,
             relay_address: Arc::default(),
             stopping: AtomicBool::new(false),
             config,

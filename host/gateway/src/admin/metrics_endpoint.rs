@@ -15,12 +15,15 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use saegis_onem2m::timestamp;
 
 use crate::config::ListenAddress;
-use crate::listener::loopback_http::{Bounds, Local};
+use crate::listener::loopback_http::{LoopbackServer, ServerLimits};
 use crate::state::{Gateway, Readiness};
 
 /// A scraper needs a single short connection.
-const BOUNDS: Bounds =
-    Bounds { connections: 64, header: Duration::from_secs(2), connection: Duration::from_secs(60) };
+const LIMITS: ServerLimits = ServerLimits {
+    connections: 64,
+    header: Duration::from_secs(2),
+    connection: Duration::from_secs(60),
+};
 
 /// Media types of the two text formats.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,12 +34,15 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 ///
 /// # Errors
 /// Fails if the address cannot be bound.
-pub async fn listen(address: &ListenAddress, gateway: Arc<Gateway>) -> std::io::Result<Local> {
+pub async fn listen(
+    address: &ListenAddress,
+    gateway: Arc<Gateway>,
+) -> std::io::Result<LoopbackServer> {
     let answer = move |request: Request<Incoming>| {
         let response = respond(&gateway, &request);
         async move { response }
     };
-    Local::listen(address, BOUNDS, None, answer).await
+    LoopbackServer::listen(address, LIMITS, None, answer).await
 }
 
 fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Bytes>> {

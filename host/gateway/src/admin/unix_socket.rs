@@ -208,7 +208,7 @@ async fn carry_out(
 
 fn status_of(gateway: &Gateway, started: SystemTime) -> StatusReport {
     let generation = gateway.policy.current();
-    let mut heads = gateway.written.heads().into_iter();
+    let mut heads = gateway.outputs.heads().into_iter();
     let (policy, policy_faults) = status::policy_on_disk(&gateway.policy);
     StatusReport {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -265,13 +265,13 @@ async fn release_ae_id(gateway: &Gateway, credential_id: &str) -> Response {
     let why = "the gateway's owner asked for it";
     let generation = gateway.policy.current();
     match gateway.associations.try_free(&gateway.ae_ids, &credential, &generation, why).await {
-        Ok(freed) => Response::Released(Released { freed }),
+        Ok(released) => Response::Released(Released { released }),
         Err(error) => Response::error(error.to_string()),
     }
 }
 
 fn peer_entry(peer: &PeerCse) -> PeerEntry {
-    let (registration, until, why) = match peer.registration.standing() {
+    let (registration, expires, why) = match peer.registration.standing() {
         _ if !peer.peer.register => ("none", None, None),
         RegistrationState::Nothing => ("pending", None, None),
         RegistrationState::Until(at) => ("registered", Some(timestamp::format(at)), None),
@@ -282,7 +282,7 @@ fn peer_entry(peer: &PeerCse) -> PeerEntry {
         address: peer.peer.address.clone(),
         saef: if peer.peer.credential.is_some() { "psk" } else { "certificate" }.into(),
         registration: registration.into(),
-        until,
+        expires,
         why,
     }
 }

@@ -6,18 +6,10 @@ use serde::Deserialize;
 
 use super::maf::MafSettings;
 use super::modules::Modules;
-use super::sections::Admin;
-use super::sections::Audit;
-use super::sections::Decisions;
-use super::sections::Limits;
-use super::sections::Listen;
-use super::sections::Log;
-use super::sections::Metrics;
-use super::sections::Policy;
-use super::sections::ThisCse;
-use super::server_config::Config;
-use super::server_config::Role;
-use crate::config::oci_registry::Artifacts;
+use super::oci_registry::Artifacts;
+use super::sections::{Admin, Limits, Listen, Policy, ThisCse};
+use super::server_config::{Config, Role};
+use super::telemetry::{Audit, Decisions, Log, Metrics};
 
 /// Configuration of a MAF, `maf.toml`. Paths are relative to its folder.
 #[derive(Deserialize)]

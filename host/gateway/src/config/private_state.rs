@@ -23,7 +23,7 @@ const STICKY: u32 = 0o1000;
 
 /// A file or folder of the gateway that others can read.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Exposed {
+pub struct ExposedFile {
     path: PathBuf,
     mode: u32,
 }
@@ -34,9 +34,9 @@ pub struct Exposed {
 /// # Errors
 /// Fails for entries that belong to another user or that others could write. Then nothing is
 /// changed.
-pub fn make_private(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
+pub fn make_private(file: &Path, config: &Config) -> Result<Vec<ExposedFile>, Faults> {
     let exposed = inspect(file, config)?;
-    for Exposed { path, mode } in &exposed {
+    for ExposedFile { path, mode } in &exposed {
         let private = fs::Permissions::from_mode(mode & !GROUP_AND_OTHERS);
         fs::set_permissions(path, private).map_err(|e| {
             Faults(vec![Fault::of(path, format!("other users can read it, and chmod fails: {e}"))])
@@ -49,7 +49,7 @@ pub fn make_private(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults
 ///
 /// # Errors
 /// Fails for entries that belong to another user or that others could write.
-pub fn inspect(file: &Path, config: &Config) -> Result<Vec<Exposed>, Faults> {
+pub fn inspect(file: &Path, config: &Config) -> Result<Vec<ExposedFile>, Faults> {
     let mut inspection = Inspection { own: geteuid().as_raw(), ..Inspection::default() };
     let state = file.parent().unwrap_or(Path::new("")).join(FOLDER);
     // The gateway executes the compiled code, so a group must not write there either.
@@ -102,7 +102,7 @@ fn generations(file: &Path) -> Vec<PathBuf> {
 struct Inspection {
     /// User that runs this process.
     own: u32,
-    exposed: Vec<Exposed>,
+    exposed: Vec<ExposedFile>,
     faults: Vec<Fault>,
 }
 
@@ -149,7 +149,7 @@ impl Inspection {
             let what = "belongs to root, and every user can read it";
             self.fault(path, format!("{what}: mode {mode:03o}; chmod o-rwx"));
         } else if !self.exposed.iter().any(|exposed| exposed.path == path) {
-            self.exposed.push(Exposed { path: path.into(), mode });
+            self.exposed.push(ExposedFile { path: path.into(), mode });
         }
     }
 
@@ -176,8 +176,8 @@ impl Inspection {
 }
 
 /// Logs the entries that others could read until now.
-pub fn log(exposed: &[Exposed]) {
-    for Exposed { path, mode } in exposed {
+pub fn log(exposed: &[ExposedFile]) {
+    for ExposedFile { path, mode } in exposed {
         tracing::warn!(
             event = "state.mode-changed",
             path = %saegis_policy::Shown(path),

@@ -8,9 +8,9 @@ use super::modules::Modules;
 use super::oci_registry::Artifacts;
 use super::peer::Peer;
 use super::sections::{
-    Admin, AeIds, Audit, Decisions, Limits, Listen, Log, Metrics, Notifications, Policy,
-    ServiceSubscription, ThisCse, Upstream,
+    Admin, AeIds, Limits, Listen, Notifications, Policy, ServiceSubscription, ThisCse, Upstream,
 };
+use super::telemetry::{Audit, Decisions, Log, Metrics};
 use super::websocket::WebSocket;
 
 /// Configuration of a gateway. Paths are relative to the folder of the configuration file.

@@ -26,7 +26,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Limits of a server.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct ServerLimits {
     /// Maximum number of connections. A further one ends the oldest without an active request.
     pub connections: usize,
     /// Timeout for the header of a request.
@@ -39,19 +39,19 @@ pub struct Bounds {
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// HTTP server; it stops when this is dropped.
-pub struct Local {
+pub struct LoopbackServer {
     /// Bound address.
     pub address: SocketAddr,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Local {
+impl Drop for LoopbackServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Local {
+impl LoopbackServer {
     /// Binds the address and serves requests. With a `user`, connections from processes of other
     /// users are closed.
     ///
@@ -59,7 +59,7 @@ impl Local {
     /// Fails if the address cannot be bound.
     pub async fn listen<A, F>(
         address: &ListenAddress,
-        bounds: Bounds,
+        limits: ServerLimits,
         user: Option<u32>,
         answer: A,
     ) -> std::io::Result<Self>
@@ -69,7 +69,7 @@ impl Local {
     {
         let listener = TcpListener::bind(&*address.candidates().await?).await?;
         let address = listener.local_addr()?;
-        Ok(Self { address, task: tokio::spawn(accept(listener, bounds, user, answer)) })
+        Ok(Self { address, task: tokio::spawn(accept(listener, limits, user, answer)) })
     }
 }
 
@@ -80,7 +80,7 @@ struct Connection {
     answering: Arc<AtomicUsize>,
 }
 
-async fn accept<A, F>(listener: TcpListener, bounds: Bounds, user: Option<u32>, answer: A)
+async fn accept<A, F>(listener: TcpListener, limits: ServerLimits, user: Option<u32>, answer: A)
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
@@ -92,7 +92,7 @@ where
             tokio::time::sleep(RETRY_DELAY).await;
             continue;
         };
-        make_room(&mut connections, bounds.connections).await;
+        make_room(&mut connections, limits.connections).await;
         let answering = Arc::<AtomicUsize>::default();
         let (counted, answer, admission) = (answering.clone(), answer.clone(), admission.clone());
         let serving = async move {
@@ -101,7 +101,7 @@ where
             {
                 return;
             }
-            serve(socket, bounds, counted, answer).await;
+            serve(socket, limits, counted, answer).await;
         };
         let task = tokio::spawn(serving).abort_handle();
         connections.push_back(Connection { task, answering });
@@ -140,8 +140,12 @@ impl Drop for Answering {
     }
 }
 
-async fn serve<A, F>(socket: TcpStream, bounds: Bounds, answering: Arc<AtomicUsize>, answer: A)
-where
+async fn serve<A, F>(
+    socket: TcpStream,
+    limits: ServerLimits,
+    answering: Arc<AtomicUsize>,
+    answer: A,
+) where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Full<Bytes>>>,
 {
@@ -156,11 +160,11 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header)
+        .header_read_timeout(limits.header)
         .max_buf_size(8 << 10)
         .serve_connection(TokioIo::new(socket), answer);
     // The client decides whether it reads the response.
-    let _ = tokio::time::timeout(bounds.connection, connection).await;
+    let _ = tokio::time::timeout(limits.connection, connection).await;
 }
 
 /// The only user whose processes may connect.

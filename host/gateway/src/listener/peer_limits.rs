@@ -20,19 +20,19 @@ const IPV6_NETWORKS: [(u8, usize); 3] = [(64, 1), (56, 2), (48, 4)];
 
 /// Limits on handshakes.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct HandshakeLimits {
     /// Maximum number of active handshakes.
     pub all: usize,
     /// Maximum number of active handshakes of one peer.
-    pub under_way: usize,
+    pub active: usize,
     /// Maximum number of failed handshakes of one peer per minute.
     pub failures: u32,
 }
 
 /// Counts handshakes by network.
 #[derive(Clone)]
-pub struct Peers {
-    bounds: Bounds,
+pub struct PeerLimits {
+    limits: HandshakeLimits,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -40,7 +40,7 @@ pub struct Peers {
 struct Counts {
     networks: HashMap<Network, Count>,
     /// Active slots by the widest counted network, the oldest first.
-    places: HashMap<Network, BTreeMap<u64, Place>>,
+    slots: HashMap<Network, BTreeMap<u64, Slot>>,
     /// Number of active slots.
     taken: usize,
     next: u64,
@@ -48,7 +48,7 @@ struct Counts {
 
 /// An active slot.
 #[derive(Default)]
-struct Place {
+struct Slot {
     displaced: CancellationToken,
     /// Whether the peer has sent a complete first flight.
     has_begun: bool,
@@ -64,7 +64,7 @@ struct Network {
 
 #[derive(Default)]
 struct Count {
-    under_way: usize,
+    active: usize,
     failures: Failures,
 }
 
@@ -85,30 +85,30 @@ impl Failures {
 }
 
 /// An active handshake, until it is dropped.
-pub struct UnderWay {
-    peers: Peers,
+pub struct ActiveHandshake {
+    peers: PeerLimits,
     peer: IpAddr,
-    place: u64,
+    slot: u64,
     displaced: CancellationToken,
 }
 
 /// Reason why a peer may not start a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
+pub enum LimitReached {
     /// The peer has the maximum number of active handshakes.
-    UnderWay,
+    PerPeer,
     /// All slots are in use, and no other network has more than this one.
-    Places,
+    Total,
     /// Too many handshakes of the peer have failed.
     Failures,
 }
 
-impl Full {
+impl LimitReached {
     /// Returns the cause for log and counters.
     pub fn cause(self) -> &'static str {
         match self {
-            Self::UnderWay => "too-many",
-            Self::Places => "too-many-in-all",
+            Self::PerPeer => "too-many",
+            Self::Total => "too-many-in-all",
             Self::Failures => "too-many-failed",
         }
     }
@@ -116,8 +116,8 @@ impl Full {
     /// Returns the reason as text.
     pub fn why(self) -> &'static str {
         match self {
-            Self::UnderWay => "the peer has the maximum number of concurrent handshakes",
-            Self::Places => "all handshake slots are in use, and no other network has more of them",
+            Self::PerPeer => "the peer has the maximum number of concurrent handshakes",
+            Self::Total => "all handshake slots are in use, and no other network has more of them",
             Self::Failures => {
                 "the peer has the maximum number of failed handshakes in the last minute"
             }
@@ -125,52 +125,52 @@ impl Full {
     }
 }
 
-impl Peers {
+impl PeerLimits {
     /// Creates empty counters.
-    pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, counts: Arc::default() }
+    pub fn new(limits: HandshakeLimits) -> Self {
+        Self { limits, counts: Arc::default() }
     }
 
     /// Counts a new handshake, unless a limit is reached.
     ///
     /// # Errors
     /// Returns the limit that is reached.
-    pub fn enter(&self, peer: IpAddr) -> Result<UnderWay, Full> {
-        self.enter_at(peer, Instant::now())
+    pub fn admit(&self, peer: IpAddr) -> Result<ActiveHandshake, LimitReached> {
+        self.admit_at(peer, Instant::now())
     }
 
-    fn enter_at(&self, peer: IpAddr, now: Instant) -> Result<UnderWay, Full> {
+    fn admit_at(&self, peer: IpAddr, now: Instant) -> Result<ActiveHandshake, LimitReached> {
         let mut counts = self.lock();
         for (network, times) in networks(peer) {
             let Some(count) = counts.networks.get(&network) else { continue };
-            if count.under_way >= self.bounds.under_way.saturating_mul(times) {
-                return Err(Full::UnderWay);
+            if count.active >= self.limits.active.saturating_mul(times) {
+                return Err(LimitReached::PerPeer);
             }
             let most = self.failures_of(times);
             if count.failures.now(now, most) + 1.0 > most {
-                return Err(Full::Failures);
+                return Err(LimitReached::Failures);
             }
         }
         let own = widest(peer);
-        if counts.taken >= self.bounds.all && !counts.displace_for(own) {
-            return Err(Full::Places);
+        if counts.taken >= self.limits.all && !counts.displace_for(own) {
+            return Err(LimitReached::Total);
         }
         for (network, _) in networks(peer) {
-            counts.networks.entry(network).or_default().under_way += 1;
+            counts.networks.entry(network).or_default().active += 1;
         }
-        let place = counts.next;
-        let taken = Place::default();
+        let slot = counts.next;
+        let taken = Slot::default();
         let displaced = taken.displaced.clone();
         counts.next += 1;
         counts.taken += 1;
-        counts.places.entry(own).or_default().insert(place, taken);
-        Ok(UnderWay { peers: self.clone(), peer, place, displaced })
+        counts.slots.entry(own).or_default().insert(slot, taken);
+        Ok(ActiveHandshake { peers: self.clone(), peer, slot, displaced })
     }
 
     /// Returns the maximum number of failed handshakes of a network per minute.
     fn failures_of(&self, times: usize) -> f64 {
         let times = u32::try_from(times).unwrap_or(u32::MAX);
-        f64::from(self.bounds.failures) * f64::from(times)
+        f64::from(self.limits.failures) * f64::from(times)
     }
 
     /// Code that holds the lock does not panic.
@@ -179,15 +179,15 @@ impl Peers {
     }
 
     /// Removes networks without failures and, if that is not enough, those with the fewest.
-    fn make_room(&self, networks: &mut HashMap<Network, Count>, now: Instant) {
-        let most = f64::from(self.bounds.failures);
-        let owes = |count: &Count| count.failures.now(now, most);
-        networks.retain(|_, count| count.under_way > 0 || owes(count) > 0.0);
+    fn remove_networks(&self, networks: &mut HashMap<Network, Count>, now: Instant) {
+        let most = f64::from(self.limits.failures);
+        let level = |count: &Count| count.failures.now(now, most);
+        networks.retain(|_, count| count.active > 0 || level(count) > 0.0);
         if networks.len() >= MAX_NETWORKS {
-            let mut debts: Vec<_> = networks.values().map(owes).collect();
-            let (_, median, _) = debts.select_nth_unstable_by(MAX_NETWORKS / 2, f64::total_cmp);
+            let mut levels: Vec<_> = networks.values().map(level).collect();
+            let (_, median, _) = levels.select_nth_unstable_by(MAX_NETWORKS / 2, f64::total_cmp);
             let median = *median;
-            networks.retain(|_, count| count.under_way > 0 || owes(count) > median);
+            networks.retain(|_, count| count.active > 0 || level(count) > median);
         }
     }
 }
@@ -197,37 +197,37 @@ impl Counts {
     /// oldest without a complete first flight or, if there is none, the oldest. So peers that stall
     /// only displace each other.
     fn displace_for(&mut self, own: Network) -> bool {
-        let has = self.places.get(&own).map_or(0, BTreeMap::len);
-        let first = |(network, places): (&Network, &BTreeMap<u64, Place>)| {
-            let (place, of) = places.iter().min_by_key(|(n, place)| (place.has_begun, **n))?;
-            Some((places.len(), std::cmp::Reverse((of.has_begun, *place)), *network))
+        let has = self.slots.get(&own).map_or(0, BTreeMap::len);
+        let first = |(network, slots): (&Network, &BTreeMap<u64, Slot>)| {
+            let (slot, of) = slots.iter().min_by_key(|(n, slot)| (slot.has_begun, **n))?;
+            Some((slots.len(), std::cmp::Reverse((of.has_begun, *slot)), *network))
         };
         // If several networks have equally many, takes the first in that order.
         let biggest =
-            self.places.iter().filter_map(first).max_by_key(|(most, first, _)| (*most, *first));
+            self.slots.iter().filter_map(first).max_by_key(|(most, first, _)| (*most, *first));
         let Some((most, std::cmp::Reverse((_, first)), network)) = biggest else { return false };
         if most <= has {
             return false;
         }
-        if let Some(place) = self.free(network, first) {
-            place.displaced.cancel();
+        if let Some(slot) = self.free(network, first) {
+            slot.displaced.cancel();
         }
         true
     }
 
     /// Releases a slot, unless it was already released.
-    fn free(&mut self, network: Network, place: u64) -> Option<Place> {
-        let places = self.places.get_mut(&network)?;
-        let freed = places.remove(&place)?;
-        if places.is_empty() {
-            self.places.remove(&network);
+    fn free(&mut self, network: Network, slot: u64) -> Option<Slot> {
+        let slots = self.slots.get_mut(&network)?;
+        let freed = slots.remove(&slot)?;
+        if slots.is_empty() {
+            self.slots.remove(&network);
         }
         self.taken -= 1;
         Some(freed)
     }
 }
 
-impl UnderWay {
+impl ActiveHandshake {
     /// Resolves when another peer has received its slot.
     pub async fn displaced(&self) {
         self.displaced.cancelled().await;
@@ -236,9 +236,9 @@ impl UnderWay {
     /// Records that the peer has sent a complete first flight: others are displaced first.
     pub fn has_begun(&self) {
         let mut counts = self.peers.lock();
-        let places = counts.places.get_mut(&widest(self.peer));
-        if let Some(place) = places.and_then(|places| places.get_mut(&self.place)) {
-            place.has_begun = true;
+        let slots = counts.slots.get_mut(&widest(self.peer));
+        if let Some(slot) = slots.and_then(|slots| slots.get_mut(&self.slot)) {
+            slot.has_begun = true;
         }
     }
 
@@ -256,19 +256,19 @@ impl UnderWay {
             }
         }
         if counts.networks.len() >= MAX_NETWORKS {
-            self.peers.make_room(&mut counts.networks, now);
+            self.peers.remove_networks(&mut counts.networks, now);
         }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ActiveHandshake {
     fn drop(&mut self) {
         let mut counts = self.peers.lock();
-        counts.free(widest(self.peer), self.place);
+        counts.free(widest(self.peer), self.slot);
         for (network, _) in networks(self.peer) {
             if let Some(count) = counts.networks.get_mut(&network) {
-                count.under_way -= 1;
-                if count.under_way == 0 && count.failures.at.is_none() {
+                count.active -= 1;
+                if count.active == 0 && count.failures.at.is_none() {
                     counts.networks.remove(&network);
                 }
             }
@@ -309,7 +309,7 @@ pub fn widest_network(peer: IpAddr) -> String {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { all: 1000, under_way: 2, failures: 3 };
+    const LIMITS: HandshakeLimits = HandshakeLimits { all: 1000, active: 2, failures: 3 };
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -317,18 +317,18 @@ mod tests {
 
     #[test]
     fn handshakes_per_peer_are_limited() {
-        let peers = Peers::new(BOUNDS);
-        let first = peers.enter(address("192.0.2.1"));
-        let second = peers.enter(address("::ffff:192.0.2.1"));
+        let peers = PeerLimits::new(LIMITS);
+        let first = peers.admit(address("192.0.2.1"));
+        let second = peers.admit(address("::ffff:192.0.2.1"));
         assert!(first.is_ok() && second.is_ok());
-        assert_eq!(peers.enter(address("192.0.2.1")).err(), Some(Full::UnderWay));
-        let others = [peers.enter(address("192.0.2.2")), peers.enter(address("2001:db8::1"))];
+        assert_eq!(peers.admit(address("192.0.2.1")).err(), Some(LimitReached::PerPeer));
+        let others = [peers.admit(address("192.0.2.2")), peers.admit(address("2001:db8::1"))];
         assert!(others.iter().all(Result::is_ok));
-        let same_network = peers.enter(address("2001:db8::2"));
+        let same_network = peers.admit(address("2001:db8::2"));
         assert!(same_network.is_ok());
-        assert!(peers.enter(address("2001:db8::3")).is_err());
+        assert!(peers.admit(address("2001:db8::3")).is_err());
         drop(first);
-        assert!(peers.enter(address("192.0.2.1")).is_ok());
+        assert!(peers.admit(address("192.0.2.1")).is_ok());
         drop((second, others, same_network));
         assert!(peers.lock().networks.is_empty());
         assert_eq!(peers.lock().taken, 0);
@@ -336,129 +336,130 @@ mod tests {
 
     #[test]
     fn networks_of_site_share_limit() {
-        let peers = Peers::new(BOUNDS);
-        let enter = |text: &str| peers.enter(address(text));
+        let peers = PeerLimits::new(LIMITS);
+        let admit = |text: &str| peers.admit(address(text));
         // Four of one /56, in two /64; then four more of the /48.
         let of_56: Vec<_> = ["1:2:3:100::1", "1:2:3:100::2", "1:2:3:101::1", "1:2:3:101::2"]
-            .map(enter)
+            .map(admit)
             .into_iter()
             .collect::<Result<_, _>>()
             .unwrap();
-        assert_eq!(enter("1:2:3:1ff::1").err(), Some(Full::UnderWay));
+        assert_eq!(admit("1:2:3:1ff::1").err(), Some(LimitReached::PerPeer));
         let of_48: Vec<_> = ["1:2:3:200::1", "1:2:3:300::1", "1:2:3:400::1", "1:2:3:500::1"]
-            .map(enter)
+            .map(admit)
             .into_iter()
             .collect::<Result<_, _>>()
             .unwrap();
-        assert_eq!(enter("1:2:3:ff00::1").err(), Some(Full::UnderWay));
-        assert!(enter("1:2:4::1").is_ok());
+        assert_eq!(admit("1:2:3:ff00::1").err(), Some(LimitReached::PerPeer));
+        assert!(admit("1:2:4::1").is_ok());
         drop((of_56, of_48));
-        assert!(enter("1:2:3:ff00::1").is_ok());
+        assert!(admit("1:2:3:ff00::1").is_ok());
     }
 
     #[test]
     fn peer_with_most_handshakes_is_displaced() {
-        let peers = Peers::new(Bounds { all: 100, under_way: 60, failures: 1_000_000 });
+        let peers = PeerLimits::new(HandshakeLimits { all: 100, active: 60, failures: 1_000_000 });
         let take = |peer: &str| -> Vec<_> {
-            (0..100).map_while(|_| peers.enter(address(peer)).ok()).collect()
+            (0..100).map_while(|_| peers.admit(address(peer)).ok()).collect()
         };
         let (first, second) = (take("192.0.2.1"), take("192.0.2.2"));
-        let gone = |of: &[UnderWay]| of.iter().filter(|u| u.displaced.is_cancelled()).count();
+        let gone =
+            |of: &[ActiveHandshake]| of.iter().filter(|u| u.displaced.is_cancelled()).count();
         // Then the second network has as many as the first, which lost them.
         assert_eq!((first.len(), gone(&first)), (60, 10));
         assert_eq!((second.len(), gone(&second)), (50, 0));
         assert!(first[0].displaced.is_cancelled() && !first[59].displaced.is_cancelled());
-        assert_eq!(peers.enter(address("192.0.2.2")).err(), Some(Full::Places));
+        assert_eq!(peers.admit(address("192.0.2.2")).err(), Some(LimitReached::Total));
         // A new peer gets a slot and keeps it, while the others try again and again.
-        let new = peers.enter(address("192.0.2.3")).unwrap();
+        let new = peers.admit(address("192.0.2.3")).unwrap();
         let again: Vec<_> = (0..500)
             .filter_map(|n| {
-                peers.enter(address(if n % 2 == 0 { "192.0.2.1" } else { "192.0.2.2" })).ok()
+                peers.admit(address(if n % 2 == 0 { "192.0.2.1" } else { "192.0.2.2" })).ok()
             })
             .collect();
         assert!(!new.displaced.is_cancelled());
         assert_eq!(peers.lock().taken, 100);
         drop((first, second, again, new));
         assert_eq!(peers.lock().taken, 0);
-        assert!(peers.lock().places.is_empty() && peers.lock().networks.is_empty());
+        assert!(peers.lock().slots.is_empty() && peers.lock().networks.is_empty());
     }
 
     #[test]
     fn oldest_handshake_is_displaced_among_equals() {
-        let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
+        let peers = PeerLimits::new(HandshakeLimits { all: 3, active: 60, failures: 1_000_000 });
         let all: Vec<_> =
-            (1..=4).map(|n| peers.enter(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
+            (1..=4).map(|n| peers.admit(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
         let gone: Vec<_> = all.iter().map(|u| u.displaced.is_cancelled()).collect();
         assert_eq!(gone, [true, false, false, false]);
         // A network of a site counts as one host.
-        let site = Peers::new(Bounds { all: 2, under_way: 60, failures: 1_000_000 });
+        let site = PeerLimits::new(HandshakeLimits { all: 2, active: 60, failures: 1_000_000 });
         let _held = [
-            site.enter(address("1:2:3:4::1")).unwrap(),
-            site.enter(address("1:2:3:5::1")).unwrap(),
+            site.admit(address("1:2:3:4::1")).unwrap(),
+            site.admit(address("1:2:3:5::1")).unwrap(),
         ];
-        assert_eq!(site.enter(address("1:2:3:6::1")).err(), Some(Full::Places));
-        assert!(site.enter(address("1:2:4::1")).is_ok());
+        assert_eq!(site.admit(address("1:2:3:6::1")).err(), Some(LimitReached::Total));
+        assert!(site.admit(address("1:2:4::1")).is_ok());
     }
 
     #[test]
     fn handshake_without_first_flight_is_displaced_first() {
-        let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
-        let all: Vec<_> = (0..3).map(|_| peers.enter(address("192.0.2.1")).unwrap()).collect();
+        let peers = PeerLimits::new(HandshakeLimits { all: 3, active: 60, failures: 1_000_000 });
+        let all: Vec<_> = (0..3).map(|_| peers.admit(address("192.0.2.1")).unwrap()).collect();
         all[0].has_begun();
-        let _new = peers.enter(address("192.0.2.2")).unwrap();
-        let gone = |of: &[UnderWay]| -> Vec<_> {
-            of.iter().map(|under_way| under_way.displaced.is_cancelled()).collect()
+        let _new = peers.admit(address("192.0.2.2")).unwrap();
+        let gone = |of: &[ActiveHandshake]| -> Vec<_> {
+            of.iter().map(|active| active.displaced.is_cancelled()).collect()
         };
         assert_eq!(gone(&all), [false, true, false]);
         // The same if each network has one.
-        let peers = Peers::new(Bounds { all: 3, under_way: 60, failures: 1_000_000 });
+        let peers = PeerLimits::new(HandshakeLimits { all: 3, active: 60, failures: 1_000_000 });
         let each: Vec<_> =
-            (1..=3).map(|n| peers.enter(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
+            (1..=3).map(|n| peers.admit(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
         each[0].has_begun();
         each[1].has_begun();
-        let _new = peers.enter(address("192.0.2.9")).unwrap();
+        let _new = peers.admit(address("192.0.2.9")).unwrap();
         assert_eq!(gone(&each), [false, false, true]);
     }
 
     #[test]
     fn failures_bar_only_their_peer_temporarily() {
-        let (peers, start) = (Peers::new(BOUNDS), Instant::now());
+        let (peers, start) = (PeerLimits::new(LIMITS), Instant::now());
         let (bad, good) = (address("192.0.2.1"), address("192.0.2.2"));
         for _ in 0..3 {
-            peers.enter_at(bad, start).unwrap().failed_at(start);
+            peers.admit_at(bad, start).unwrap().failed_at(start);
         }
-        assert_eq!(peers.enter_at(bad, start).err(), Some(Full::Failures));
-        assert!(peers.enter_at(good, start).is_ok());
+        assert_eq!(peers.admit_at(bad, start).err(), Some(LimitReached::Failures));
+        assert!(peers.admit_at(good, start).is_ok());
         // A third of the allowance is restored after a third of the minute.
         let later = start + MINUTE / 3 + Duration::from_millis(1);
-        peers.enter_at(bad, later).unwrap().failed_at(later);
-        assert!(peers.enter_at(bad, later).is_err());
-        assert!(peers.enter_at(bad, later + MINUTE).is_ok());
+        peers.admit_at(bad, later).unwrap().failed_at(later);
+        assert!(peers.admit_at(bad, later).is_err());
+        assert!(peers.admit_at(bad, later + MINUTE).is_ok());
     }
 
     #[test]
     fn failures_of_a_site_bar_the_site() {
-        let (peers, start) = (Peers::new(BOUNDS), Instant::now());
+        let (peers, start) = (PeerLimits::new(LIMITS), Instant::now());
         // Each address is in another network of 64 bits.
         for n in 0..12 {
             let peer = address(&format!("2001:db8:1:{n:x}00::1"));
-            peers.enter_at(peer, start).unwrap().failed_at(start);
+            peers.admit_at(peer, start).unwrap().failed_at(start);
         }
         assert_eq!(
-            peers.enter_at(address("2001:db8:1:ff00::1"), start).err(),
-            Some(Full::Failures)
+            peers.admit_at(address("2001:db8:1:ff00::1"), start).err(),
+            Some(LimitReached::Failures)
         );
-        assert!(peers.enter_at(address("2001:db8:2::1"), start).is_ok());
+        assert!(peers.admit_at(address("2001:db8:2::1"), start).is_ok());
         assert_eq!(widest_network(address("2001:db8:1:ff00::1")), "2001:db8:1::/48");
         assert_eq!(widest_network(address("::ffff:192.0.2.1")), "192.0.2.1");
     }
 
     #[test]
     fn remembered_networks_are_limited() {
-        let (peers, now) = (Peers::new(BOUNDS), Instant::now());
+        let (peers, now) = (PeerLimits::new(LIMITS), Instant::now());
         for n in 0..u32::try_from(MAX_NETWORKS + MAX_NETWORKS / 2).unwrap() {
             let peer = IpAddr::from(n.to_be_bytes());
-            peers.enter_at(peer, now).unwrap().failed_at(now);
+            peers.admit_at(peer, now).unwrap().failed_at(now);
         }
         assert!(peers.lock().networks.len() <= MAX_NETWORKS);
     }

@@ -26,10 +26,10 @@ use super::relay_address::RelayAddress;
 use super::sender::{answered_by, is_of};
 use crate::config::ListenAddress;
 use crate::listener::http_body::collect;
-use crate::listener::loopback_http::{Bounds, Local};
+use crate::listener::loopback_http::{LoopbackServer, ServerLimits};
 
 /// Limits on the connections of the CSE, which reuses them for further notifications.
-const BOUNDS: Bounds = Bounds {
+const LIMITS: ServerLimits = ServerLimits {
     connections: 256,
     header: Duration::from_secs(30),
     connection: Duration::from_secs(300),
@@ -60,7 +60,7 @@ impl Relay {
         self,
         address: &ListenAddress,
         user: Option<u32>,
-    ) -> std::io::Result<Local> {
+    ) -> std::io::Result<LoopbackServer> {
         let relay = Arc::new(self);
         let answer = move |request| {
             let relay = relay.clone();
@@ -70,7 +70,7 @@ impl Relay {
                     .map(Full::new)
             }
         };
-        Local::listen(address, BOUNDS, user, answer).await
+        LoopbackServer::listen(address, LIMITS, user, answer).await
     }
 
     /// Forwards one notification, and returns the response of the AE.

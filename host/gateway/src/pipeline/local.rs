@@ -12,7 +12,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Generation;
 
 use super::announcement::Announced;
-use super::registration::{Deletes, Place};
+use super::registration::{Deletes, RegistrationLocation};
 use super::{Handler, NO_MEMORY, Refusal};
 use crate::backend::Outcome;
 use crate::notification::relay_address;
@@ -31,18 +31,18 @@ struct Effects {
 }
 
 /// Reason why a request is not passed to the CSE.
-enum NotPassed {
+enum NotForwarded {
     Refused(Refusal),
     AeId(ReservationError),
 }
 
-impl From<Refusal> for NotPassed {
+impl From<Refusal> for NotForwarded {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<ReservationError> for NotPassed {
+impl From<ReservationError> for NotForwarded {
     fn from(error: ReservationError) -> Self {
         Self::AeId(error)
     }
@@ -60,7 +60,7 @@ impl Handler {
             Ok(effects) => effects,
             Err(why) => return self.refuse_to_pass(&request, why),
         };
-        let place = place_of(&request, &effects);
+        let location = location_of(&request, &effects);
         match self.admit(&request).await {
             Ok(reserved) => *memory = reserved,
             Err(why) => {
@@ -77,7 +77,7 @@ impl Handler {
             relay_address::rewrite_points_of_access(&mut request, credential, relay);
         }
         let (reservation, deletes) = (effects.reservation.as_ref(), effects.deletes.as_ref());
-        if let Err(error) = self.record_intent(&request, reservation, &place, deletes).await {
+        if let Err(error) = self.record_intent(&request, reservation, &location, deletes).await {
             self.withdraw(effects.announced);
             return self.refuse_taken(&request, &error.into());
         }
@@ -85,7 +85,7 @@ impl Handler {
         let passed_on = Instant::now();
         let outcome = self.gateway.backend.handle(request, self.asker(), self.timeout()).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
-        self.conclude(generation, effects, renews, &place, asked, outcome).await
+        self.conclude(generation, effects, renews, &location, asked, outcome).await
     }
 
     /// Returns the timeout of the backend.
@@ -99,7 +99,7 @@ impl Handler {
         &self,
         generation: &Generation,
         request: &mut RequestPrimitive,
-    ) -> Result<Effects, NotPassed> {
+    ) -> Result<Effects, NotForwarded> {
         let mut effects = Effects::default();
         // An AE whose credential names no AE-ID permanently gets the one that the registrar CSE
         // confirms. A requested AE-ID is reserved before the registrar CSE receives the request.
@@ -150,7 +150,7 @@ impl Handler {
         generation: &Generation,
         effects: Effects,
         renews: Option<AeIdStem>,
-        place: &Place,
+        location: &RegistrationLocation,
         asked: Option<RequestPrimitive>,
         outcome: Outcome,
     ) -> ResponsePrimitive {
@@ -159,7 +159,8 @@ impl Handler {
         match response.rsc {
             Rsc::Created => {
                 if let (Some(reservation), Some(asked)) = (reservation, asked)
-                    && let Err(taken) = self.learn(reservation, place, &response, generation).await
+                    && let Err(taken) =
+                        self.learn(reservation, location, &response, generation).await
                 {
                     self.withdraw(announced);
                     return self.refuse_taken(&asked, &taken);
@@ -186,19 +187,19 @@ impl Handler {
         response
     }
 
-    fn refuse_to_pass(&self, request: &RequestPrimitive, why: NotPassed) -> ResponsePrimitive {
+    fn refuse_to_pass(&self, request: &RequestPrimitive, why: NotForwarded) -> ResponsePrimitive {
         match why {
-            NotPassed::Refused(refusal) => self.refuse(request, refusal),
-            NotPassed::AeId(error) => self.refuse_taken(request, &error),
+            NotForwarded::Refused(refusal) => self.refuse(request, refusal),
+            NotForwarded::AeId(error) => self.refuse_taken(request, &error),
         }
     }
 }
 
 /// Returns the location at which a registration creates its AE.
-fn place_of(request: &RequestPrimitive, effects: &Effects) -> Place {
+fn location_of(request: &RequestPrimitive, effects: &Effects) -> RegistrationLocation {
     if effects.reservation.is_none() {
-        return Place { to: String::new(), name: None };
+        return RegistrationLocation { to: String::new(), name: None };
     }
     let name = request.content.as_ref().and_then(|content| attribute(content.bytes(), "rn"));
-    Place { to: request.to.to_string(), name }
+    RegistrationLocation { to: request.to.to_string(), name }
 }

@@ -11,7 +11,7 @@ use saegis_policy::Generation;
 use serde_json::Value;
 
 use super::Handler;
-use super::registration::{Deletes, Place};
+use super::registration::{Deletes, RegistrationLocation};
 use crate::backend::as_ae;
 use crate::session::ae_id_store::{
     AeIdReservation, BindingError, Intent, ReservationError, log_failure,
@@ -28,13 +28,14 @@ impl Handler {
         &self,
         request: &RequestPrimitive,
         registering: Option<&AeIdReservation>,
-        place: &Place,
+        location: &RegistrationLocation,
         deletes: Option<&Deletes>,
     ) -> Result<(), BindingError> {
-        if let Some(aside) = deletes.and_then(|deletes| deletes.aside.as_ref()) {
-            return aside.intend(Intent::Delete).await;
+        if let Some(reservation) = deletes.and_then(|deletes| deletes.reservation.as_ref()) {
+            return reservation.intend(Intent::Delete).await;
         }
-        let Some(aside) = registering.filter(|_| self.gateway.backend.embedded().is_none()) else {
+        let Some(reservation) = registering.filter(|_| self.gateway.backend.embedded().is_none())
+        else {
             return Ok(());
         };
         let Some(Ok(OriginatorId::Stem(stem))) = request.from.as_deref().map(OriginatorId::parse)
@@ -43,18 +44,18 @@ impl Handler {
         };
         // The time of the first attempt distinguishes its AE from others.
         let is_known =
-            matches!(aside.earlier(), Some(Intent::Register { stem: s, .. }) if s == stem);
+            matches!(reservation.earlier(), Some(Intent::Register { stem: s, .. }) if s == stem);
         let bound =
             self.gateway.ae_ids.of(&self.session.active.association.credential_id).is_some();
         if is_known || bound {
             return Ok(());
         }
         let api = request.content.as_ref().and_then(|c| attribute(c.bytes(), "api"));
-        aside
+        reservation
             .intend(Intent::Register {
                 stem: stem.into(),
                 app_id: api.unwrap_or_default(),
-                place: place.address().unwrap_or_else(|| stem.into()),
+                place: location.address().unwrap_or_else(|| stem.into()),
                 at: seconds(SystemTime::now()),
             })
             .await
@@ -69,30 +70,31 @@ impl Handler {
         deletes: Option<Deletes>,
         generation: &Generation,
     ) {
-        if let Some(aside) = registering {
+        if let Some(reservation) = registering {
             let is_there = matches!(rsc, Rsc::OriginatorHasAlreadyRegistered | Rsc::Conflict);
-            match aside.earlier().cloned() {
-                Some(Intent::Register { stem, app_id, place, at })
-                    if is_there && self.is_registered_by(&stem, &app_id, &place, at).await =>
+            match reservation.earlier().cloned() {
+                Some(Intent::Register { stem, app_id, place: location, at })
+                    if is_there && self.is_registered_by(&stem, &app_id, &location, at).await =>
                 {
-                    self.complete(aside, &stem, place, generation).await;
+                    self.complete(reservation, &stem, location, generation).await;
                 }
                 // After any refusal: an AE that exists later belongs to another credential.
-                _ if is_answered => settle(&aside).await,
+                _ if is_answered => settle(&reservation).await,
                 _ => {}
             }
         }
-        if let Some(aside) = deletes.as_ref().and_then(|deletes| deletes.aside.as_ref()) {
+        if let Some(reservation) = deletes.as_ref().and_then(|deletes| deletes.reservation.as_ref())
+        {
             // A CSE that fails may have deleted the AE anyway, which releases the AE-ID.
             let is_known = is_answered
                 && !matches!(
                     rsc,
                     Rsc::RequestTimeout | Rsc::TargetNotReachable | Rsc::InternalServerError
                 );
-            if rsc == Rsc::NotFound && aside.earlier() == Some(&Intent::Delete) {
+            if rsc == Rsc::NotFound && reservation.earlier() == Some(&Intent::Delete) {
                 self.has_deleted(deletes, generation).await;
             } else if is_known {
-                settle(aside).await;
+                settle(reservation).await;
             }
         }
     }
@@ -101,14 +103,14 @@ impl Handler {
     /// stored.
     async fn complete(
         &self,
-        aside: AeIdReservation,
+        reservation: AeIdReservation,
         stem: &str,
-        place: String,
+        location: String,
         generation: &Generation,
     ) {
         let Ok(stem) = AeIdStem::parse(stem) else { return };
-        let places = vec![place, stem.to_string()];
-        if let Err(taken) = self.bind(aside, stem, places, generation).await {
+        let places = vec![location, stem.to_string()];
+        if let Err(taken) = self.bind(reservation, stem, places, generation).await {
             self.not_bound(&taken);
         }
     }
@@ -116,13 +118,13 @@ impl Handler {
     /// Returns whether the AE at the upstream CSE was registered by an earlier request of this
     /// credential. It was then created at the time of that request, with the same App-ID. An older
     /// AE belongs to another credential.
-    async fn is_registered_by(&self, stem: &str, app_id: &str, place: &str, at: u64) -> bool {
+    async fn is_registered_by(&self, stem: &str, app_id: &str, location: &str, at: u64) -> bool {
         if self.gateway.backend.embedded().is_some() {
             return false;
         }
         let Ok(stem) = AeIdStem::parse(stem) else { return false };
         let timeout = self.timeout();
-        let request = as_ae(Operation::Retrieve, place, &stem);
+        let request = as_ae(Operation::Retrieve, location, &stem);
         let Some(request) = request else { return false };
         let response = self.gateway.backend.handle(request, self.asker(), timeout).await.response;
         let Some(content) = response.content.filter(|_| response.rsc == Rsc::Ok) else {
@@ -145,7 +147,7 @@ impl Handler {
         &self,
         stem: &AeIdStem,
         asked: Option<&AeIdStem>,
-        place: &Place,
+        location: &RegistrationLocation,
         taken: &ReservationError,
     ) -> bool {
         if let Some(embedded) = self.gateway.backend.embedded() {
@@ -158,7 +160,7 @@ impl Handler {
         if !matches!(taken, ReservationError::Failed(_)) || asked != Some(stem) {
             return false;
         }
-        let at = place.address().unwrap_or_else(|| stem.to_string());
+        let at = location.address().unwrap_or_else(|| stem.to_string());
         if let Some(request) = as_ae(Operation::Delete, &at, stem) {
             let timeout = self.timeout();
             self.gateway.backend.handle(request, self.asker(), timeout).await;
@@ -167,8 +169,8 @@ impl Handler {
     }
 }
 
-async fn settle(aside: &AeIdReservation) {
-    if let Err(error) = aside.settle().await {
+async fn settle(reservation: &AeIdReservation) {
+    if let Err(error) = reservation.settle().await {
         log_failure(&error);
     }
 }

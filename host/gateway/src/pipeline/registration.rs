@@ -25,18 +25,18 @@ pub(super) struct Deletes {
     /// AE-ID-Stem that is announced at the IN-CSE.
     announced: Option<AeIdStem>,
     /// Held if the AE-ID of the AE was assigned at its registration.
-    pub(super) aside: Option<AeIdReservation>,
+    pub(super) reservation: Option<AeIdReservation>,
 }
 
 /// Location at which an AE is registered.
-pub(super) struct Place {
+pub(super) struct RegistrationLocation {
     /// Address of the parent.
     pub(super) to: String,
     /// Requested resource name.
     pub(super) name: Option<String>,
 }
 
-impl Place {
+impl RegistrationLocation {
     /// Returns the address of the resource, as far as it is known in advance.
     pub(super) fn address(&self) -> Option<String> {
         Some(format!("{}/{}", self.to, self.name.as_ref()?))
@@ -150,8 +150,8 @@ impl Handler {
     /// Fails if it cannot be stored. The registration is then reverted.
     pub(super) async fn learn(
         &self,
-        aside: AeIdReservation,
-        place: &Place,
+        reservation: AeIdReservation,
+        location: &RegistrationLocation,
         response: &ResponsePrimitive,
         generation: &Generation,
     ) -> Result<(), ReservationError> {
@@ -161,7 +161,7 @@ impl Handler {
         let address = response.content_location.clone();
         let address = address.filter(|_| self.gateway.backend.embedded().is_some());
         let last = |text: String| text.rsplit('/').next().map(ToString::to_string);
-        let asked = aside.asked_for();
+        let asked = reservation.asked_for();
         let stem = told("aei").or(address.clone()).and_then(last);
         let stem = stem.and_then(|text| AeIdStem::parse(&text).ok()).or_else(|| asked.clone());
         let Some(stem) = stem else {
@@ -170,13 +170,13 @@ impl Handler {
             return Ok(());
         };
         // The address of the resource, to detect its deletion.
-        let named = told("rn").map(|name| format!("{}/{name}", place.to)).or(place.address());
+        let named = told("rn").map(|name| format!("{}/{name}", location.to)).or(location.address());
         let places = named.into_iter().chain(told("ri").or(address).and_then(last)).collect();
-        match self.bind(aside, stem.clone(), places, generation).await {
+        match self.bind(reservation, stem.clone(), places, generation).await {
             Ok(()) => Ok(()),
             Err(taken) => {
                 self.not_bound(&taken);
-                match self.undo(&stem, asked.as_ref(), place, &taken).await {
+                match self.undo(&stem, asked.as_ref(), location, &taken).await {
                     true => Err(taken),
                     false => Ok(()),
                 }
@@ -187,7 +187,7 @@ impl Handler {
     /// Binds the AE-ID to the credential.
     pub(super) async fn bind(
         &self,
-        aside: AeIdReservation,
+        reservation: AeIdReservation,
         stem: AeIdStem,
         places: Vec<String>,
         generation: &Generation,
@@ -196,7 +196,7 @@ impl Handler {
         if self.is_of_another(&stem, generation) {
             return Err(ReservationError::ByAnother);
         }
-        aside.confirm(stem.clone(), places).await?;
+        reservation.confirm(stem.clone(), places).await?;
         if self.gateway.associations.stands_for_another(&stem, credential) {
             // The named AE connected while the binding was written, and has precedence.
             self.gateway.ae_ids.free(credential).await?;
@@ -247,21 +247,21 @@ impl Handler {
         }
         let announced = self.announced_at(&request.to).await;
         if !self.is_its_own_ae(&request.to).await {
-            return Ok(announced.map(|stem| Deletes { announced: Some(stem), aside: None }));
+            return Ok(announced.map(|stem| Deletes { announced: Some(stem), reservation: None }));
         }
         let association = &self.session.active.association;
         let own = association.entity().stems().first().cloned();
-        let aside = self.gateway.ae_ids.reserve(&association.credential_id, own)?;
-        Ok(Some(Deletes { announced, aside: Some(aside) }))
+        let reservation = self.gateway.ae_ids.reserve(&association.credential_id, own)?;
+        Ok(Some(Deletes { announced, reservation: Some(reservation) }))
     }
 
     /// Completes the effects of a deletion.
     pub(super) async fn has_deleted(&self, deletes: Option<Deletes>, generation: &Generation) {
-        let Some(Deletes { announced, aside }) = deletes else { return };
+        let Some(Deletes { announced, reservation }) = deletes else { return };
         if let Some(stem) = announced {
             self.withdraw(Some(Announced { stem, is_new: true }));
         }
-        if aside.is_some() {
+        if reservation.is_some() {
             self.free_deleted(generation).await;
         }
     }

@@ -15,7 +15,7 @@ use tracing::field::Empty;
 
 use super::connection;
 use crate::admin::Admin;
-use crate::listener::peer_limits::{self, Peers};
+use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
 use crate::listener::socket_activation;
 use crate::low_priority::LowPriority;
 use crate::state::Gateway;
@@ -59,10 +59,10 @@ pub async fn serve(
 ) {
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(gateway.config.limits.connections));
-    let peers = Peers::new(peer_limits::Bounds {
+    let permits = Arc::new(Semaphore::new(gateway.config.limits.connections));
+    let peers = PeerLimits::new(HandshakeLimits {
         all: gateway.config.limits.handshakes,
-        under_way: gateway.config.limits.handshakes_per_peer,
+        active: gateway.config.limits.handshakes_per_peer,
         failures: gateway.config.limits.failed_handshakes_per_minute,
     });
     // Peers that only connect must cost active peers as little as possible.
@@ -71,22 +71,22 @@ pub async fn serve(
     loop {
         tokio::select! {
             (socket, peer) = accept(&listener) => {
-                let under_way = match peers.enter(peer.ip()) {
-                    Ok(under_way) => under_way,
-                    Err(full) => {
-                        gateway.metrics.refused(full.cause());
-                        audit::handshake_refused(peer, full.cause(), full.why());
+                let handshake = match peers.admit(peer.ip()) {
+                    Ok(handshake) => handshake,
+                    Err(limit) => {
+                        gateway.metrics.refused(limit.cause());
+                        audit::handshake_refused(peer, limit.cause(), limit.why());
                         continue;
                     }
                 };
                 let (gateway, stop) = (gateway.clone(), stop.clone());
-                let (places, main) = (places.clone(), main.clone());
+                let (permits, main) = (permits.clone(), main.clone());
                 let span = tracing::info_span!("connection", %peer, association = Empty);
                 // One token for both parts, so that a connection counts once.
                 let (of_serving, counted) = (span.clone(), connections.token());
                 let begin = async move {
-                    if let Some(begun) = connection::begin(gateway, socket, peer, under_way).await {
-                        let serving = begun.serve(places, stop).instrument(of_serving);
+                    if let Some(begun) = connection::begin(gateway, socket, peer, handshake).await {
+                        let serving = begun.serve(permits, stop).instrument(of_serving);
                         main.spawn(async move {
                             let _counted = counted;
                             serving.await;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binding::http::{self, Exchange, HttpTimeouts, Served};
 use crate::binding::websocket;
-use crate::listener::peer_limits::UnderWay;
+use crate::listener::peer_limits::ActiveHandshake;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
 use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyMapping};
@@ -29,12 +29,12 @@ const DISPLACED: &str =
     "all handshake slots are in use, and the network of the peer has the most of them";
 
 /// A connection with a complete first flight.
-pub struct Begun {
+pub struct FirstFlightReceived {
     gateway: Arc<Gateway>,
     socket: TcpStream,
     flight: FirstFlight,
     peer: SocketAddr,
-    under_way: UnderWay,
+    active: ActiveHandshake,
     start: Instant,
 }
 
@@ -43,8 +43,8 @@ pub async fn begin(
     gateway: Arc<Gateway>,
     mut socket: TcpStream,
     peer: SocketAddr,
-    under_way: UnderWay,
-) -> Option<Begun> {
+    active: ActiveHandshake,
+) -> Option<FirstFlightReceived> {
     // Primitives are small and answered one by one.
     let _ = socket.set_nodelay(true);
     let start = Instant::now();
@@ -61,18 +61,18 @@ pub async fn begin(
     let read = tokio::select! {
         read = reading => read,
         // The handshake has not failed, so it does not count as failed.
-        () = under_way.displaced() => {
+        () = active.displaced() => {
             refused(&gateway, peer, "displaced", DISPLACED);
             return None;
         }
     };
     match read {
         Ok((flight, socket)) => {
-            under_way.has_begun();
-            Some(Begun { gateway, socket, flight, peer, under_way, start })
+            active.has_begun();
+            Some(FirstFlightReceived { gateway, socket, flight, peer, active, start })
         }
         Err(refusal) => {
-            failed(&gateway, peer, under_way, &refusal);
+            failed(&gateway, peer, active, &refusal);
             None
         }
     }
@@ -83,9 +83,9 @@ fn refused(gateway: &Gateway, peer: SocketAddr, cause: &'static str, why: &str) 
     audit::handshake_refused(peer, cause, why);
 }
 
-fn failed(gateway: &Gateway, peer: SocketAddr, under_way: UnderWay, refusal: &Refusal) {
+fn failed(gateway: &Gateway, peer: SocketAddr, active: ActiveHandshake, refusal: &Refusal) {
     // Counted before it is logged, so that a reader of the log line sees the new count.
-    under_way.failed();
+    active.failed();
     match refusal {
         Refusal::Connection(e) if e.kind() == ErrorKind::TimedOut => {
             refused(gateway, peer, "timeout", "the client's first flight took too long");
@@ -94,12 +94,12 @@ fn failed(gateway: &Gateway, peer: SocketAddr, under_way: UnderWay, refusal: &Re
     }
 }
 
-impl Begun {
+impl FirstFlightReceived {
     /// Serves the connection until it ends. The handshake counts as active until it is complete and
-    /// has one of the `places` of associations, which is released with the last request. `stop`
+    /// has one of the `permits` for associations, which is released with the last request. `stop`
     /// finishes the current request and ends the connection.
-    pub async fn serve(self, places: Arc<Semaphore>, stop: CancellationToken) {
-        let Self { gateway, socket, flight, peer, under_way, start } = self;
+    pub async fn serve(self, permits: Arc<Semaphore>, stop: CancellationToken) {
+        let Self { gateway, socket, flight, peer, active, start } = self;
         let deadline = start + gateway.config.limits.handshake();
         let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
         // Boxed, so that the memory of the handshake and of a request is released when the
@@ -107,31 +107,31 @@ impl Begun {
         let shaking_hands = Box::pin(handshake(&gateway, socket, peer, flight));
         let outcome = tokio::select! {
             outcome = timeout_at(deadline, shaking_hands) => outcome,
-            () = under_way.displaced() => return refused("displaced", DISPLACED),
+            () = active.displaced() => return refused("displaced", DISPLACED),
         };
         let (accepted, evidence) = match outcome {
             Ok(Ok(accepted)) => accepted,
-            Ok(Err(refusal)) => return failed(&gateway, peer, under_way, &refusal),
+            Ok(Err(refusal)) => return failed(&gateway, peer, active, &refusal),
             Err(_) => {
-                under_way.failed();
+                active.failed();
                 return refused("timeout", "the handshake took too long");
             }
         };
         let Accepted { association, mut stream, exported } = accepted;
         // At the limit it waits for another association to end, because it is authenticated by now.
-        let place = tokio::select! {
-            place = timeout_at(deadline, places.acquire_owned()) => place,
-            () = under_way.displaced() => {
+        let permit = tokio::select! {
+            permit = timeout_at(deadline, permits.acquire_owned()) => permit,
+            () = active.displaced() => {
                 refused("displaced", DISPLACED);
                 return lingering_close(&mut stream).await;
             }
         };
         // The semaphore is never closed.
-        let Ok(Ok(place)) = place else {
+        let Ok(Ok(permit)) = permit else {
             refused("no-place", "the maximum number of associations is reached");
             return lingering_close(&mut stream).await;
         };
-        drop(under_way);
+        drop(active);
         let saef = association.saef;
         tracing::Span::current().record("association", association.id);
         gateway.metrics.established(saef, start.elapsed());
@@ -141,7 +141,7 @@ impl Begun {
             .await;
         gateway.aes.note(&listed.live);
         let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
-        let session = Arc::new(Session::new(listed.live.clone(), exported, memory, place));
+        let session = Arc::new(Session::new(listed.live.clone(), exported, memory, permit));
         let pipeline = Pipeline::new(gateway.clone());
         let exchange = Arc::new(Exchange::new(pipeline.clone(), session.clone()));
         let timeouts = HttpTimeouts {

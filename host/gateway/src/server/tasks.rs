@@ -24,7 +24,7 @@ pub async fn on_hangup(
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     while hangup.recv().await.is_some() {
-        gateway.written.reopen();
+        gateway.outputs.reopen();
         if let Some(lines) = &lines_of_decisions {
             lines.reopen();
         }
@@ -176,7 +176,7 @@ pub async fn complete_trails(gateway: Arc<Gateway>) {
     loop {
         tokio::time::sleep(TRAIL_SUM_INTERVAL).await;
         audit::write_sums(false);
-        let now = gateway.written.lost_of_trails();
+        let now = gateway.outputs.lost_trail_lines();
         if now > lost {
             audit::lines_lost(now - lost);
             lost = now;

@@ -30,33 +30,35 @@ const REFUSALS_EVENTS: FailureEvents = FailureEvents {
     resumed: "audit.resumed",
 };
 
-/// Writes pending lines when it is dropped.
-pub struct Logging {
-    _rest: Vec<WriterGuard>,
+/// The guards of the threads that write the log and the trails. Dropping it writes pending lines.
+pub struct LogGuard {
+    _writers: Vec<WriterGuard>,
 }
 
-/// Counters and chain heads of log and trails.
+/// The log and the trails of this process: their counters, and the heads of the trails' chains.
 #[derive(Clone)]
-pub struct Written {
+pub struct LogOutputs {
     log: NonBlockingWriter,
+    /// The trail of security events, and that of refused requests.
     trails: Vec<Trail>,
 }
 
 #[derive(Clone)]
 struct Trail {
     lines: NonBlockingWriter,
+    /// Number of lines that could not be written to the file.
     failed: Arc<AtomicU64>,
     head: Head,
 }
 
-impl Written {
+impl LogOutputs {
     /// Returns the number of log lines that were dropped.
-    pub fn lost_of_log(&self) -> u64 {
+    pub fn lost_log_lines(&self) -> u64 {
         self.log.lost()
     }
 
     /// Returns the number of lines of the audit trails that were not written.
-    pub fn lost_of_trails(&self) -> u64 {
+    pub fn lost_trail_lines(&self) -> u64 {
         let lost = |trail: &Trail| trail.lines.lost() + trail.failed.load(Ordering::Relaxed);
         self.trails.iter().map(lost).sum()
     }
@@ -67,7 +69,7 @@ impl Written {
         self.trails.iter().map(|trail| trail.head.get().map(|head| head.to_string())).collect()
     }
 
-    /// Reopens files that were moved.
+    /// Reopens files that were moved: each flush of a trail compares the path with the open file.
     pub fn reopen(&self) {
         self.trails.iter().for_each(|trail| trail.lines.flush_soon());
     }
@@ -81,23 +83,23 @@ impl Written {
 ///
 /// # Errors
 /// Fails if the file of a trail cannot be written, or a thread cannot be started.
-pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
+pub fn start(log: &Log, audit: &Audit) -> Result<(LogGuard, LogOutputs), Faults> {
     let configured = log.filter.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_from_env("SAEGIS_LOG")
         .or_else(|_| EnvFilter::try_new(configured))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let (writer, rest) = NonBlockingWriter::to("log", io::stderr()).map_err(no_thread)?;
-    let mut written = Written { log: writer.clone(), trails: Vec::new() };
-    let mut all = vec![rest];
+    let (writer, guard) = NonBlockingWriter::to("log", io::stderr()).map_err(no_thread)?;
+    let mut outputs = LogOutputs { log: writer.clone(), trails: Vec::new() };
+    let mut guards = vec![guard];
     let colored = io::stderr().is_terminal();
     let lines = fmt::layer().with_ansi(colored);
     // Errors of the requests of a module are logged within the line limit of the module. The library
     // would also log them, without a limit.
-    let ours = filter_fn(|of| !of.target().starts_with("wasmtime_wasi"));
-    let filter = filter.and(ours);
+    let others = filter_fn(|event| !event.target().starts_with("wasmtime_wasi"));
+    let filter = filter.and(others);
     let lines = match log.format {
         LogFormat::Text => {
-            let writer = OneLine { lines: writer, colored };
+            let writer = OneLineWriter { lines: writer, colored };
             let lines = lines.fmt_fields(TextFields).with_target(false).with_writer(writer);
             lines.with_filter(filter).boxed()
         }
@@ -107,28 +109,28 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(Logging, Written), Faults> {
         }
     };
     let mut layers = vec![lines];
-    let of_refusals = audit.refusals_file();
-    for (entry, path, target, told) in [
+    let refusals_file = audit.refusals_file();
+    for (option, path, target, failure_events) in [
         ("audit.file", audit.file.as_ref(), audit::TARGET, &TRAIL_EVENTS),
-        ("audit.refusals-file", of_refusals.as_ref(), audit::REFUSALS, &REFUSALS_EVENTS),
+        ("audit.refusals-file", refusals_file.as_ref(), audit::REFUSALS, &REFUSALS_EVENTS),
     ] {
         let Some(path) = path else { continue };
         let not_written =
-            |e| Faults(vec![Fault::of(path, format!("{entry}: cannot be written: {e}"))]);
-        let file = LineFile::open(path, audit.file_bytes, audit.retained_files, told);
+            |e| Faults(vec![Fault::of(path, format!("{option}: cannot be written: {e}"))]);
+        let file = LineFile::open(path, audit.file_bytes, audit.retained_files, failure_events);
         let file = file.map_err(not_written)?;
         let failed = file.failed();
         let chain = Chain::new(file, path).map_err(not_written)?;
         let head = chain.head();
-        let (lines, rest) = NonBlockingWriter::to("audit", chain).map_err(no_thread)?;
-        written.trails.push(Trail { lines: lines.clone(), failed, head });
-        all.push(rest);
+        let (lines, guard) = NonBlockingWriter::to("audit", chain).map_err(no_thread)?;
+        outputs.trails.push(Trail { lines: lines.clone(), failed, head });
+        guards.push(guard);
         let layer = fmt::layer().json().flatten_event(true).with_target(false);
         let layer = layer.with_current_span(false).with_span_list(false).with_writer(lines);
-        layers.push(layer.with_filter(filter_fn(move |of| of.target() == target)).boxed());
+        layers.push(layer.with_filter(filter_fn(move |event| event.target() == target)).boxed());
     }
     tracing_subscriber::registry().with(layers).init();
-    Ok((Logging { _rest: all }, written))
+    Ok((LogGuard { _writers: guards }, outputs))
 }
 
 /// Formats the fields of a text line. Leaves `why` out if the message contains it, so that no sentence
@@ -137,8 +139,8 @@ struct TextFields;
 
 impl<'w> FormatFields<'w> for TextFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> std::fmt::Result {
-        let fields_of = DefaultVisitor::new(writer, true);
-        let mut visitor = TextVisitor { fields: fields_of, message: String::new() };
+        let visitor = DefaultVisitor::new(writer, true);
+        let mut visitor = TextVisitor { fields: visitor, message: String::new() };
         fields.record(&mut visitor);
         visitor.fields.finish()
     }
@@ -173,14 +175,14 @@ impl Visit for TextVisitor<'_> {
 
 /// Writes each event as one line. Escapes characters that could start another line, as JSON does.
 #[derive(Clone)]
-struct OneLine {
+struct OneLineWriter {
     lines: NonBlockingWriter,
     /// Whether escape characters of the formatter are allowed. The formatter escapes those in
     /// values itself.
     colored: bool,
 }
 
-impl Write for OneLine {
+impl Write for OneLineWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.lines.write_all(&one_line(event, self.colored))?;
         Ok(event.len())
@@ -191,7 +193,7 @@ impl Write for OneLine {
     }
 }
 
-impl<'a> MakeWriter<'a> for OneLine {
+impl<'a> MakeWriter<'a> for OneLineWriter {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -199,16 +201,17 @@ impl<'a> MakeWriter<'a> for OneLine {
     }
 }
 
+/// Returns an event as one line.
 fn one_line(event: &[u8], colored: bool) -> Cow<'_, [u8]> {
     let text = event.strip_suffix(b"\n").unwrap_or(event);
     let text = String::from_utf8_lossy(text);
-    let forges = |c: char| needs_escape(c) && !(colored && c == '\u{1b}');
-    if !text.contains(forges) {
+    let must_escape = |c: char| needs_escape(c) && !(colored && c == '\u{1b}');
+    if !text.contains(must_escape) {
         return Cow::Borrowed(event);
     }
     let mut line = String::with_capacity(event.len() + 16);
     for c in text.chars() {
-        if forges(c) { line.extend(c.escape_default()) } else { line.push(c) }
+        if must_escape(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line.push('\n');
     Cow::Owned(line.into_bytes())

@@ -20,7 +20,7 @@ use saegis_policy::{
 };
 
 use crate::telemetry::decision_log::LostDecisions;
-use crate::telemetry::logging::Written;
+use crate::telemetry::logging::LogOutputs;
 
 /// Returns a histogram for handshakes and requests to the CSE: 1 ms to 16 s.
 fn slow() -> Histogram {
@@ -137,7 +137,7 @@ pub struct Metrics {
     lost_log: Counter,
     lost_trail: Counter,
     calls: Calls,
-    written: Written,
+    outputs: LogOutputs,
     lost_recorded: Counter,
     lost_decisions: Option<LostDecisions>,
 }
@@ -153,7 +153,7 @@ pub struct Calls {
 
 impl Metrics {
     /// Creates the metrics.
-    pub fn new(written: Written, lost_decisions: Option<LostDecisions>) -> Self {
+    pub fn new(outputs: LogOutputs, lost_decisions: Option<LostDecisions>) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("saegis"),
             associations: Family::default(),
@@ -180,7 +180,7 @@ impl Metrics {
                 shadows: Family::default(),
             },
             lost_recorded: Counter::default(),
-            written,
+            outputs,
             lost_decisions,
         };
         metrics.register()
@@ -410,8 +410,8 @@ impl Metrics {
         self.policy_outdated.set(policy.disk_state().behind().is_some().into());
         self.configuration_changed.set(policy.configuration_changed().is_some().into());
         self.disk_threads.set(i64::try_from(policy.busy_threads()).unwrap_or(i64::MAX));
-        self.lost_log.inner().store(self.written.lost_of_log(), Ordering::Relaxed);
-        self.lost_trail.inner().store(self.written.lost_of_trails(), Ordering::Relaxed);
+        self.lost_log.inner().store(self.outputs.lost_log_lines(), Ordering::Relaxed);
+        self.lost_trail.inner().store(self.outputs.lost_trail_lines(), Ordering::Relaxed);
         let lost = self.lost_decisions.as_ref().map_or(0, LostDecisions::count);
         self.lost_recorded.inner().store(lost, Ordering::Relaxed);
         let mut out = String::new();

@@ -242,11 +242,12 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies a file into a folder. Only its owner may read it.
+/// Copies a file into a folder. Only its owner may use it.
 fn copy_file(from: &Path, folder: &Path) -> Result<()> {
     let to = folder.join(from.file_name().unwrap_or_default());
     fs::copy(from, &to).with_context(|| from.display().to_string())?;
-    Ok(fs::set_permissions(&to, Permissions::from_mode(0o600))?)
+    let mode = fs::metadata(from)?.permissions().mode() & 0o700;
+    Ok(fs::set_permissions(&to, Permissions::from_mode(mode))?)
 }
 
 /// A running service. Dropping the value ends it.

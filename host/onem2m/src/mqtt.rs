@@ -9,6 +9,9 @@
 //! of each client, so a client needs only the topics between itself and the CSE. All others are
 //! refused.
 
+pub mod client;
+pub mod packet;
+
 use crate::credential::Entity;
 use crate::id::{self, CseId};
 use crate::serialization::Serialization;
@@ -22,6 +25,9 @@ const REQUEST: &str = "req";
 const RESPONSE: &str = "resp";
 const REGISTRATION_REQUEST: &str = "reg_req";
 const REGISTRATION_RESPONSE: &str = "reg_resp";
+
+/// Prefix of the Client Identifier of an AE.
+const AE_CLIENT: &str = "A::";
 
 /// A topic or a filter that the client has no right to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

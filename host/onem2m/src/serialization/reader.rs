@@ -133,6 +133,8 @@ fn response(bytes: &Bytes, members: &mut Members<'_>) -> ParseResult<ResponsePri
     // Authorization Signature Request Information: the CSE refused the request, and requires
     // signatures in the next one. They are not supported.
     let _ = members.take("asri");
+    // A parameter of requests, which ACME repeats in each response.
+    let _ = members.take("drt");
     members.end("a response")?;
     Ok(ResponsePrimitive {
         rsc: Rsc::from_code(rsc),

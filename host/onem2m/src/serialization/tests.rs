@@ -251,7 +251,7 @@ fn unsupported_parameters_are_not_implemented() {
 
 #[test]
 fn responses_are_read_strictly() {
-    let json = r#"{"rsc":2000,"rqi":"r","fr":"Ca","to":"/c","rvi":"3","cnst":1,"cnot":5,
+    let json = r#"{"rsc":2000,"rqi":"r","fr":"Ca","to":"/c","rvi":"3","cnst":1,"cnot":5,"drt":1,
         "ati":{"ltia":[{"lti":"a","tkid":"b"}]},"pc":{"m2m:cin":{}}}"#;
     let Ok(Primitive::Response(response)) = read(json) else { panic!("not read") };
     assert_eq!((response.rsc, response.request_id.as_str()), (Rsc::Ok, "r"));

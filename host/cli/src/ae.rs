@@ -46,13 +46,18 @@ enum BindingName {
     Http,
     /// WebSocket (TS-0020).
     Websocket,
+    /// MQTT (TS-0010).
+    Mqtt,
 }
 
-impl From<BindingName> for Binding {
-    fn from(name: BindingName) -> Self {
-        match name {
-            BindingName::Http => Self::Http,
-            BindingName::Websocket => Self::WebSocket,
+impl BindingName {
+    /// Returns the binding of a verb.
+    fn of(self, verb: &Verb) -> Binding {
+        match (self, verb) {
+            (Self::Http, _) => Binding::Http,
+            (Self::Websocket, _) => Binding::WebSocket,
+            (Self::Mqtt, Verb::Register) => Binding::MqttRegistration,
+            (Self::Mqtt, _) => Binding::Mqtt,
         }
     }
 }
@@ -99,7 +104,7 @@ enum Verb {
         address: Option<String>,
     },
     /// Print each new value in a container, or each change of a resource, until interrupted. Needs
-    /// `--binding websocket`, and an AE that has registered with it.
+    /// `--binding websocket` or `mqtt`, and an AE that has registered with it.
     Watch {
         /// The container's name; or, of a resource that is not a container of the AE, its address, such
         /// as `/mn-cse-123456/cse/light1/lamp`.
@@ -123,8 +128,8 @@ enum Create {
 pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
     let from = config.ae.ae_id.to_string();
-    let binding = args.binding.into();
-    if matches!(args.verb, Verb::Watch { .. }) && binding != Binding::WebSocket {
+    let binding = args.binding.of(&args.verb);
+    if matches!(args.verb, Verb::Watch { .. }) && !binding.is_bidirectional() {
         return Err(AeError::Binding);
     }
     let (mut session, kind, proof) = match &config.maf {
@@ -188,8 +193,8 @@ async fn carry_out(
             let body = json!({ ResourceType::Ae.root(): {
                 "rn": config.ae.resource_name(),
                 "api": config.ae.app_id.as_str(),
-                // Over a WebSocket it takes notifications.
-                "rr": binding == Binding::WebSocket,
+                // Over these bindings it receives notifications.
+                "rr": binding.is_bidirectional(),
                 "srv": ["3", "4"],
             }});
             let done = ask(session, Operation::Create, "-", Some((ResourceType::Ae, body))).await?;

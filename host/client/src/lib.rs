@@ -4,7 +4,8 @@
 //! Read the parts in this order:
 //!
 //! 1. [`Session`] is one association of an AE with its registrar CSE or its MAF (TS-0003 clause
-//!    8.2), with requests over HTTP or WebSocket ([`Binding`]). [`Peer`] is the other side, [`Proof`] the AE's own [`Credential`] or certificate.
+//!    8.2), with requests over HTTP, WebSocket or MQTT
+//!    ([`Binding`]). [`Peer`] is the other side, [`Proof`] the AE's own [`Credential`] or certificate.
 //! 2. [`PeerClient`] is a pool of associations with one CSE or MAF, its [`Endpoint`], for the
 //!    gateway. It follows changes of the certificates in force ([`CertificateSource`]).
 //! 3. [`PlainHttp`] is a pool of connections without TLS to the upstream CSE.
@@ -90,6 +91,7 @@ mod connector;
 mod credential;
 mod endpoint;
 mod error;
+mod mqtt;
 mod plain_http;
 mod pool;
 pub mod response;
@@ -101,6 +103,7 @@ pub use connector::{Stream, within};
 pub use credential::{Credential, default_suites, key};
 pub use endpoint::{Endpoint, NoAnswer};
 pub use error::error_chain;
+pub use mqtt::{Message, MqttConnection};
 pub use plain_http::PlainHttp;
 pub use pool::PeerClient;
 pub use session::{Binding, Peer, Proof, Session, SessionError};

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::credential::Credential;
+use crate::mqtt::Mqtt;
 use crate::response;
 use crate::websocket::WebSocket;
 
@@ -64,15 +65,34 @@ pub enum Binding {
     Http,
     /// WebSocket (TS-0020).
     WebSocket,
+    /// MQTT (TS-0010), for requests of a registered AE.
+    Mqtt,
+    /// MQTT, for the registration of an AE.
+    MqttRegistration,
+}
+
+impl Binding {
+    /// Returns whether the registrar can send requests to the AE.
+    #[must_use]
+    pub fn is_bidirectional(self) -> bool {
+        self != Self::Http
+    }
 }
 
 enum Transport {
     Http(SendRequest<Full<Bytes>>),
     WebSocket(Box<WebSocket>),
+    Mqtt(Box<Mqtt>),
 }
 
 impl Transport {
-    async fn open<S>(stream: S, host: &str, binding: Binding) -> Result<Self, String>
+    async fn open<S>(
+        stream: S,
+        binding: Binding,
+        host: &str,
+        from: &str,
+        cse: &CseId,
+    ) -> Result<Self, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -86,6 +106,10 @@ impl Transport {
             }
             Binding::WebSocket => {
                 Ok(Self::WebSocket(Box::new(WebSocket::open(stream, host).await?)))
+            }
+            Binding::Mqtt | Binding::MqttRegistration => {
+                let registers = binding == Binding::MqttRegistration;
+                Ok(Self::Mqtt(Box::new(Mqtt::open(stream, from, registers, cse).await?)))
             }
         }
     }
@@ -168,7 +192,7 @@ impl Session {
             .await
             .map_err(|_| failed("timed out".into()))?
             .map_err(&failed)?;
-        let opening = Transport::open(connected.stream, &address, binding);
+        let opening = Transport::open(connected.stream, binding, &address, &from, &peer.cse_id);
         let transport = tokio::time::timeout(peer.timeout, opening)
             .await
             .map_err(|_| broken("no answer in time".into()))?
@@ -236,6 +260,7 @@ impl Session {
                     response::read(response, MAX_CONTENT).await
                 }
                 Transport::WebSocket(socket) => socket.ask(&request).await,
+                Transport::Mqtt(connection) => connection.ask(&request).await,
             }
         };
         let response = tokio::time::timeout(self.timeout, exchange)
@@ -250,7 +275,7 @@ impl Session {
 }
 
 impl Session {
-    /// Waits for a request of the registrar CSE, which only a WebSocket can carry.
+    /// Waits for a request of the registrar CSE, which HTTP cannot carry.
     ///
     /// # Errors
     /// Returns an error if none can arrive.
@@ -258,6 +283,7 @@ impl Session {
         match &mut self.transport {
             Transport::Http(_) => Err(broken("over HTTP the registrar sends no requests".into())),
             Transport::WebSocket(socket) => socket.request().await.map_err(broken),
+            Transport::Mqtt(connection) => connection.request().await.map_err(broken),
         }
     }
 
@@ -269,6 +295,7 @@ impl Session {
         match &mut self.transport {
             Transport::Http(_) => Err(broken("over HTTP the registrar sends no requests".into())),
             Transport::WebSocket(socket) => socket.respond(response).await.map_err(broken),
+            Transport::Mqtt(connection) => connection.respond(response).await.map_err(broken),
         }
     }
 }

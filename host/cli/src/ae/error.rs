@@ -11,7 +11,9 @@ pub enum AeError {
     #[error("{0}")]
     Config(#[from] Faults),
     /// The verb needs another binding.
-    #[error("watch needs --binding websocket: over HTTP the registrar CSE sends no requests")]
+    #[error(
+        "watch needs --binding websocket or mqtt: over HTTP the registrar CSE sends no requests"
+    )]
     Binding,
     /// The association could not be established, or was closed.
     #[error("{0}")]

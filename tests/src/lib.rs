@@ -5,6 +5,7 @@
 //! harness knows only the command line, the files and the wire format of the product.
 
 mod ae;
+mod broker;
 pub mod certificates;
 mod client;
 mod code_cache;
@@ -25,6 +26,7 @@ pub mod wasm;
 mod websocket;
 
 pub use ae::Ae;
+pub use broker::{Broker, BrokerConnection, Published};
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, RefusedHandshake, Tool};
 pub use command_line::{
     CommandOutput, Monitored, curl, derived_by_openssl, openssl, run_and_kill, saegis,

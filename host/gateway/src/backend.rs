@@ -1,4 +1,4 @@
-//! Backends of the pipeline: the embedded CSE, another CSE over HTTP, or a MAF.
+//! Backends of the pipeline: the embedded CSE, another CSE over HTTP or MQTT, or a MAF.
 
 pub mod embedded;
 pub mod maf;
@@ -25,7 +25,7 @@ use self::remote::RemoteBackend;
 pub enum Backend {
     /// The embedded CSE.
     Embedded(EmbeddedBackend),
-    /// Another CSE, over the HTTP binding.
+    /// Another CSE, over the HTTP or MQTT binding.
     Remote(RemoteBackend),
     /// An M2M Authentication Function.
     Maf(MafBackend),

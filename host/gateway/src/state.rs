@@ -129,7 +129,7 @@ impl Gateway {
             let (own, cses) = (config.cse.identity(), cses.clone());
             Notifier::new(own, targets, (aes.clone(), ae_channels.clone()), cses, timeout)
         };
-        let backend = open_backend(&config, &policy.current(), &bindings, notifier)?;
+        let backend = open_backend(&config, &policy.current(), &bindings, notifier, &metrics)?;
         let rules = ServiceSubscriptionSource::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
@@ -227,6 +227,7 @@ fn open_backend(
     generation: &Generation,
     ae_ids: &AeIdStore,
     notifier: Arc<Notifier>,
+    metrics: &Metrics,
 ) -> Result<Backend, Faults> {
     let upstream = match (&config.role, &config.upstream) {
         (Role::Maf(maf), _) => {
@@ -236,7 +237,9 @@ fn open_backend(
     };
     if let Some(upstream) = upstream {
         let (url, cse) = (upstream.url.clone(), config.cse.cse_id.clone());
-        return Ok(Backend::Remote(RemoteBackend::new(url, cse, config.limits.content_bytes)));
+        let dropped = metrics.upstream_messages_dropped.clone();
+        let max = config.limits.content_bytes;
+        return Ok(Backend::Remote(RemoteBackend::new(url, cse, max, dropped)));
     }
     let cse = Arc::new(open_cse(config, ae_ids)?);
     let is_reserved =

@@ -60,6 +60,7 @@ mod cse {
     mod second_association;
     mod unread_responses;
     mod upstream;
+    mod upstream_mqtt;
 }
 
 /// The WebSocket binding.

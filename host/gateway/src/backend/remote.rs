@@ -1,42 +1,52 @@
-//! Upstream CSE as the backend, over the HTTP binding without TLS.
+//! Upstream CSE as the backend, without TLS: over the HTTP binding, or over the MQTT server that
+//! the CSE is a client of.
+
+mod http;
+mod mqtt;
 
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{HeaderValue, Uri};
-use http_body_util::Full;
-use saegis_client::PlainHttp;
-use saegis_onem2m::http::{read_response, write_request};
+use ::http::Uri;
+use prometheus_client::metrics::counter::Counter;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
+use self::http::HttpUpstream;
+use self::mqtt::MqttUpstream;
 use super::outcome::Outcome;
 
 /// Upstream CSE.
 pub struct RemoteBackend {
-    connections: PlainHttp,
+    binding: UpstreamBinding,
     url: Uri,
-    /// Host of the requests.
-    host: HeaderValue,
-    cse: CseId,
+}
+
+/// Binding of the upstream CSE.
+enum UpstreamBinding {
+    Http(HttpUpstream),
+    Mqtt(MqttUpstream),
 }
 
 impl RemoteBackend {
-    /// Creates the backend of the CSE `cse`, whose HTTP binding is at `url`: a scheme and an
-    /// authority. Must be called within a Tokio runtime.
-    pub fn new(url: Uri, cse: CseId, content_bytes: usize) -> Self {
-        let host = url.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
-        let host = host.unwrap_or_else(|| HeaderValue::from_static(""));
-        Self { connections: PlainHttp::new(&url, content_bytes), url, host, cse }
+    /// Creates the backend of the CSE `cse` at `url`: a scheme, `http` or `mqtt`, and an authority.
+    /// `dropped` counts the messages of the MQTT server that respond to no request. Must be called
+    /// within a Tokio runtime.
+    pub fn new(url: Uri, cse: CseId, content_bytes: usize, dropped: Counter) -> Self {
+        let binding = if url.scheme_str() == Some("mqtt") {
+            UpstreamBinding::Mqtt(MqttUpstream::new(&url, cse, content_bytes, dropped))
+        } else {
+            UpstreamBinding::Http(HttpUpstream::new(&url, cse, content_bytes))
+        };
+        Self { binding, url }
     }
 
     /// Sends a request and reads the response. The text of an error is for the log.
     async fn ask(&self, request: &RequestPrimitive) -> Result<ResponsePrimitive, String> {
-        let mut request = write_request(request, &self.cse).map_err(|e| e.to_string())?;
-        request.headers_mut().insert(HOST, self.host.clone());
-        let (parts, body) = self.connections.ask(request.map(Full::new)).await?;
-        read_response(parts.status, &parts.headers, body).map_err(|e| e.to_string())
+        match &self.binding {
+            UpstreamBinding::Http(http) => http.ask(request).await,
+            UpstreamBinding::Mqtt(mqtt) => mqtt.ask(request).await,
+        }
     }
 
     /// Handles a request. Always returns a response.

@@ -42,12 +42,15 @@ impl Config {
         let mut fault = |entry: &str, what: &str| document.add_fault(entry, what);
         let Some(upstream) = &self.upstream else { return };
         let url = &upstream.url;
-        let plain = url.scheme_str() == Some("http")
-            && url.authority().is_some()
+        let plain = matches!(url.scheme_str(), Some("http" | "mqtt"))
+            && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
             && url.path().trim_end_matches('/').is_empty()
             && url.query().is_none();
         if !plain {
-            fault("upstream.url", &format!("{url} is not of the form http://host:port"));
+            fault(
+                "upstream.url",
+                &format!("{url} is not of the form http://host:port or mqtt://host:port"),
+            );
         }
         if upstream.notification_listen.as_ref().is_some_and(|a| !a.is_loopback()) {
             let what = "must be on the loopback interface, such as 127.0.0.1:8081: every process that can \

@@ -85,7 +85,8 @@ impl Default for Policy {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Upstream {
-    /// HTTP binding of that CSE: `http://host:port`.
+    /// HTTP binding of that CSE: `http://host:port`. Or the MQTT server that it is a client of:
+    /// `mqtt://host:port`.
     #[serde(deserialize_with = "parsed")]
     pub url: http::Uri,
     /// Address and port of the loopback interface where that CSE sends notifications for AEs. The

@@ -124,6 +124,8 @@ pub struct Metrics {
     handshake_time: Histogram,
     requests: Family<ByRequest, Counter>,
     upstream_time: Histogram,
+    /// Messages of the MQTT server of the upstream CSE that respond to no request.
+    pub upstream_messages_dropped: Counter,
     generation: Gauge,
     certificates: Family<ByCertificate, Gauge>,
     expiries: Family<ByExpiry, Gauge>,
@@ -161,6 +163,7 @@ impl Metrics {
             handshake_time: slow(),
             requests: Family::default(),
             upstream_time: slow(),
+            upstream_messages_dropped: Counter::default(),
             generation: Gauge::default(),
             certificates: Family::default(),
             expiries: Family::default(),
@@ -221,6 +224,11 @@ impl Metrics {
             "Response time of the CSE",
             Unit::Seconds,
             self.upstream_time.clone(),
+        );
+        to.register(
+            "upstream_messages_dropped",
+            "Messages of the MQTT server of the upstream CSE that respond to no waiting request",
+            self.upstream_messages_dropped.clone(),
         );
         to.register(
             "peer_registered",

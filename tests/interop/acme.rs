@@ -30,6 +30,12 @@ impl Acme {
         Self::insist(free_port, CONFIGURATION)
     }
 
+    /// Starts ACME as a client of the MQTT server at a port, too.
+    pub fn start_with_mqtt(port: u16) -> Self {
+        let server = format!("[mqtt]\nenable=true\naddress=127.0.0.1\nport={port}\n");
+        Self::insist(free_port, &format!("{CONFIGURATION}\n{server}"))
+    }
+
     /// Starts ACME again at an earlier port.
     pub fn start_at(port: u16) -> Self {
         Self::insist(|| port, CONFIGURATION)

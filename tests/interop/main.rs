@@ -4,6 +4,7 @@
 mod acme;
 mod infrastructure;
 mod lights;
+mod mqtt;
 mod outside;
 #[path = "../tests/system/peers/pair.rs"]
 #[allow(dead_code, reason = "shared with a suite that needs more of it")]

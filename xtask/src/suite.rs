@@ -24,6 +24,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("faketime", "faketime"),
     ("minisign", "minisign"),
     ("docker-registry", "docker-registry"),
+    // Comes with the broker, whose own program is not on every search path.
+    ("mosquitto_passwd", "mosquitto"),
     // Resource limits and namespaces for gateways under test.
     ("prlimit", "util-linux"),
     ("setpriv", "util-linux"),

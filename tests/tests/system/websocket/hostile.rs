@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use saegis_tests::{Gateway, LIGHT1, Light, Request, Setup, WebSocket};
+use saegis_tests::{Gateway, LIGHT1, Light, Request, Setup, WebSocket, wait_until};
 use serde_json::json;
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
@@ -127,17 +127,45 @@ fn large_messages_close_connection_with_1009() {
 
 #[test]
 fn message_that_does_not_come_whole_ends_connection() {
-    let gateway = Setup::new()
-        .with("limits", "content-seconds = 1")
-        .with("websocket", "ping-seconds = 1")
-        .start();
-    // A fragment, and pings that keep the connection alive.
+    // With pings that keep the connection alive, and with none before the timeout.
+    for ping in ["ping-seconds = 1", "ping-seconds = 60"] {
+        let setup = Setup::new().with("limits", "content-seconds = 1").with("websocket", ping);
+        let gateway = setup.start();
+        let mut light = open(&gateway, JSON);
+        let frame = Frame::message(b"{".to_vec(), OpCode::Data(Data::Text), false);
+        light.send(Message::Frame(frame)).unwrap();
+        light.expect_closed(1008);
+        let ended = gateway.log().wait("association.ended");
+        assert_eq!(ended.text("why"), "the message did not come in time");
+    }
+}
+
+#[test]
+fn empty_fragments_without_end_close_connection_with_1008() {
+    let gateway = Setup::new().with("limits", "content-seconds = 1").start();
     let mut light = open(&gateway, JSON);
-    let frame = Frame::message(b"{".to_vec(), OpCode::Data(Data::Text), false);
-    light.send(Message::Frame(frame)).unwrap();
-    light.expect_closed(1008);
+    write_raw(&mut light, b"\x01\x80\0\0\0\0");
+    let fragments = b"\x00\x80\0\0\0\0".repeat(100);
+    wait_until("the end of the connection", || light.stream().write_all(&fragments).is_err());
     let ended = gateway.log().wait("association.ended");
     assert_eq!(ended.text("why"), "the message did not come in time");
+    assert_serves(&gateway);
+}
+
+#[test]
+fn fragments_with_pings_between_them_are_one_primitive() {
+    let gateway = Setup::new().start();
+    let mut light = open(&gateway, JSON);
+    let text = json!({"op": 2, "to": "cse/nothing", "fr": OWN, "rqi": "r", "rvi": "3"}).to_string();
+    let mut opcode = OpCode::Data(Data::Text);
+    for byte in text.bytes() {
+        light.send(Message::Frame(Frame::message(vec![byte], opcode, false))).unwrap();
+        light.send(Message::Ping(vec![byte].into())).unwrap();
+        opcode = OpCode::Data(Data::Continue);
+    }
+    light.send(Message::Frame(Frame::message(Vec::new(), opcode, true))).unwrap();
+    let response = light.primitive();
+    assert_eq!((&response["rsc"], &response["rqi"]), (&json!(4004), &json!("r")));
 }
 
 #[test]
@@ -174,12 +202,65 @@ fn ping_flood_is_answered_and_hinders_nobody() {
 }
 
 #[test]
+fn pongs_that_are_not_read_are_bounded() {
+    let gateway = Setup::new().start();
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let socket = std::net::TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
+    let second = std::time::Duration::from_secs(1);
+    let light = Light::over(socket, LIGHT1, second).unwrap();
+    let mut light = light.websocket(&[JSON]).unwrap();
+    let ping = [&b"\x89\xfd\0\0\0\0"[..], &[b'x'; 125]].concat();
+    let pings = ping.repeat(100);
+    let before = memory();
+    // 50 MB at most. The gateway ends the connection when the pongs do not fit into its buffer.
+    let ends = (0..4000).any(|_| light.stream().write_all(&pings).is_err());
+    assert!(ends, "the gateway goes on reading");
+    gateway.log().wait("association.ended");
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 16 << 10, "{grown} KiB");
+    assert_serves(&gateway);
+}
+
+/// A message behind the close frame is not executed.
+#[test]
+fn request_after_close_frame_is_not_executed() {
+    let gateway = Setup::new().start();
+    let mut http = Light::connect(gateway.port(), LIGHT1).unwrap();
+    http.ask(&Request::create_ae("light1").from(OWN)).unwrap().expect(201, 2001);
+    http.ask(&Request::create_container("/cse/light1", "lamp").from(OWN))
+        .unwrap()
+        .expect(201, 2001);
+    let mut light = open(&gateway, JSON);
+    let instance = json!({"op": 1, "to": "cse/light1/lamp", "fr": OWN, "rqi": "r", "rvi": "3",
+        "ty": 4, "pc": {"m2m:cin": {"con": "on"}}});
+    let text = instance.to_string();
+    let length = u8::try_from(text.len()).unwrap();
+    let head = [&b"\x88\x82\0\0\0\0\x03\xe8\x81\xfe\0"[..], &[length], &[0; 4]].concat();
+    write_raw(&mut light, &[&head, text.as_bytes()].concat());
+    light.expect_closed(1000);
+    let lamp = http.ask(&Request::retrieve("/cse/light1/lamp").from(OWN)).unwrap();
+    assert_eq!(lamp.expect(200, 2000).json()["m2m:cnt"]["cni"], 0);
+}
+
+#[test]
 fn close_codes_are_answered() {
     let gateway = Setup::new().start();
     for (code, answered) in [(1000, 1000), (1001, 1001), (3000, 3000), (1005, 1002), (999, 1002)] {
         let mut light = open(&gateway, JSON);
         let [high, low] = u16::to_be_bytes(code);
         write_raw(&mut light, &[0x88, 0x82, 0, 0, 0, 0, high, low]);
+        light.expect_closed(answered);
+    }
+    // A code of one byte, and a reason that is not UTF-8.
+    for (frame, answered) in
+        [(&b"\x88\x81\0\0\0\0\x03"[..], 1002), (b"\x88\x84\0\0\0\0\x03\xe8\xff\xff", 1007)]
+    {
+        let mut light = open(&gateway, JSON);
+        write_raw(&mut light, frame);
         light.expect_closed(answered);
     }
     let mut light = open(&gateway, JSON);

@@ -1,9 +1,11 @@
 //! Activity of a connection: the times that its timeouts depend on.
 
+use std::future::poll_fn;
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// Length of the header of a masked control frame, in bytes.
 const CONTROL_HEADER: usize = 6;
@@ -101,13 +103,19 @@ impl Activity {
         self.change(|state| state.last_primitive)
     }
 
-    /// Returns whether a message has been incomplete for this time.
-    pub(super) fn is_incomplete_for(&self, time: Duration) -> bool {
-        self.change(|state| state.incomplete_since.is_some_and(|since| since.elapsed() >= time))
+    /// Waits until a message has been incomplete for this time. The caller polls this future after
+    /// each read, and drops it when a message is complete.
+    pub(super) async fn incomplete_for(&self, time: Duration) {
+        let since = poll_fn(|_| match self.incomplete_since() {
+            Some(since) => Poll::Ready(since),
+            // A read wakes the task of the connection.
+            None => Poll::Pending,
+        });
+        sleep_until(since.await + time).await;
     }
 
     /// Returns the time since which a message is incomplete.
-    pub(super) fn incomplete_since(&self) -> Option<Instant> {
+    fn incomplete_since(&self) -> Option<Instant> {
         self.change(|state| state.incomplete_since)
     }
 }
@@ -119,7 +127,7 @@ mod tests {
     #[test]
     fn message_is_incomplete_until_all_of_it_has_come() {
         let activity = Activity::new(0);
-        let is_incomplete = || activity.is_incomplete_for(Duration::ZERO);
+        let is_incomplete = || activity.incomplete_since().is_some();
         assert!(!is_incomplete());
         activity.read(10);
         assert!(is_incomplete());
@@ -135,6 +143,6 @@ mod tests {
         assert!(is_incomplete());
         activity.message();
         assert!(!is_incomplete());
-        assert!(Activity::new(1).is_incomplete_for(Duration::ZERO));
+        assert!(Activity::new(1).incomplete_since().is_some());
     }
 }

@@ -179,15 +179,25 @@ impl Connection {
             let next_message = async {
                 // The semaphore is never closed.
                 let permit = slots.clone().acquire_owned().await.ok();
-                (permit, messages.next().await)
+                tokio::select! {
+                    // The stream first, because its reads begin and complete messages.
+                    biased;
+                    message = messages.next() => Ok((permit, message)),
+                    () = activity.incomplete_for(self.message_timeout) => {
+                        let why = "the message did not come in time";
+                        Err(Ending::new(why, CloseCode::Policy))
+                    }
+                }
             };
             let is_listening = slots.available_permits() > 0 && !stopping;
             // No branch waits for the peer to read: requests in flight hold resources that others
             // wait for, and must be polled.
             tokio::select! {
-                (permit, message) = next_message, if !stopping => {
-                    let (Some(permit), Some(message)) = (permit, message) else {
-                        return Ending::silent("closed");
+                received = next_message, if !stopping => {
+                    let (permit, message) = match received {
+                        Ok((Some(permit), Some(message))) => (permit, message),
+                        Ok(_) => return Ending::silent("closed"),
+                        Err(ending) => return ending,
                     };
                     match self.dispatch(message, permit, activity) {
                         Ok(Dispatched::Request(response)) => in_flight.push(response),
@@ -203,7 +213,7 @@ impl Connection {
                 (permit, Some(request)) = next(&waiting_slot, &mut requests.waiting), if !stopping => {
                     self.send_request(outgoing, &request, permit);
                 }
-                () = sleep_until(timers.next(self, activity, is_listening)) => {
+                () = sleep_until(timers.next(self, activity)) => {
                     let is_busy = !in_flight.is_empty();
                     match timers.check(self, activity, is_busy, is_listening) {
                         Check::Fine => {}
@@ -385,14 +395,12 @@ enum Check {
 }
 
 impl Timers {
-    /// Returns the time of the next check. A message of a peer that is not read has no timeout.
-    fn next(&self, connection: &Connection, activity: &Activity, is_listening: bool) -> Instant {
+    /// Returns the time of the next check.
+    fn next(&self, connection: &Connection, activity: &Activity) -> Instant {
         let settings = &connection.settings;
         let ping = self.pinged.unwrap_or_else(|| activity.last_read()) + settings.ping();
         let idle = activity.last_primitive() + settings.idle();
-        let incomplete = activity.incomplete_since().filter(|_| is_listening);
-        let whole = incomplete.map(|since| since + connection.message_timeout);
-        whole.into_iter().chain([idle]).fold(ping, Instant::min)
+        ping.min(idle)
     }
 
     /// Looks at the times. `is_busy` says that requests are carried out, and `is_listening` that the peer
@@ -413,10 +421,6 @@ impl Timers {
         }
         if is_busy {
             activity.sent();
-        }
-        if is_listening && activity.is_incomplete_for(connection.message_timeout) {
-            let why = "the message did not come in time";
-            return Check::End(Ending::new(why, CloseCode::Policy));
         }
         if activity.last_primitive() + settings.idle() <= now {
             return Check::End(Ending::new("idle", CloseCode::Normal));

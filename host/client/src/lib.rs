@@ -91,6 +91,7 @@ mod connector;
 mod credential;
 mod endpoint;
 mod error;
+mod incoming_requests;
 mod mqtt;
 mod plain_http;
 mod pool;

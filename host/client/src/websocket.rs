@@ -1,7 +1,5 @@
 //! The client's side of the WebSocket binding (TS-0020), in JSON.
 
-use std::collections::VecDeque;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -24,6 +22,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::incoming_requests::IncomingRequests;
+
 /// The subprotocol.
 const SUBPROTOCOL: &str = "oneM2M.json";
 
@@ -32,9 +32,6 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Maximum size of a message, in bytes.
 const MAX_MESSAGE: usize = 5 << 20;
-
-/// Maximum number of requests of the registrar that have not been taken. More are dropped.
-const MAX_REQUESTS: usize = 100;
 
 /// Returns the value by which a server proves that it has read the key of the client.
 #[must_use]
@@ -45,8 +42,7 @@ pub fn websocket_accept(key: &str) -> String {
 /// An open WebSocket.
 pub(crate) struct WebSocket {
     stream: WebSocketStream<TokioIo<Upgraded>>,
-    /// Requests that came while a response was waited for.
-    requests: VecDeque<RequestPrimitive>,
+    requests: IncomingRequests,
 }
 
 impl WebSocket {
@@ -90,7 +86,7 @@ impl WebSocket {
             .max_frame_size(Some(MAX_MESSAGE));
         let upgraded = TokioIo::new(upgraded);
         let stream = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
-        Ok(Self { stream, requests: VecDeque::new() })
+        Ok(Self { stream, requests: IncomingRequests::default() })
     }
 
     /// Sends a request, and waits for its response.
@@ -104,17 +100,9 @@ impl WebSocket {
         let bytes = Serialization::Json.write_request(request).map_err(|e| e.to_string())?;
         self.write(bytes).await?;
         loop {
-            match self.read().await? {
-                Primitive::Response(response) if response.request_id == request.request_id => {
-                    return Ok(response);
-                }
-                // One that came too late for somebody.
-                Primitive::Response(_) => {}
-                Primitive::Request(request) => {
-                    if self.requests.len() < MAX_REQUESTS {
-                        self.requests.push_back(*request);
-                    }
-                }
+            let primitive = self.read().await?;
+            if let Some(response) = self.requests.response_to(request, primitive) {
+                return Ok(response);
             }
         }
     }
@@ -124,7 +112,7 @@ impl WebSocket {
     /// # Errors
     /// Returns the reason why none can come.
     pub(crate) async fn request(&mut self) -> Result<RequestPrimitive, String> {
-        if let Some(request) = self.requests.pop_front() {
+        if let Some(request) = self.requests.pop() {
             return Ok(request);
         }
         loop {

@@ -84,7 +84,7 @@ impl Scene {
             Start::Worked => copy(&project.root.join("examples/worked"), to)?,
             Start::Gateway | Start::Files => scene.copy_repository(project)?,
         }
-        // Where the pages have the modules and ACME.
+        // The pages find the modules and ACME at these paths.
         fs::create_dir_all(to.join("guest-modules/target"))?;
         symlink(project.components(), to.join("guest-modules/target/components"))?;
         symlink(acme::folder()?, to.join("acme-venv"))?;

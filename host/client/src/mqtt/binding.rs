@@ -1,6 +1,5 @@
 //! The MQTT binding of an AE (TS-0010).
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 
 use saegis_onem2m::id::CseId;
@@ -12,12 +11,10 @@ use saegis_onem2m::serialization::{Primitive, Serialization};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::MqttConnection;
+use crate::incoming_requests::IncomingRequests;
 
 /// Maximum size of a message, in bytes.
 const MAX_MESSAGE: usize = 5 << 20;
-/// Maximum number of requests of the registrar that have not been taken. More are dropped.
-const MAX_REQUESTS: usize = 100;
-
 /// A bidirectional stream.
 trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
@@ -28,8 +25,7 @@ pub(crate) struct Mqtt {
     topics: RequestTopics,
     /// Topic of the responses to requests of the registrar. Absent before the registration.
     notified: Option<String>,
-    /// Requests that came while a response was waited for.
-    requests: VecDeque<RequestPrimitive>,
+    requests: IncomingRequests,
 }
 
 impl Mqtt {
@@ -59,7 +55,7 @@ impl Mqtt {
         };
         let subscribed = (filters.as_slice(), QoS::Level1);
         let connection = MqttConnection::open(stream, &client_id, subscribed, MAX_MESSAGE).await?;
-        Ok(Self { connection, topics, notified, requests: VecDeque::new() })
+        Ok(Self { connection, topics, notified, requests: IncomingRequests::default() })
     }
 
     /// Sends a request, and waits for its response.
@@ -73,24 +69,16 @@ impl Mqtt {
         let bytes = Serialization::Json.write_request(request).map_err(|e| e.to_string())?;
         self.connection.publish(&self.topics.request, &bytes).await?;
         loop {
-            match self.read().await? {
-                Primitive::Response(response) if response.request_id == request.request_id => {
-                    return Ok(response);
-                }
-                // One that came too late for somebody.
-                Primitive::Response(_) => {}
-                Primitive::Request(request) => {
-                    if self.requests.len() < MAX_REQUESTS {
-                        self.requests.push_back(*request);
-                    }
-                }
+            let primitive = self.read().await?;
+            if let Some(response) = self.requests.response_to(request, primitive) {
+                return Ok(response);
             }
         }
     }
 
     /// Waits for a request of the registrar.
     pub(crate) async fn request(&mut self) -> Result<RequestPrimitive, String> {
-        if let Some(request) = self.requests.pop_front() {
+        if let Some(request) = self.requests.pop() {
             return Ok(request);
         }
         loop {

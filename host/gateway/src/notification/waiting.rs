@@ -83,7 +83,7 @@ impl Queue {
 
 impl Waiting {
     /// Adds a notification that a request of `cause` has caused for the AE of a credential. Removes
-    /// others if there is no room. Returns whether the notification is small enough.
+    /// others if necessary. Returns false if the notification exceeds the limit of an AE.
     pub(super) fn put(
         &mut self,
         (credential, cause): (&CredentialId, &CredentialId),

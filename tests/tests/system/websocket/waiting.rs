@@ -110,7 +110,7 @@ fn unanswered_notification_is_sent_again_over_same_connection() {
     assert_eq!(values, ["off", "on"]);
 }
 
-/// What another AE causes displaces only what it has caused itself.
+/// Notifications that one AE causes displace only others that it has caused.
 #[test]
 fn notifications_of_others_displace_none() {
     let (gateway, mut light, mut other) = with_lights(Setup::new());

@@ -49,7 +49,7 @@ fn repeated_request_is_answered_but_not_processed() {
 }
 
 #[test]
-fn slow_request_is_acknowledged_and_answered_separately() {
+fn slow_request_gets_separate_response() {
     let (mut e, now) = exchanges();
     let first = request(Kind::Confirmable, 1, 7);
     let exchange = receive_request(&mut e, &first, now);
@@ -70,7 +70,7 @@ fn slow_request_is_acknowledged_and_answered_separately() {
 }
 
 #[test]
-fn separate_response_ends_after_four_repetitions_or_reset() {
+fn separate_response_is_repeated_four_times() {
     for is_reset in [false, true] {
         let (mut e, now) = exchanges();
         let exchange = receive_request(&mut e, &request(Kind::Confirmable, 1, 7), now);

@@ -32,7 +32,7 @@ fn repeated_option_is_not_single() {
 }
 
 #[test]
-fn options_are_ordered_and_repeated_ones_keep_their_order() {
+fn options_are_ordered_repeated_ones_as_given() {
     let mut options = Options::default();
     for (number, text) in [(15, "a"), (11, "b"), (15, "c"), (11, "d")] {
         options.push_text(number, text);

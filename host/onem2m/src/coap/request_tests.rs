@@ -176,7 +176,7 @@ fn methods_stand_for_operations() {
 
 /// TS-0008 clause 6.2.1: a request that is not blocking is a POST with its operation in the query.
 #[test]
-fn operation_of_request_that_is_not_blocking_is_in_query() {
+fn operation_of_nonblocking_request_is_in_query() {
     let read_post = |queries: &[&str], others: &[(u16, &str)], payload| {
         let queries: Vec<_> = queries.iter().map(|query| (URI_QUERY, *query)).collect();
         read(Code::POST, &[&[PATH, RQI, JSON_FORMAT][..], &queries, others].concat(), payload)

@@ -90,7 +90,7 @@ fn responses_reach_their_own_originators_in_any_order() {
 }
 
 #[test]
-fn message_that_nobody_waits_for_is_dropped_and_counted() {
+fn unexpected_message_is_dropped_and_counted() {
     let (_broker, mut cse, gateway) = start(20);
     let asked = ask(&gateway, LIGHT1, lamp());
     let published = cse.published();

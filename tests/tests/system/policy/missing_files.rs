@@ -5,7 +5,9 @@ use std::fs;
 
 use saegis_test_ca::{Name, Request as Certificate};
 use saegis_tests::certificates::{CERTIFICATES, Identity, Pki, TlsProfile};
-use saegis_tests::{CommandOutput, Credential, Gateway, LIGHT1, LIGHT2, Mark, Setup, Tool, saegis};
+use saegis_tests::{
+    CommandOutput, Credential, Gateway, LIGHT1, LIGHT2, Mark, Setup, Tool, saegis, wait_until,
+};
 use serde_json::Value;
 
 const TABLE: &str = "policies/psk-lookup-table.csv";
@@ -73,8 +75,11 @@ fn missing_file_does_not_delay_revocation() {
     assert!(status(&gateway)["policy_faults"].to_string().contains("second.csv: is missing"));
     gateway.replace(TABLE, good);
     ask(&gateway, &["reload", "--accept-removals"]).expect(0);
-    assert_eq!(status(&gateway)["policy"], "in force");
-    assert!(gateway.monitor("/metrics").value("saegis_policy_outdated").abs() < 0.1);
+    // The gateway may load once more for the replaced file.
+    wait_until("the policy is in force", || status(&gateway)["policy"] == "in force");
+    wait_until("nothing is outdated", || {
+        gateway.monitor("/metrics").value("saegis_policy_outdated").abs() < 0.1
+    });
     let modules = ask(&gateway, &["modules", "--json"]).expect(0).json();
     assert!(!modules["tables"].to_string().contains("\"second\""), "{modules}");
     light2.assert_served_as("Clight-AE2");

@@ -58,7 +58,7 @@ fn handshakes_without_known_subprotocol_are_refused() {
 }
 
 #[test]
-fn frames_of_other_subprotocol_close_connection_with_1003() {
+fn frames_of_other_subprotocol_close_with_1003() {
     let gateway = Setup::new().start();
     let mut light = open(&gateway, JSON);
     light.send(Message::binary(b"{}".to_vec())).unwrap();
@@ -141,7 +141,7 @@ fn message_that_does_not_come_whole_ends_connection() {
 }
 
 #[test]
-fn empty_fragments_without_end_close_connection_with_1008() {
+fn empty_fragments_without_end_close_with_1008() {
     let gateway = Setup::new().with("limits", "content-seconds = 1").start();
     let mut light = open(&gateway, JSON);
     write_raw(&mut light, b"\x01\x80\0\0\0\0");
@@ -153,7 +153,7 @@ fn empty_fragments_without_end_close_connection_with_1008() {
 }
 
 #[test]
-fn fragments_with_pings_between_them_are_one_primitive() {
+fn fragments_around_pings_are_one_primitive() {
     let gateway = Setup::new().start();
     let mut light = open(&gateway, JSON);
     let text = json!({"op": 2, "to": "cse/nothing", "fr": OWN, "rqi": "r", "rvi": "3"}).to_string();

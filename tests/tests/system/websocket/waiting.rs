@@ -73,7 +73,7 @@ fn answer_notification(light: &mut WebSocket) -> String {
 
 /// Unanswered requests of another AE use up their own share only.
 #[test]
-fn unanswered_requests_of_others_delay_no_notification() {
+fn requests_of_others_delay_no_notification() {
     const REQUESTS: usize = 40;
     const SHARE: usize = 32;
     let (gateway, mut light, _other) =
@@ -96,7 +96,7 @@ fn unanswered_requests_of_others_delay_no_notification() {
 
 /// A notification without a response is sent again over the same connection too.
 #[test]
-fn unanswered_notification_is_sent_again_over_same_connection() {
+fn unanswered_notification_is_sent_again() {
     let (gateway, mut light, _other) =
         with_lights(Setup::new().with("notifications", "timeout-seconds = 1"));
     let mut own = websocket(&gateway);

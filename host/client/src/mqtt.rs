@@ -88,7 +88,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MqttConnection<S> {
         }
         let pid = Pid::try_from(PID).map_err(|_| "a packet identifier is invalid")?;
         this.send(&Packet::Subscribe(Subscribe { pid, topics })).await?;
-        match this.packet().await? {
+        let answer = loop {
+            match this.packet().await? {
+                // A server may send messages of a filter before it confirms it (MQTT 3.1.1, 3.8.4).
+                // They answer nothing that this connection has asked.
+                Packet::Publish(_) => {}
+                answer => break answer,
+            }
+        };
+        match answer {
             Packet::Suback(ack) if ack.topics.contains(&SubscribeReturnCode::Failure) => {
                 Err("the MQTT server refuses a subscription".into())
             }

@@ -11,9 +11,15 @@ use saegis_cse::Notification;
 use saegis_onem2m::id::CredentialId;
 use tokio::time::Instant;
 
-/// Maximum number of notifications that wait for one AE, and of their bytes.
-const MAX_PER_AE: usize = 100;
+/// Maximum number of bytes that wait for one AE.
 const MAX_BYTES_PER_AE: usize = 256 << 10;
+
+/// Maximum number of notifications that wait for one AE.
+const MAX_PER_AE: usize = 100;
+
+/// Minimum size that a notification counts for. With it, the limit of bytes includes the limit of
+/// the number, and shares have one measure.
+const MIN_SIZE: usize = MAX_BYTES_PER_AE / MAX_PER_AE;
 
 /// Maximum number of bytes that one credential causes to wait.
 const MAX_BYTES_PER_CAUSE: usize = 4 << 20;
@@ -21,7 +27,7 @@ const MAX_BYTES_PER_CAUSE: usize = 4 << 20;
 /// Maximum number of bytes that wait for all AEs.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Memory of a notification beside its content, in bytes.
+/// Memory of a notification beside its content and its texts, in bytes.
 const OVERHEAD: usize = 512;
 
 /// Queues of notifications, by the credential of their AE.
@@ -50,58 +56,79 @@ pub(super) struct Entry {
     /// AE-ID-Stem of the AE.
     pub(super) ae: String,
     cause: CredentialId,
+    /// Bytes that it counts for.
+    size: usize,
     pub(super) notification: Notification,
 }
 
-impl Entry {
-    fn size(&self) -> usize {
-        size(&self.notification)
-    }
-}
-
-fn size(notification: &Notification) -> usize {
-    notification.content.len() + OVERHEAD
+/// Returns the bytes that a notification counts for.
+fn size(ae: &str, notification: &Notification) -> usize {
+    let texts = [ae, &notification.about, &notification.from, &notification.request_id];
+    let texts: usize = texts.iter().map(|text| text.len()).sum();
+    (notification.content.len() + texts + OVERHEAD).max(MIN_SIZE)
 }
 
 impl Queue {
-    /// Returns the bytes of each credential that has caused an entry.
-    fn of_each_cause(&self) -> HashMap<&CredentialId, usize> {
-        let mut of_each = HashMap::new();
+    /// Selects the entries that make room for `excess` bytes. The credential that has caused the
+    /// most bytes, with those it adds, yields first, and its oldest entry first. Returns nothing if
+    /// the one that adds has the most and no entry left to yield.
+    fn victims(&self, added: Option<(&CredentialId, usize)>, excess: usize) -> Option<Vec<u64>> {
+        let mut shares: HashMap<&CredentialId, usize> = added.into_iter().collect();
         for entry in &self.entries {
-            *of_each.entry(&entry.cause).or_default() += entry.size();
+            *shares.entry(&entry.cause).or_default() += entry.size;
         }
-        of_each
-    }
-
-    /// Returns the position of the oldest entry of the credential that has caused the most bytes.
-    fn least_entitled(&self) -> Option<usize> {
-        let of_each = self.of_each_cause();
-        let most = of_each.values().copied().max()?;
-        self.entries.iter().position(|entry| of_each.get(&entry.cause) == Some(&most))
+        let (mut victims, mut freed) = (Vec::new(), 0);
+        while freed < excess {
+            let most = shares.values().copied().max()?;
+            let has_most = |cause: &CredentialId| shares.get(cause) == Some(&most);
+            let adding = added.map(|(cause, _)| cause).filter(|cause| has_most(cause));
+            let yields = |entry: &&Entry| {
+                let is_its = adding.map_or_else(|| has_most(&entry.cause), |c| entry.cause == *c);
+                is_its && !victims.contains(&entry.number)
+            };
+            let victim = self.entries.iter().find(yields)?;
+            freed += victim.size;
+            victims.push(victim.number);
+            if let Some(share) = shares.get_mut(&victim.cause) {
+                *share -= victim.size;
+            }
+        }
+        Some(victims)
     }
 }
 
 impl Waiting {
     /// Adds a notification that a request of `cause` has caused for the AE of a credential. Removes
-    /// others if necessary. Returns false if the notification exceeds the limit of an AE.
+    /// others if necessary. Returns false if there is no room: the notification exceeds the limit of
+    /// an AE, or would displace notifications of credentials that have caused less.
     pub(super) fn put(
         &mut self,
         (credential, cause): (&CredentialId, &CredentialId),
         ae: &str,
         notification: Notification,
     ) -> bool {
-        let size = size(&notification);
+        let size = size(ae, &notification);
         if size > MAX_BYTES_PER_AE {
             return false;
         }
-        while self.is_full_for(credential, size) && self.displace(credential) {}
+        let of_ae = self.bytes_of(credential) + size;
+        if !self.displace(credential, Some((cause, size)), of_ae.saturating_sub(MAX_BYTES_PER_AE)) {
+            return false;
+        }
         while self.of_cause.get(cause).is_some_and(|bytes| bytes + size > MAX_BYTES_PER_CAUSE)
             && self.displace_of(cause)
         {}
         while self.bytes + size > MAX_BYTES {
-            let largest = self.queues.iter().max_by_key(|(_, queue)| queue.bytes);
-            let Some(largest) = largest.map(|(credential, _)| credential.clone()) else { break };
-            self.displace(&largest);
+            let others = self.queues.iter().filter(|(c, _)| *c != credential);
+            let largest = others.max_by_key(|(_, queue)| queue.bytes);
+            let largest = largest.filter(|(_, q)| q.bytes >= self.bytes_of(credential) + size);
+            let is_displaced = match largest.map(|(c, _)| c.clone()) {
+                Some(largest) => self.displace(&largest, None, 1),
+                None => self.displace(credential, Some((cause, size)), 1),
+            };
+            if !is_displaced {
+                return false;
+            }
         }
         self.next += 1;
         self.bytes += size;
@@ -109,27 +136,36 @@ impl Waiting {
         let queue = self.queues.entry(credential.clone()).or_default();
         queue.bytes += size;
         let (number, since, ae) = (self.next, Instant::now(), ae.into());
-        queue.entries.push_back(Entry { number, since, ae, cause: cause.clone(), notification });
+        let cause = cause.clone();
+        queue.entries.push_back(Entry { number, since, ae, cause, size, notification });
         true
     }
 
-    fn is_full_for(&self, credential: &CredentialId, size: usize) -> bool {
-        self.queues.get(credential).is_some_and(|queue| {
-            queue.entries.len() >= MAX_PER_AE || queue.bytes + size > MAX_BYTES_PER_AE
-        })
+    fn bytes_of(&self, credential: &CredentialId) -> usize {
+        self.queues.get(credential).map_or(0, |queue| queue.bytes)
     }
 
-    /// Removes the oldest notification for an AE of the credential that has caused the most of them.
-    fn displace(&mut self, credential: &CredentialId) -> bool {
-        let at = self.queues.get(credential).and_then(Queue::least_entitled);
-        at.is_some_and(|at| self.remove_at(credential, at))
+    /// Makes room for `excess` bytes in a queue. Returns whether there is room.
+    fn displace(
+        &mut self,
+        credential: &CredentialId,
+        added: Option<(&CredentialId, usize)>,
+        excess: usize,
+    ) -> bool {
+        if excess == 0 {
+            return true;
+        }
+        let victims = self.queues.get(credential).and_then(|q| q.victims(added, excess));
+        let Some(victims) = victims else { return false };
+        victims.iter().for_each(|number| self.remove(credential, *number));
+        true
     }
 
     /// Removes the oldest notification that a credential has caused, for the AE that has the most of
     /// them.
     fn displace_of(&mut self, cause: &CredentialId) -> bool {
         let bytes = |queue: &Queue| -> usize {
-            queue.entries.iter().filter(|entry| entry.cause == *cause).map(Entry::size).sum()
+            queue.entries.iter().filter(|entry| entry.cause == *cause).map(|entry| entry.size).sum()
         };
         let most = self.queues.iter().max_by_key(|(_, queue)| bytes(queue));
         let at = most.and_then(|(credential, queue)| {
@@ -171,7 +207,7 @@ impl Waiting {
     fn remove_at(&mut self, credential: &CredentialId, at: usize) -> bool {
         let Some(queue) = self.queues.get_mut(credential) else { return false };
         let Some(entry) = queue.entries.remove(at) else { return false };
-        let size = entry.size();
+        let size = entry.size;
         queue.bytes -= size;
         self.bytes -= size;
         if queue.entries.is_empty() {
@@ -210,6 +246,11 @@ mod tests {
         CredentialId::parse(&format!("12-{name}@b.c")).unwrap()
     }
 
+    /// Returns content with which a notification for `Ca` or `Cb` counts for this many bytes.
+    fn content_of(bytes: usize) -> String {
+        "x".repeat(bytes - size("Ca", &notification(&"x".repeat(MIN_SIZE))) + MIN_SIZE)
+    }
+
     fn contents(waiting: &Waiting, credential: &CredentialId) -> Vec<String> {
         let queue = waiting.queues.get(credential);
         let entries = queue.into_iter().flat_map(|queue| &queue.entries);
@@ -230,7 +271,7 @@ mod tests {
         waiting.remove(&a, first.number);
         waiting.remove(&a, first.number);
         assert_eq!(contents(&waiting, &a).len(), MAX_PER_AE - 1);
-        let large = "x".repeat(MAX_BYTES_PER_AE - OVERHEAD);
+        let large = content_of(MAX_BYTES_PER_AE);
         assert!(waiting.put((&a, &a), "Ca", notification(&large)));
         assert_eq!(contents(&waiting, &a), [large.as_str()]);
         assert!(!waiting.put((&a, &a), "Ca", notification(&format!("{large}x"))));
@@ -252,7 +293,7 @@ mod tests {
         let all = contents(&waiting, &ae);
         assert_eq!(all.len(), MAX_PER_AE);
         assert!(all.contains(&"first".into()) && all.contains(&"last".into()), "{all:?}");
-        let large = "x".repeat(MAX_BYTES_PER_AE / 2 - OVERHEAD);
+        let large = content_of(MAX_BYTES_PER_AE / 2);
         for _ in 0..5 {
             assert!(waiting.put((&ae, &evil), "Ca", notification(&large)));
         }
@@ -260,9 +301,27 @@ mod tests {
     }
 
     #[test]
+    fn large_notification_displaces_none_of_others() {
+        let (ae, good, evil) = (credential("ae"), credential("good"), credential("evil"));
+        let mut waiting = Waiting::default();
+        let content = content_of(MAX_BYTES_PER_AE / 4);
+        assert!(waiting.put((&ae, &good), "Ca", notification(&content)));
+        assert!(waiting.put((&ae, &good), "Ca", notification("good")));
+        assert!(!waiting.put((&ae, &evil), "Ca", notification(&content_of(MAX_BYTES_PER_AE))));
+        assert_eq!(contents(&waiting, &ae), [content.as_str(), "good"]);
+        // What counts is the size, also where the number is full.
+        for n in 0..3 * MAX_PER_AE {
+            assert!(waiting.put((&ae, &evil), "Ca", notification(&n.to_string())));
+        }
+        let all = contents(&waiting, &ae);
+        assert_eq!(all[..2], [content.as_str(), "good"]);
+        assert!(all.len() <= MAX_PER_AE);
+    }
+
+    #[test]
     fn largest_queue_makes_room_for_others() {
         let good = credential("good");
-        let large = "x".repeat(MAX_BYTES_PER_AE - OVERHEAD);
+        let large = content_of(MAX_BYTES_PER_AE);
         let mut waiting = Waiting::default();
         assert!(waiting.put((&good, &good), "Ca", notification("good")));
         // Each AE causes its own notifications.
@@ -279,7 +338,7 @@ mod tests {
         for n in 0..2 * MAX_BYTES / MAX_BYTES_PER_AE {
             let ae = credential(&format!("a{n}"));
             assert!(waiting.put((&ae, &good), "Cb", notification("good")));
-            assert!(waiting.put((&ae, &evil), "Cb", notification(&large[OVERHEAD + 4..])));
+            assert!(waiting.put((&ae, &evil), "Cb", notification(&large[MIN_SIZE..])));
             assert_eq!(contents(&waiting, &ae)[0], "good");
         }
         assert!(waiting.of_cause[&evil] <= MAX_BYTES_PER_CAUSE);

@@ -78,6 +78,9 @@ impl Broker {
             filters.push(filter);
             rest = &after[1..];
         }
+        // A retained message may arrive before the confirmation (MQTT 3.1.1, 3.8.4).
+        let retained = packet(0x31, b"\0\x13/oneM2M/resp/C/json{}");
+        socket.write_all(&retained).expect("it reads");
         let granted = vec![0; filters.len()];
         let ack = packet(0x90, &[id, &granted].concat());
         socket.write_all(&ack).expect("it reads");

@@ -5,7 +5,7 @@
 //! limits: an exhausted budget ends the work at the next lookup.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use saegis_onem2m::rsc::Rsc;
@@ -21,19 +21,27 @@ const FIRST_TRY_STEPS: u64 = 128;
 
 /// The authority under which requests are executed, such as a security association.
 ///
-/// A commit holds it. After [`end`](Self::end) has returned, no request under it changes anything.
+/// A commit holds it until it is on disk. After [`end`](Self::end) has returned, no request under it
+/// changes anything.
 #[derive(Debug, Default)]
 pub struct Authority {
     ended: AtomicBool,
-    commits: RwLock<()>,
+    /// Number of commits in progress. A commit never waits for an end: commits of one authority may
+    /// wait for each other.
+    commits: Mutex<usize>,
+    settled: Condvar,
     /// The authority that this one is a part of, and ends with.
     whole: Option<Arc<Authority>>,
 }
 
-/// Authorities that are held for a commit.
-pub(crate) struct AuthorityGuard<'a> {
-    _own: RwLockReadGuard<'a, ()>,
-    _whole: Option<RwLockReadGuard<'a, ()>>,
+/// An authority that is held for a commit, with those that it is a part of.
+#[derive(Debug)]
+pub(crate) struct AuthorityGuard<'a>(&'a Authority);
+
+impl Drop for AuthorityGuard<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
 }
 
 impl Authority {
@@ -43,7 +51,11 @@ impl Authority {
         Self { whole: Some(whole.clone()), ..Self::default() }
     }
 
-    /// Ends the authority, and waits for a commit in progress. Returns whether this call ended it.
+    fn commits(&self) -> MutexGuard<'_, usize> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the authority, and waits for commits in progress. Returns whether this call ended it.
     /// Blocks for the duration of a commit.
     pub fn end(&self) -> bool {
         // First, so that no further commit starts.
@@ -55,17 +67,14 @@ impl Authority {
     /// Ends the authority like [`end`](Self::end), unless a commit is in progress. Does not block.
     #[must_use]
     pub fn try_end(&self) -> Option<bool> {
-        let _held = match self.commits.try_write() {
-            Ok(held) => held,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(!self.ended.swap(true, Ordering::SeqCst))
+        let commits = self.commits();
+        (*commits == 0).then(|| !self.ended.swap(true, Ordering::SeqCst))
     }
 
-    /// Waits for a commit in progress. Blocks for the duration of a commit.
+    /// Waits for commits in progress. Blocks for the duration of a commit.
     pub fn settle(&self) {
-        drop(self.commits.write().unwrap_or_else(PoisonError::into_inner));
+        let settled = self.settled.wait_while(self.commits(), |commits| *commits > 0);
+        drop(settled.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Returns whether the authority has ended.
@@ -74,15 +83,27 @@ impl Authority {
         self.ended.load(Ordering::SeqCst) || self.whole.as_ref().is_some_and(|w| w.has_ended())
     }
 
-    /// Holds the authority for a commit.
+    /// Holds the authority for a commit. Does not block.
     fn hold(&self) -> Result<AuthorityGuard<'_>, StopReason> {
-        let held =
-            AuthorityGuard { _own: self.lock(), _whole: self.whole.as_deref().map(Self::lock) };
+        self.enter();
+        let held = AuthorityGuard(self);
+        // An end that is not seen here waits until the authority is released.
         if self.has_ended() { Err(StopReason::AuthorityEnded) } else { Ok(held) }
     }
 
-    fn lock(&self) -> RwLockReadGuard<'_, ()> {
-        self.commits.read().unwrap_or_else(PoisonError::into_inner)
+    fn enter(&self) {
+        *self.commits() += 1;
+        if let Some(whole) = &self.whole {
+            whole.enter();
+        }
+    }
+
+    fn release(&self) {
+        *self.commits() -= 1;
+        self.settled.notify_all();
+        if let Some(whole) = &self.whole {
+            whole.release();
+        }
     }
 }
 
@@ -431,6 +452,32 @@ mod tests {
         assert_eq!(authority.try_end(), Some(false));
         assert_eq!(ended.check(), Err(StopReason::AuthorityEnded));
         assert_eq!(ended.hold().map(drop), Err(StopReason::AuthorityEnded));
+    }
+
+    /// Otherwise, two commits that share a flush would wait for each other.
+    #[test]
+    fn commit_does_not_wait_for_end() {
+        let authority = Arc::new(Authority::default());
+        let budget = RequestBudget { authority: authority.clone(), ..budget(1) };
+        let first = budget.hold().unwrap();
+        let settling = std::thread::spawn({
+            let authority = authority.clone();
+            move || authority.settle()
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let second = budget.hold().unwrap();
+        let ending = std::thread::spawn({
+            let authority = authority.clone();
+            move || authority.end()
+        });
+        while !authority.has_ended() {
+            std::thread::yield_now();
+        }
+        assert_eq!(budget.hold().map(drop), Err(StopReason::AuthorityEnded));
+        drop((first, second));
+        settling.join().unwrap();
+        assert!(ending.join().unwrap());
+        assert_eq!(*authority.commits(), 0);
     }
 
     #[test]

@@ -26,6 +26,8 @@ impl State {
             // Reopening would not change the result.
             StoreError::Corrupt(_) | StoreError::Stopped(_) => {}
             StoreError::File(error) if error.is_paused() => {}
+            // The writer that flushed has reported it.
+            StoreError::Flush(_) => {}
             _ => self.store.suspect(),
         }
     }

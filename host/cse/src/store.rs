@@ -14,12 +14,14 @@
 //! | `about` | `schema`, `cse` | the version of this layout, the CSE-ID |
 //!
 //! A request sees one snapshot, or one transaction, which is committed to disk completely or not at
-//! all. Every lookup is a walk down one tree: the latest instance of a container is found as fast
-//! as the oldest.
+//! all. Waiting writers share the flush to disk ([`group_commit`]). Every lookup is a walk down one
+//! tree: the latest instance of a container is found as fast as the oldest.
 
 mod aging;
 mod awaits;
 mod error;
+mod file;
+mod group_commit;
 pub(crate) mod polling_queues;
 mod read;
 mod tables;
@@ -27,20 +29,21 @@ mod ticket_lock;
 mod write;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 use saegis_store::Access;
 
 pub use self::error::StoreError;
+use self::group_commit::{WriteTurn, Writers};
 use self::read::Tables;
 pub(crate) use self::read::{Child, Edge, Read};
 use self::tables::{
     AGING, Bytes, CHILDREN, ChildKey, DETACHED, EXPIRY, FIRSTS, Id, NAMES, Name, RESOURCES,
     TimedKey, WaitKey,
 };
-use self::ticket_lock::TicketLock;
 pub(crate) use self::write::{Usage, Writer};
-use crate::budget::RequestBudget;
+use crate::budget::{AuthorityGuard, RequestBudget};
 use crate::record::Seconds;
 
 /// Maximum memory that redb uses for pages, in bytes. A larger transaction goes to disk.
@@ -59,7 +62,7 @@ type SnapshotTables = Tables<
 pub(crate) struct Snapshot<'s> {
     tables: SnapshotTables,
     // Protects the pages of the tables from reuse.
-    _transaction: ReadTransaction,
+    _transaction: Arc<ReadTransaction>,
     _access: Access<'s>,
 }
 
@@ -73,8 +76,7 @@ impl Snapshot<'_> {
 /// The store of a CSE.
 pub(crate) struct Store {
     file: saegis_store::Store,
-    /// The lock of writers, which get it in the order of their arrival.
-    writers: TicketLock,
+    writers: Writers,
 }
 
 impl Store {
@@ -82,7 +84,7 @@ impl Store {
     pub(crate) fn open(path: &Path) -> Result<(Self, bool), StoreError> {
         let store = Self {
             file: saegis_store::Store::open(path, MAX_CACHE_BYTES)?,
-            writers: TicketLock::default(),
+            writers: Writers::default(),
         };
         let access = store.access()?;
         let in_use = access.begin_read()?.list_tables()?.next().is_some();
@@ -102,14 +104,10 @@ impl Store {
     }
 
     fn access(&self) -> Result<Access<'_>, StoreError> {
-        let access = self.file.access()?;
-        if access.reopened() {
-            tracing::warn!(event = "cse.store-reopened", "CSE store reopened after a failure");
-        }
-        Ok(access)
+        file::access(&self.file)
     }
 
-    /// Returns a snapshot of the store, whose lookups take steps of a budget.
+    /// Returns a snapshot of the store on disk, whose lookups take steps of a budget.
     pub(crate) fn snapshot(&self, budget: &RequestBudget) -> Result<Snapshot<'_>, StoreError> {
         let access = self.access()?;
         let transaction = access.begin_read()?;
@@ -142,14 +140,28 @@ impl Store {
     }
 
     /// Runs a write transaction. If it returns `Ok`, all changes are on disk; if it returns `Err`,
-    /// none of them is. The commit requires the budget's authority, and fails if the request must
-    /// stop.
+    /// none of them is, unless the flush failed. The commit requires the budget's authority, and
+    /// fails if the request must stop. The authority is held until the changes are on disk.
     pub(crate) fn write<T, E: From<StoreError>>(
         &self,
         budget: &RequestBudget,
         work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let _turn = self.writers.wait(budget.is_low_priority());
+        let turn = WriteTurn::wait(&self.writers, &self.file, budget.is_low_priority());
+        let written = self.write_in_turn(&turn, budget, work);
+        // A refusal may be due to a commit that is not flushed yet.
+        let flushed = turn.end().map_or(Ok(()), |flush| flush.wait());
+        let (done, _held) = written?;
+        flushed?;
+        Ok(done)
+    }
+
+    fn write_in_turn<'b, T, E: From<StoreError>>(
+        &self,
+        turn: &WriteTurn<'_>,
+        budget: &'b RequestBudget,
+        work: impl FnOnce(&mut Writer<'_>) -> Result<T, E>,
+    ) -> Result<(T, AuthorityGuard<'b>), E> {
         let access = self.access()?;
         // The request may have been stopped while it waited.
         budget.check().map_err(StoreError::from)?;
@@ -161,9 +173,8 @@ impl Store {
             done
         };
         let held = budget.hold().map_err(StoreError::from)?;
-        access.commit(transaction).map_err(StoreError::from)?;
-        drop(held);
-        Ok(done)
+        turn.commit(&access, transaction)?;
+        Ok((done, held))
     }
 }
 

@@ -164,7 +164,8 @@ impl Store {
         let file = saegis_store::Store::open(path, CACHE)?;
         {
             let access = file.access()?;
-            if !is_ours(&access.begin_read()?, &cipher)? {
+            let found = access.begin_read()?;
+            if !is_ours(&found, &cipher)? {
                 let transaction = access.begin_write()?;
                 write_proof(&transaction, &cipher)?;
                 drop(Writer::of(&transaction, &cipher)?);

@@ -12,6 +12,10 @@
 //!
 //! Only the owner of the file can read it.
 //!
+//! Several transactions can share one flush to disk: all but the last are committed with
+//! [`Access::commit_unflushed`]. Readers see them only after the flush. So a reader never sees a
+//! change that a crash undoes.
+//!
 //! Read [`Store`] first, then [`Access`], which lends the database for transactions. [`Error`] has
 //! no content of the store.
 
@@ -19,7 +23,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use redb::backends::InMemoryBackend;
@@ -76,6 +80,17 @@ struct Slot {
     database: Option<Database>,
     /// Whether the file was open before, and must not be created again.
     was_open: bool,
+    /// Number of times that the file was opened.
+    opened: u64,
+    /// The last flushed state, while later commits are not flushed.
+    flushed: Mutex<Option<Arc<ReadTransaction>>>,
+}
+
+impl Slot {
+    /// Code that holds the lock does not panic.
+    fn flushed(&self) -> MutexGuard<'_, Option<Arc<ReadTransaction>>> {
+        self.flushed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Pause {
@@ -177,8 +192,9 @@ impl Store {
         if !self.is_suspected() {
             return Ok(false);
         }
-        // A file cannot be opened twice. A file that was open until now is reopened immediately;
-        // only writes pause.
+        // A file cannot be opened twice, and a read transaction keeps it open. A file that was open
+        // until now is reopened immediately; only writes pause.
+        *slot.flushed() = None;
         if slot.database.take().is_none() {
             self.check_pause()?;
         }
@@ -186,6 +202,7 @@ impl Store {
             if slot.was_open && !ours(&database) { Err(Error::Replaced) } else { Ok(database) }
         });
         slot.database = Some(opened.inspect_err(|error| self.pause(error.to_string()))?);
+        slot.opened += 1;
         let reopened = std::mem::replace(&mut slot.was_open, true);
         self.suspected.store(false, Ordering::Release);
         Ok(reopened)
@@ -235,15 +252,34 @@ impl Access<'_> {
         Ok(work(database).inspect_err(|_| self.store.suspect())?)
     }
 
-    /// Begins a read transaction.
+    /// Returns the number of times that the file was opened. Unflushed commits of an earlier time
+    /// may be lost.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.slot.opened
+    }
+
+    /// Begins a read transaction, which sees flushed commits only.
     ///
     /// # Errors
     /// Returns an error if the database fails; it is then suspected.
-    pub fn begin_read(&self) -> Result<ReadTransaction, Error> {
-        self.run(Database::begin_read)
+    pub fn begin_read(&self) -> Result<Arc<ReadTransaction>, Error> {
+        self.begin_read_with(&self.slot.flushed())
     }
 
-    /// Begins a write transaction, which is durable after its commit.
+    /// Begins a read transaction while the lock of the flushed state is held, so that no unflushed
+    /// commit comes in between.
+    fn begin_read_with(
+        &self,
+        flushed: &Option<Arc<ReadTransaction>>,
+    ) -> Result<Arc<ReadTransaction>, Error> {
+        match flushed {
+            Some(flushed) => Ok(flushed.clone()),
+            None => self.run(Database::begin_read).map(Arc::new),
+        }
+    }
+
+    /// Begins a write transaction, which sees all commits.
     ///
     /// # Errors
     /// Returns an error if the store has failed recently, or the database fails; it is then
@@ -257,14 +293,43 @@ impl Access<'_> {
         })
     }
 
-    /// Commits a transaction.
+    /// Commits a transaction and flushes it to disk, together with all unflushed commits.
+    ///
+    /// # Errors
+    /// Returns an error if the flush failed; the database is then suspected.
+    pub fn commit(&self, transaction: WriteTransaction) -> Result<(), Error> {
+        self.run(|_| transaction.commit())?;
+        *self.slot.flushed() = None;
+        *self.store.paused() = None;
+        Ok(())
+    }
+
+    /// Commits a transaction without a flush. Later write transactions see it immediately, and
+    /// readers after the next [`commit`](Self::commit) or [`flush`](Self::flush). A crash before
+    /// that undoes it.
     ///
     /// # Errors
     /// Returns an error if nothing was committed; the database is then suspected.
-    pub fn commit(&self, transaction: WriteTransaction) -> Result<(), Error> {
-        self.run(|_| transaction.commit())?;
-        *self.store.paused() = None;
-        Ok(())
+    pub fn commit_unflushed(&self, mut transaction: WriteTransaction) -> Result<(), Error> {
+        {
+            let mut flushed = self.slot.flushed();
+            let before = self.begin_read_with(&flushed)?;
+            *flushed = Some(before);
+        }
+        self.run(|_| {
+            transaction.set_durability(Durability::None)?;
+            transaction.commit()?;
+            Ok::<_, redb::Error>(())
+        })
+    }
+
+    /// Flushes all unflushed commits to disk.
+    ///
+    /// # Errors
+    /// Returns an error if the flush failed; the database is then suspected.
+    pub fn flush(&self) -> Result<(), Error> {
+        let transaction = self.begin_write()?;
+        self.commit(transaction)
     }
 }
 

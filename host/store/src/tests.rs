@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use redb::TableDefinition;
+use redb::{ReadableTable as _, TableDefinition};
 
 use super::*;
 
@@ -118,4 +118,62 @@ fn store_is_writable_after_pause() {
     std::thread::sleep(PAUSE);
     set(&store, 2).unwrap();
     assert_eq!(get(&store).unwrap(), 2);
+}
+
+/// Returns what a process finds in the file after a crash at this moment.
+fn after_crash(path: &Path) -> u64 {
+    let copy = path.with_extension("copy");
+    fs::copy(path, &copy).unwrap();
+    get(&Store::open(&copy, CACHE).unwrap()).unwrap()
+}
+
+fn set_unflushed(store: &Store, value: u64) {
+    let access = store.access().unwrap();
+    let transaction = access.begin_write().unwrap();
+    transaction.open_table(TABLE).unwrap().insert("a", value).unwrap();
+    access.commit_unflushed(transaction).unwrap();
+}
+
+#[test]
+fn unflushed_commit_is_invisible_to_readers_until_flush() {
+    let (_folder, path, store) = store();
+    let old = store.access().unwrap().begin_read().unwrap();
+    set_unflushed(&store, 2);
+    set_unflushed(&store, 3);
+    assert_eq!(get(&store).unwrap(), 1);
+    assert_eq!(after_crash(&path), 1);
+    {
+        let access = store.access().unwrap();
+        let transaction = access.begin_write().unwrap();
+        let table = transaction.open_table(TABLE).unwrap();
+        assert_eq!(table.get("a").unwrap().unwrap().value(), 3, "the next writer sees it");
+    }
+    assert_eq!(get(&store).unwrap(), 1, "an aborted transaction flushes nothing");
+    store.access().unwrap().flush().unwrap();
+    assert_eq!(get(&store).unwrap(), 3);
+    assert_eq!(after_crash(&path), 3);
+    assert_eq!(old.open_table(TABLE).unwrap().get("a").unwrap().unwrap().value(), 1);
+}
+
+#[test]
+fn commit_flushes_earlier_commits() {
+    let (_folder, path, store) = store();
+    set_unflushed(&store, 2);
+    let access = store.access().unwrap();
+    let transaction = access.begin_write().unwrap();
+    access.commit(transaction).unwrap();
+    assert_eq!(get(&store).unwrap(), 2);
+    assert_eq!(after_crash(&path), 2);
+}
+
+#[test]
+fn reopened_store_is_distinguishable() {
+    let (_folder, _path, store) = store();
+    let opened = store.access().unwrap().opened();
+    set_unflushed(&store, 2);
+    assert_eq!(store.access().unwrap().opened(), opened);
+    store.suspect();
+    assert_eq!(store.access().unwrap().opened(), opened + 1);
+    assert!(get(&store).is_ok());
+    assert!(store.access().unwrap().flush().unwrap_err().is_paused());
 }

@@ -18,6 +18,9 @@ pub enum StoreError {
     /// The entry with this resource-ID is unreadable, or refers to a missing one.
     #[error("the resource {0} in the store is damaged")]
     Corrupt(String),
+    /// The flush of several commits failed, which included the own one.
+    #[error("the flush to disk failed: {0}")]
+    Flush(String),
     /// The store is intact; the request must stop.
     #[error(transparent)]
     Stopped(#[from] StopReason),

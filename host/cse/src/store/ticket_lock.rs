@@ -50,10 +50,18 @@ impl State {
         if low_priority { &mut self.low_priority } else { &mut self.normal_priority }
     }
 
+    /// Returns whether the next waiter has a low priority, if one waits.
+    fn next(&self) -> Option<bool> {
+        match (self.normal_priority.is_empty(), self.low_priority.is_empty()) {
+            (true, true) => None,
+            (_, true) => Some(false),
+            (none, false) => Some(none || self.passed >= MAX_PASSED),
+        }
+    }
+
     /// Returns whether the lock is free and this queue has the next turn.
     fn is_next(&self, low_priority: bool) -> bool {
-        let last = self.normal_priority.is_empty() || self.passed >= MAX_PASSED;
-        !self.locked && low_priority == (last && !self.low_priority.is_empty())
+        !self.locked && self.next() == Some(low_priority)
     }
 }
 
@@ -81,10 +89,26 @@ impl TicketLock {
     }
 }
 
+impl TicketGuard<'_> {
+    /// Returns whether the next waiter has a low priority, if one waits.
+    pub(crate) fn next(&self) -> Option<bool> {
+        self.0.state().next()
+    }
+}
+
 impl Drop for TicketGuard<'_> {
     fn drop(&mut self) {
         self.0.state().locked = false;
         self.0.next.notify_all();
+    }
+}
+
+#[cfg(test)]
+impl TicketLock {
+    /// Returns the number of arrivals so far.
+    pub(crate) fn arrivals(&self) -> u64 {
+        let state = self.state();
+        state.normal_priority.coming + state.low_priority.coming
     }
 }
 
@@ -100,16 +124,12 @@ mod tests {
         let first = lock.wait(false);
         let mut waiting = Vec::new();
         for (n, low_priority) in come.iter().copied().enumerate() {
-            let came = |lock: &TicketLock| {
-                let state = lock.state();
-                state.normal_priority.coming + state.low_priority.coming
-            };
-            let (own, order, before) = (lock.clone(), order.clone(), came(&lock));
+            let (own, order, before) = (lock.clone(), order.clone(), lock.arrivals());
             waiting.push(std::thread::spawn(move || {
                 let _turn = own.wait(low_priority);
                 order.lock().unwrap().push(n);
             }));
-            while came(&lock) == before {
+            while lock.arrivals() == before {
                 std::thread::yield_now();
             }
         }

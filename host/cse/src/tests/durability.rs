@@ -138,12 +138,12 @@ fn confirmed_changes_survive_kill() {
         .by_ref()
         .map_while(Result::ok)
         .filter_map(|line| line.strip_prefix("registered ").map(String::from))
-        .take(20)
+        .take(100)
         .collect();
     // On Unix this is SIGKILL, after which no part of the process runs.
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(answered.len(), 20);
+    assert_eq!(answered.len(), 100);
     let cse = EmbeddedCse::open(&path, settings()).unwrap();
     cse.store().assert_consistent();
     for stem in answered {
@@ -162,14 +162,20 @@ fn confirmed_changes_survive_kill() {
 fn registers_until_killed() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let cse = EmbeddedCse::open(Path::new(&path), settings()).unwrap();
-    for n in 0..100_000 {
-        let stem = format!("Ckilled{n}");
+    let register = |stem: &str| {
         let ae = json!({"m2m:ae": {"api": "Nlight", "rr": true}});
-        let mut create = request(Operation::Create, "/cse", Some(&stem), Some(ae));
+        let mut create = request(Operation::Create, "/cse", Some(stem), Some(ae));
         create.resource_type = Some(2);
         assert_eq!(code(cse.handle(&create, &RequestBudget::unlimited(), SystemTime::now())), 2001);
         println!("\nregistered {stem}");
-    }
+    };
+    // Concurrent writers share a flush.
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            scope
+                .spawn(move || (0..10_000).for_each(|n| register(&format!("Ckilled{writer}x{n}"))));
+        }
+    });
 }
 
 fn code(handled: Handled) -> u16 {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,40 @@ fn confirmed_resources_survive_hundred_power_cuts() {
             if !value.is_empty() {
                 assert_eq!(found["m2m:cin"]["con"], value.as_str(), "{address}");
             }
+        }
+    }
+}
+
+/// Concurrent creates share a flush to disk. Each of them survives a kill right after its response.
+#[test]
+fn concurrent_creates_survive_kill() {
+    const ROUNDS: usize = 5;
+    let lights: Vec<_> = (0..ROUNDS * 20).map(LightAccount::new).collect();
+    let setup = Setup::new();
+    let rows: String = lights.iter().map(LightAccount::row).collect();
+    let table = fs::read_to_string(setup.table()).unwrap() + &rows;
+    let mut gateway = setup.file("psk-lookup-table.csv", &table).start();
+    for lights in lights.chunks(lights.len() / ROUNDS) {
+        let associations: Vec<_> = lights
+            .iter()
+            .map(|light| Light::connect(gateway.port(), light.credential()).unwrap())
+            .collect();
+        let start = Barrier::new(lights.len());
+        thread::scope(|scope| {
+            for (light, mut association) in lights.iter().zip(associations) {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    let create = Request::create_ae(&light.stem).from(&light.stem);
+                    association.ask(&create).unwrap().expect(201, 2001);
+                });
+            }
+        });
+        gateway = gateway.kill_and_restart();
+        for light in lights {
+            let mut association = Light::connect(gateway.port(), light.credential()).unwrap();
+            let own = Request::retrieve(&format!("/cse/{}", light.stem)).from(&light.stem);
+            association.ask(&own).unwrap().expect(200, 2000);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! A certificate is public. A client that presents one must not learn anything before it has proved
 //! possession of the key.
-#![allow(clippy::expect_used, reason = "tests")]
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,16 +11,14 @@ use openssl::ec::EcKey;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslVersion};
 use openssl::x509::X509;
-use saegis_certificate::{
-    Anchor, Flavour, KeyKind, Names, OwnCertificate, Trust, TrustBuilder, pem,
-};
 use saegis_handshake::certificate::{
     CertificateMapping, Identified, Identifying, Mapped, Server, Shown,
 };
 use saegis_handshake::{Accepted, FirstFlight, Refusal};
-use saegis_onem2m::id::CseId;
 use saegis_test_ca::{Example, ExampleNames};
 use tokio::io::DuplexStream;
+
+use crate::setup::{server_certificate, trust};
 
 /// A client configuration for each engine.
 const ENGINES: [(SslVersion, &str); 3] = [
@@ -50,16 +47,7 @@ impl CertificateMapping for Counting {
 }
 
 fn server(example: &Example) -> Server {
-    let names = ExampleNames::default();
-    let cse = CseId::parse(&names.mn_cse).expect("a CSE-ID");
-    let mut trust = TrustBuilder::new(Names::of(cse, Some(names.service_provider)));
-    let authority = example.ae_authority.der().clone();
-    let anchor = Anchor::new(authority, &[Flavour::AeId], &[KeyKind::P256], &[]);
-    trust.add_anchor(anchor.expect("an anchor"));
-    let trust: Arc<Trust> = Arc::new(trust.build());
-    let key = pem::private_key(example.mn_cse.key_pem().as_bytes()).expect("a key");
-    let own = OwnCertificate::new(example.mn_cse.chain().to_vec(), key).expect("a certificate");
-    Server::new(trust, &[Arc::new(own)]).expect("engines")
+    Server::new(trust(example), &[server_certificate(example)]).expect("engines")
 }
 
 /// Returns another private key that claims the public key of the certificate. OpenSSL refuses to

@@ -1,11 +1,10 @@
 //! Handshakes over datagrams in memory, with OpenSSL as the client.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use openssl::pkey::PKey;
@@ -13,24 +12,15 @@ use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslStream, SslVersion,
 };
 use openssl::x509::X509;
-use saegis_certificate::{
-    Anchor, Flavour, KeyKind, Names, OwnCertificate, Trust, TrustBuilder, pem,
-};
-use saegis_handshake::certificate::{CertificateMapping, Identified, Identifying, Mapped, Shown};
 use saegis_handshake::dtls::{
     Accepted, Channel, Credentials, Hello, Read as Received, Server, Transport, is_client_hello,
 };
-use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
 use saegis_handshake::{Refusal, Suite};
-use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
-use saegis_onem2m::id::{AeIdStem, CredentialId, CseId};
-use saegis_onem2m::saef::Saef;
 use saegis_test_ca::{Example, ExampleNames};
 use tokio::sync::mpsc;
 
-/// The key of the worked example, of 8 bytes as in TS-0003.
-const KEY: [u8; 8] = [0x1a, 0x2b, 0x3c, 0x4d, 0x5e, 0x6f, 0x7a, 0x8b];
-const IDENTITY: &str = "AE123456789012-Light@in.provider.com";
+use crate::setup::{IDENTITY, KEY, Mapping, One, server_certificate, trust};
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn peer() -> SocketAddr {
@@ -121,51 +111,6 @@ impl Client {
     }
 }
 
-/// Knows one identity. It counts lookups, and each takes a time.
-#[derive(Default)]
-struct One {
-    asked: AtomicUsize,
-    time: Duration,
-}
-
-impl CredentialLookup for One {
-    fn lookup(&self, query: Query) -> Looking {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let time = self.time;
-        Box::pin(async move {
-            tokio::time::sleep(time).await;
-            if query.psk_identity != IDENTITY {
-                return Answer::Refused("unknown".into());
-            }
-            Answer::Found(Credential {
-                saef: Saef::ProvisionedSymmetricKey,
-                entity: Entity::Ae(AeIdStem::parse("Clight-AE1").expect("a stem")),
-                id: CredentialId::parse(&format!("12-{IDENTITY}")).expect("an id"),
-                expires: None,
-                key: PresharedKey::new(&KEY).expect("a key"),
-            })
-        })
-    }
-}
-
-/// Maps each certificate, or none.
-struct Mapping(bool);
-
-impl CertificateMapping for Mapping {
-    fn identify(&self, shown: Shown) -> Identifying {
-        let is_known = self.0;
-        Box::pin(async move {
-            let identity = shown.verified.identity;
-            match (identity.entity(), identity.credential_id()) {
-                (Some(entity), Some(credential_id)) if is_known => {
-                    Identified::As(Mapped { entity, credential_id, expires: None })
-                }
-                _ => Identified::Refused("nobody".into()),
-            }
-        })
-    }
-}
-
 struct Run {
     server: Server,
     lookup: Arc<One>,
@@ -237,7 +182,7 @@ impl Run {
 }
 
 /// Sends a message in each direction.
-fn echo(channel: &mut Channel, client: &mut Client) {
+fn exchange(channel: &mut Channel, client: &mut Client) {
     client.0.ssl_write(b"question").expect("an open association");
     let [datagram] = std::mem::take(&mut client.0.get_mut().outgoing).try_into().expect("one");
     assert_eq!(channel.receive(datagram.clone()), Received::Messages(vec![b"question".to_vec()]));
@@ -294,7 +239,7 @@ async fn client_with_key_connects_with_each_suite() {
         assert_eq!(association.entity().to_string(), "AE Clight-AE1");
         assert!(accepted.exported.is_some());
         let mut channel = accepted.channel;
-        echo(&mut channel, &mut client);
+        exchange(&mut channel, &mut client);
         let _ = client.0.shutdown();
         let [datagram] = std::mem::take(&mut client.0.get_mut().outgoing).try_into().expect("one");
         assert_eq!(channel.receive(datagram), Received::Closed);
@@ -329,7 +274,7 @@ async fn identity_is_looked_up_once() {
     let mut client = Client::psk("PSK-AES128-CCM8", IDENTITY.as_bytes(), &KEY);
     let outcome = run.handshake(&mut client).await;
     let mut channel = outcome.accepted.expect("an association").channel;
-    echo(&mut channel, &mut client);
+    exchange(&mut channel, &mut client);
     assert_eq!(run.lookup.asked.load(Ordering::SeqCst), 1);
 }
 
@@ -338,7 +283,7 @@ async fn lost_flight_is_repeated() {
     let run = Run { lost: 1, ..Run::new() };
     let mut client = Client::psk("PSK-AES128-CCM8", IDENTITY.as_bytes(), &KEY);
     let mut channel = run.handshake(&mut client).await.accepted.expect("an association").channel;
-    echo(&mut channel, &mut client);
+    exchange(&mut channel, &mut client);
 }
 
 #[tokio::test]
@@ -361,17 +306,9 @@ async fn silent_client_is_given_up() {
 }
 
 fn with_certificates(example: &Example) -> Server {
-    let names = ExampleNames::default();
-    let cse = CseId::parse(&names.mn_cse).expect("a CSE-ID");
-    let mut trust = TrustBuilder::new(Names::of(cse, Some(names.service_provider)));
-    let authority = example.ae_authority.der().clone();
-    let anchor = Anchor::new(authority, &[Flavour::AeId], &[KeyKind::P256], &[]);
-    trust.add_anchor(anchor.expect("an anchor"));
-    let trust: Arc<Trust> = Arc::new(trust.build());
-    let key = pem::private_key(example.mn_cse.key_pem().as_bytes()).expect("a key");
-    let own = OwnCertificate::new(example.mn_cse.chain().to_vec(), key).expect("a certificate");
     let server = Server::new(Suite::DEFAULT_OF_DATAGRAMS).expect("a server");
-    server.with_certificates(trust, &[Arc::new(own)]).expect("an engine")
+    let own = server_certificate(example);
+    server.with_certificates(trust(example), &[own]).expect("an engine")
 }
 
 #[tokio::test]
@@ -382,7 +319,7 @@ async fn client_with_certificate_connects() {
     let outcome = run.handshake(&mut client).await;
     let mut accepted = outcome.accepted.expect("an association");
     assert_eq!(accepted.association.suite, "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8");
-    echo(&mut accepted.channel, &mut client);
+    exchange(&mut accepted.channel, &mut client);
     assert!(outcome.sent.iter().all(|datagram| datagram.len() <= 1200));
 }
 

@@ -106,6 +106,38 @@ pub(crate) fn openssl_datagram_server(suites: &str) -> Result<SslContextBuilder,
     Ok(builder)
 }
 
+/// Creates the common configuration of the OpenSSL clients with pre-shared keys: TLS 1.2 with these
+/// suites, without resumption, renegotiation and compression.
+pub(crate) fn openssl_client(suites: &str) -> Result<SslContextBuilder, ErrorStack> {
+    configure_client(SslContext::builder(SslMethod::tls_client())?, SslVersion::TLS1_2, suites)
+}
+
+/// Creates the same configuration for DTLS 1.2.
+pub(crate) fn openssl_datagram_client(suites: &str) -> Result<SslContextBuilder, ErrorStack> {
+    let builder = SslContext::builder(SslMethod::dtls_client())?;
+    let mut builder = configure_client(builder, SslVersion::DTLS1_2, suites)?;
+    builder.set_options(SslOptions::NO_QUERY_MTU);
+    // As on the server side.
+    builder.set_options(SslOptions::from_bits_retain(NO_ENCRYPT_THEN_MAC));
+    Ok(builder)
+}
+
+fn configure_client(
+    mut builder: SslContextBuilder,
+    version: SslVersion,
+    suites: &str,
+) -> Result<SslContextBuilder, ErrorStack> {
+    builder.set_min_proto_version(Some(version))?;
+    builder.set_max_proto_version(Some(version))?;
+    builder.set_cipher_list(suites)?;
+    builder.set_groups_list("X25519:P-256:P-384")?;
+    builder.set_options(
+        SslOptions::NO_TICKET | SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION,
+    );
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    Ok(builder)
+}
+
 fn configure(
     mut builder: SslContextBuilder,
     version: SslVersion,

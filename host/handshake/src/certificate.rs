@@ -5,7 +5,7 @@
 //! and send the same alert for a rejected certificate.
 
 mod agreed;
-mod client;
+pub(crate) mod client;
 pub(crate) mod mapping;
 pub(crate) mod openssl_engine;
 mod rustls_engine;

@@ -1,6 +1,6 @@
 //! Associations with pre-shared keys, on both sides: TLS 1.2 on OpenSSL (TS-0003 clause 8.2.2.1).
 
-mod client;
+pub(crate) mod client;
 // Public only for its fuzz target.
 #[doc(hidden)]
 pub mod client_key_exchange_gate;

@@ -1,7 +1,7 @@
 //! Client side with certificates, for an AE or a registering CSE.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
@@ -132,6 +132,21 @@ impl ResolvesClientCert for FixedCertificate {
     }
 }
 
+/// Verifies the certificate of a server, its own first.
+pub(crate) fn verify_server(
+    trust: &Trust,
+    name: &str,
+    expected: &Expected,
+    chain: &[CertificateDer<'static>],
+    now: SystemTime,
+) -> Result<VerifiedPeer, Rejection> {
+    let purpose = match expected {
+        Expected::Named(flavour) => Purpose::Server { name, flavour: *flavour },
+        Expected::Known(identity) => Purpose::Known(identity),
+    };
+    trust.verify(chain, purpose, now)
+}
+
 /// The rustls verifier that delegates to [`Trust::verify`].
 struct ServerVerifier {
     trust: Arc<Trust>,
@@ -156,13 +171,10 @@ impl ServerCertVerifier for ServerVerifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let all: Vec<_> = std::iter::once(own).chain(chain).cloned().collect();
+        let all = std::iter::once(own).chain(chain).map(|der| der.clone().into_owned());
+        let all: Vec<_> = all.collect();
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        let purpose = match &self.expected {
-            Expected::Named(flavour) => Purpose::Server { name: &self.name, flavour: *flavour },
-            Expected::Known(identity) => Purpose::Known(identity),
-        };
-        let verdict = self.trust.verify(&all, purpose, now);
+        let verdict = verify_server(&self.trust, &self.name, &self.expected, &all, now);
         let answer = match &verdict {
             Ok(_) => Ok(ServerCertVerified::assertion()),
             Err(rejection) => Err(Error::InvalidCertificate(rejection.as_error())),

@@ -60,11 +60,32 @@ pub(crate) struct VerifiedCount(Arc<AtomicUsize>);
 
 /// Verifies the client's certificate in a handshake. The slot receives it.
 pub(crate) fn verify_client(ssl: &mut Ssl, slot: &Arc<Slot>) -> VerifiedCount {
+    let mode = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+    let slot = slot.clone();
+    verify_peer(ssl, mode, move |chain| match chain {
+        Ok(chain) => slot.present(Evidence::Chain(chain), SystemTime::now()).is_ok(),
+        Err(rejection) => {
+            slot.reject(rejection);
+            false
+        }
+    })
+}
+
+/// Verifies the peer's certificate in a handshake, with a function that returns whether the
+/// certificates that OpenSSL put together are accepted.
+pub(crate) fn verify_peer(
+    ssl: &mut Ssl,
+    mode: SslVerifyMode,
+    verify: impl Fn(Result<Vec<CertificateDer<'static>>, Rejection>) -> bool + Send + Sync + 'static,
+) -> VerifiedCount {
     let verified_count = Arc::new(AtomicUsize::new(0));
-    let (slot, answer, count) = (slot.clone(), OnceLock::new(), verified_count.clone());
-    let verify = SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT;
-    ssl.set_verify_callback(verify, move |_, chain| {
-        let answer = *answer.get_or_init(|| verify_chain(&slot, &count, chain));
+    let (answer, count) = (OnceLock::new(), verified_count.clone());
+    ssl.set_verify_callback(mode, move |_, context| {
+        let answer = *answer.get_or_init(|| {
+            let chain = built_chain(context);
+            count.store(chain.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
+            verify(chain)
+        });
         // The verification leaves errors in the thread's queue, where the next reader would find
         // them.
         drop(ErrorStack::get());
@@ -74,11 +95,19 @@ pub(crate) fn verify_client(ssl: &mut Ssl, slot: &Arc<Slot>) -> VerifiedCount {
 }
 
 impl VerifiedCount {
-    /// Verifies what the client sent, if it sent more than was verified. OpenSSL passes on only the
+    /// Returns what the peer sent, if it sent more than was verified. OpenSSL passes on only the
     /// chain that it built. So both engines accept the same input.
-    pub(crate) fn check_rest(&self, ssl: &SslRef, trust: &Trust) -> Result<(), Rejection> {
+    pub(crate) fn rest(
+        &self,
+        ssl: &SslRef,
+    ) -> Result<Option<Vec<CertificateDer<'static>>>, Rejection> {
         let sent = sent(ssl)?;
-        if sent.len() != self.0.load(Ordering::Relaxed) {
+        Ok((sent.len() != self.0.load(Ordering::Relaxed)).then_some(sent))
+    }
+
+    /// Verifies what the client sent, if it sent more than was verified.
+    pub(crate) fn check_rest(&self, ssl: &SslRef, trust: &Trust) -> Result<(), Rejection> {
+        if let Some(sent) = self.rest(ssl)? {
             Evidence::Chain(sent).verify(trust, SystemTime::now())?;
         }
         Ok(())
@@ -119,30 +148,29 @@ pub(crate) fn failed(error: openssl::ssl::Error) -> Refusal {
     }
 }
 
-/// Verifies a client's certificate once, and returns whether it is accepted.
+/// Returns the chain that OpenSSL built.
 ///
 /// OpenSSL calls back for each error that it finds. It has no trust anchors, so it finds many, and
 /// its result is ignored. A rejected certificate fails the handshake at once, before OpenSSL parses
-/// anything else from an unauthenticated client. The gate then replaces OpenSSL's alert with the
-/// one that the rustls engine sends.
-fn verify_chain(slot: &Slot, count: &AtomicUsize, context: &mut X509StoreContextRef) -> bool {
+/// anything else from an unauthenticated peer. On the server side, the gate then replaces OpenSSL's
+/// alert with the one that the rustls engine sends.
+fn built_chain(
+    context: &mut X509StoreContextRef,
+) -> Result<Vec<CertificateDer<'static>>, Rejection> {
     let made = context.chain().into_iter().flatten();
-    let chain = made.map(|x| x.to_der().map(CertificateDer::from)).collect::<Result<Vec<_>, _>>();
-    count.store(chain.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
-    match chain {
-        Ok(chain) => slot.present(Evidence::Chain(chain), SystemTime::now()).is_ok(),
-        Err(_) => {
-            slot.reject(Rejection::Malformed("it cannot be encoded"));
-            false
-        }
-    }
+    let chain = made.map(|x| x.to_der().map(CertificateDer::from)).collect::<Result<_, _>>();
+    chain.map_err(|_| NOT_ENCODED)
 }
 
-/// Returns all certificates that the client sent, its own first.
+const NOT_ENCODED: Rejection = Rejection::Malformed("it cannot be encoded");
+
+/// Returns all certificates that the peer sent, its own first. On the client side, OpenSSL's list
+/// of the others starts with it.
 fn sent(ssl: &SslRef) -> Result<Vec<CertificateDer<'static>>, Rejection> {
     let own = ssl.peer_certificate().ok_or(Rejection::Missing)?;
-    let others = ssl.peer_cert_chain().into_iter().flatten().map(|x| x.to_der());
-    let all = std::iter::once(own.to_der()).chain(others);
+    let is_own_listed = !ssl.is_server();
+    let others = ssl.peer_cert_chain().into_iter().flatten().skip(is_own_listed.into());
+    let all = std::iter::once(own.to_der()).chain(others.map(|x| x.to_der()));
     let all = all.map(|der| der.map(CertificateDer::from)).collect::<Result<_, _>>();
-    all.map_err(|_| Rejection::Malformed("it cannot be encoded"))
+    all.map_err(|_| NOT_ENCODED)
 }

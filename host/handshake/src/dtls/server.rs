@@ -32,7 +32,7 @@ use crate::suite::{MANDATED_OF_DATAGRAMS_OPENSSL, Suite};
 pub const DEFAULT_MTU: u32 = 1200;
 /// Interval in which an unfinished handshake checks whether to repeat its flight. OpenSSL repeats
 /// it after one second, and doubles the time.
-const TICK: Duration = Duration::from_millis(500);
+pub(super) const TICK: Duration = Duration::from_millis(500);
 /// Maximum number of HelloVerifyRequests before a handshake. A second one is needed if the first
 /// cookie has expired.
 const MAX_VERIFY_REQUESTS: u16 = 3;

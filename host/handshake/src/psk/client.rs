@@ -1,13 +1,13 @@
 //! Client side with a pre-shared key, for an AE or a registering CSE.
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslSessionCacheMode, SslVersion};
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::id::KpsaId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
 
-use crate::accepted::{ConnectError, Connected, EngineError, export};
+use crate::accepted::{ConnectError, Connected, EngineError, export, openssl_client};
 use crate::suite::Suite;
 
 /// The client side of handshakes with one credential.
@@ -21,26 +21,8 @@ impl Client {
     /// # Errors
     /// Returns an error if OpenSSL does not support the suites.
     pub fn new(suites: &[Suite], id: KpsaId, key: PresharedKey) -> Result<Self, EngineError> {
-        let mut builder = SslContext::builder(SslMethod::tls_client())?;
-        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-        builder.set_max_proto_version(Some(SslVersion::TLS1_2))?;
-        builder.set_cipher_list(&Suite::openssl_list(suites))?;
-        builder.set_groups_list("X25519:P-256:P-384")?;
-        builder.set_options(
-            SslOptions::NO_TICKET | SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION,
-        );
-        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-        builder.set_psk_client_callback(move |_, _hint, identity, key_buffer| {
-            let (id, key) = (id.as_str().as_bytes(), key.expose());
-            // The buffer must hold the identity and its terminating NUL. It may not be zeroed.
-            let Some(whole) = identity.get_mut(..=id.len()) else { return Ok(0) };
-            let Some(key_buffer) = key_buffer.get_mut(..key.len()) else { return Ok(0) };
-            for (to, from) in whole.iter_mut().zip(id.iter().chain(&[0])) {
-                *to = *from;
-            }
-            key_buffer.copy_from_slice(key);
-            Ok(key_buffer.len())
-        });
+        let mut builder = openssl_client(&Suite::openssl_list(suites))?;
+        offer_key(&mut builder, id, key);
         Ok(Self { context: builder.build() })
     }
 
@@ -71,7 +53,22 @@ impl Client {
     }
 }
 
-fn refused(error: openssl::ssl::Error) -> ConnectError {
+/// Makes OpenSSL offer an identity and use its key.
+pub(crate) fn offer_key(builder: &mut SslContextBuilder, id: KpsaId, key: PresharedKey) {
+    builder.set_psk_client_callback(move |_, _hint, identity, key_buffer| {
+        let (id, key) = (id.as_str().as_bytes(), key.expose());
+        // The buffer must hold the identity and its terminating NUL. It may not be zeroed.
+        let Some(whole) = identity.get_mut(..=id.len()) else { return Ok(0) };
+        let Some(key_buffer) = key_buffer.get_mut(..key.len()) else { return Ok(0) };
+        for (to, from) in whole.iter_mut().zip(id.iter().chain(&[0])) {
+            *to = *from;
+        }
+        key_buffer.copy_from_slice(key);
+        Ok(key_buffer.len())
+    });
+}
+
+pub(crate) fn refused(error: openssl::ssl::Error) -> ConnectError {
     let text = error.to_string();
     let reasons = error.ssl_error().map(|stack| stack.errors()).unwrap_or_default();
     let has_reason =

@@ -33,7 +33,9 @@ pub fn remove_unfinished(file: &Path) {
     let entries = fs::read_dir(folder_of(file)).into_iter().flatten().flatten();
     let is_one = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        name.starts_with(prefix.as_encoded_bytes())
+        let random = name.strip_prefix(prefix.as_encoded_bytes());
+        // The one of `FILE-…` has a further hyphen.
+        random.is_some_and(|random| random.iter().all(u8::is_ascii_alphanumeric))
     };
     for unfinished in entries.map(|entry| entry.path()).filter(is_one) {
         // It does no harm, except that it occupies the disk.
@@ -75,8 +77,10 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         // Nor is one of an earlier process that was killed; that of another file stays.
         fs::write(folder.path().join(".new-key-abc"), "half").unwrap();
-        fs::write(folder.path().join(".new-other-abc"), "half").unwrap();
+        for other in [".new-other-abc", ".new-key-other-abc"] {
+            fs::write(folder.path().join(other), "half").unwrap();
+        }
         replace(&file, b"newer").unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
     }
 }

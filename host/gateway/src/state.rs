@@ -238,8 +238,8 @@ fn open_backend(
     if let Some(upstream) = upstream {
         let (url, cse) = (upstream.url.clone(), config.cse.cse_id.clone());
         let dropped = metrics.upstream_messages_dropped.clone();
-        let max = config.limits.content_bytes;
-        return Ok(Backend::Remote(RemoteBackend::new(url, cse, max, dropped)));
+        let (max, max_packet) = (config.limits.content_bytes, upstream.max_packet_bytes);
+        return Ok(Backend::Remote(RemoteBackend::new(url, cse, max, max_packet, dropped)));
     }
     let cse = Arc::new(open_cse(config, ae_ids)?);
     let is_reserved =

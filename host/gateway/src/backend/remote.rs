@@ -30,11 +30,17 @@ enum UpstreamBinding {
 
 impl RemoteBackend {
     /// Creates the backend of the CSE `cse` at `url`: a scheme, `http` or `mqtt`, and an authority.
-    /// `dropped` counts the messages of the MQTT server that respond to no request. Must be called
-    /// within a Tokio runtime.
-    pub fn new(url: Uri, cse: CseId, content_bytes: usize, dropped: Counter) -> Self {
+    /// `max_packet` limits the packets for the MQTT server. `dropped` counts its messages that
+    /// respond to no request. Must be called within a Tokio runtime.
+    pub fn new(
+        url: Uri,
+        cse: CseId,
+        content_bytes: usize,
+        max_packet: Option<usize>,
+        dropped: Counter,
+    ) -> Self {
         let binding = if url.scheme_str() == Some("mqtt") {
-            UpstreamBinding::Mqtt(MqttUpstream::new(&url, cse, content_bytes, dropped))
+            UpstreamBinding::Mqtt(MqttUpstream::new(&url, cse, content_bytes, max_packet, dropped))
         } else {
             UpstreamBinding::Http(HttpUpstream::new(&url, cse, content_bytes))
         };

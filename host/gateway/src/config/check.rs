@@ -52,6 +52,14 @@ impl Config {
                 &format!("{url} is not of the form http://host:port or mqtt://host:port"),
             );
         }
+        if let Some(max) = upstream.max_packet_bytes {
+            if url.scheme_str() != Some("mqtt") {
+                let what = "has no effect without an MQTT server in upstream.url";
+                fault("upstream.max-packet-bytes", what);
+            } else if !(1 << 10..1 << 28).contains(&max) {
+                fault("upstream.max-packet-bytes", "must be from 1024 to 268435455");
+            }
+        }
         if upstream.notification_listen.as_ref().is_some_and(|a| !a.is_loopback()) {
             let what = "must be on the loopback interface, such as 127.0.0.1:8081: every process that can \
                         connect to it acts as the upstream CSE";

@@ -89,6 +89,10 @@ pub struct Upstream {
     /// `mqtt://host:port`.
     #[serde(deserialize_with = "parsed")]
     pub url: http::Uri,
+    /// Maximum size of a packet that the MQTT server accepts. A request that would be larger gets
+    /// 4000 and is not sent, because the MQTT server closes the connection for it, which ends the
+    /// requests of all originators. Without it, 65536 more than `limits.content-bytes`.
+    pub max_packet_bytes: Option<usize>,
     /// Address and port of the loopback interface where that CSE sends notifications for AEs. The
     /// gateway replaces `https://` points of access of AEs by addresses at this listener. Without
     /// it, notifications do not pass the gateway.

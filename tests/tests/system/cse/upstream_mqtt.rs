@@ -112,6 +112,28 @@ fn unexpected_message_is_dropped_and_counted() {
     });
 }
 
+/// An MQTT server closes the connection of a client that publishes a larger packet than it accepts.
+#[test]
+fn too_large_request_is_refused_before_it_is_sent() {
+    let broker = Broker::start();
+    let upstream = format!("url = \"mqtt://127.0.0.1:{}\"\nmax-packet-bytes = 2048", broker.port());
+    let gateway = Setup::new().with("upstream", &upstream).start();
+    let mut cse = broker.accept();
+    // The topic and the parameters count.
+    let create = |bytes| {
+        let instance = Request::create_instance("/cse/light1/lamp", &"x".repeat(bytes)).from(OWN);
+        ask(&gateway, LIGHT1, instance)
+    };
+    let response = create(2000).join().unwrap();
+    assert!(response.debug().contains("larger than 2048 bytes"), "{response:?}");
+    response.expect(400, 4000);
+    let asked = create(1500);
+    let published = cse.published();
+    assert_eq!(published.request["pc"]["m2m:cin"]["con"], "x".repeat(1500));
+    cse.respond(&published, 2001, &json!({"m2m:cin": {"rn": "4-1"}}));
+    asked.join().unwrap().expect(201, 2001);
+}
+
 #[test]
 fn cse_without_response_times_out() {
     let (_broker, mut cse, gateway) = start(1);

@@ -159,7 +159,7 @@ fn invalid_values_are_reported_in_one_run() {
         .with("limits", "connections = 0")
         .with("limits", "idle-seconds = 0")
         .with("modules", "memory-bytes = 1")
-        .with("upstream", "url = \"https://cse:8080/path\"")
+        .with("upstream", "url = \"https://cse:8080/path\"\nmax-packet-bytes = 2000")
         .with("cse", "csebase-name = \"-\"");
     assert_refused(
         &setup,
@@ -169,6 +169,7 @@ fn invalid_values_are_reported_in_one_run() {
             "saegis.toml:14:16: limits.idle-seconds: must be from 1 to",
             "saegis.toml:17:16: modules.memory-bytes: must be from",
             "saegis.toml:20:7: upstream.url: https://cse:8080/path is not of the form",
+            "saegis.toml:21:20: upstream.max-packet-bytes: has no effect without an MQTT server",
         ],
     );
 }

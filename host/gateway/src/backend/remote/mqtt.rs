@@ -17,13 +17,15 @@ use rand::RngExt as _;
 use saegis_client::{Message, MqttConnection};
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::mqtt::client::{RequestTopics, filters_of_responses};
-use saegis_onem2m::mqtt::packet::QoS;
+use saegis_onem2m::mqtt::packet::{QoS, publish_header};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::{Primitive, Serialization};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Port of an MQTT server without TLS.
 const DEFAULT_PORT: u16 = 1883;
@@ -42,47 +44,86 @@ const MAX_PARAMETERS: usize = 64 << 10;
 /// Client of the MQTT server of a CSE.
 pub(super) struct MqttUpstream {
     cse: CseId,
+    /// Maximum size of a packet that the server accepts, in bytes. It closes the connection, and so
+    /// ends the requests of all originators, when it gets a larger one.
+    max_packet: usize,
     pending: Arc<Pending>,
     queue: mpsc::Sender<Publication>,
     connected: watch::Receiver<bool>,
+    _connector: AbortOnDropHandle<()>,
 }
 
 /// A request that is to be published.
 struct Publication {
     request_id: String,
-    topic: String,
+    topics: RequestTopics,
     payload: Bytes,
 }
 
-/// Requests without a response, by their Request Identifiers.
+/// Requests without a response.
 struct Pending {
-    requests: Mutex<HashMap<String, PendingRequest>>,
+    requests: Mutex<Requests>,
     dropped: Counter,
     max_bytes: usize,
 }
 
-struct PendingRequest {
-    /// Topic of its response.
-    topic: String,
-    response: oneshot::Sender<ResponsePrimitive>,
+/// Requests by the topics of their responses and their Request Identifiers.
+#[derive(Default)]
+struct Requests(HashMap<String, HashMap<String, oneshot::Sender<ResponsePrimitive>>>);
+
+impl Requests {
+    fn insert(
+        &mut self,
+        topic: &str,
+        request_id: &str,
+        response: oneshot::Sender<ResponsePrimitive>,
+    ) {
+        self.0.entry(topic.into()).or_default().insert(request_id.into(), response);
+    }
+
+    fn contains(&self, topic: &str, request_id: &str) -> bool {
+        self.0.get(topic).is_some_and(|requests| requests.contains_key(request_id))
+    }
+
+    fn remove(
+        &mut self,
+        topic: &str,
+        request_id: &str,
+    ) -> Option<oneshot::Sender<ResponsePrimitive>> {
+        let requests = self.0.get_mut(topic)?;
+        let request = requests.remove(request_id);
+        if requests.is_empty() {
+            self.0.remove(topic);
+        }
+        request
+    }
 }
 
 /// Removes a request when its originator no longer waits.
 struct Waiting<'a> {
     pending: &'a Pending,
+    topic: &'a str,
     request_id: &'a str,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.pending.lock().remove(self.request_id);
+        self.pending.lock().remove(self.topic, self.request_id);
     }
 }
 
 impl MqttUpstream {
-    /// Creates a client, which connects in the background as long as it exists.
-    pub(super) fn new(url: &Uri, cse: CseId, content_bytes: usize, dropped: Counter) -> Self {
+    /// Creates a client, which connects in the background as long as it exists. The server accepts
+    /// packets of at most `max_packet` bytes, or else of content and parameters.
+    pub(super) fn new(
+        url: &Uri,
+        cse: CseId,
+        content_bytes: usize,
+        max_packet: Option<usize>,
+        dropped: Counter,
+    ) -> Self {
         let max_bytes = content_bytes + MAX_PARAMETERS;
+        let max_packet = max_packet.unwrap_or(max_bytes);
         let pending = Arc::new(Pending { requests: Mutex::default(), dropped, max_bytes });
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
         let (is_connected, connected) = watch::channel(false);
@@ -95,8 +136,8 @@ impl MqttUpstream {
             pending: pending.clone(),
             is_connected,
         };
-        tokio::spawn(connector.run(queued));
-        Self { cse, pending, queue, connected }
+        let _connector = AbortOnDropHandle::new(tokio::spawn(connector.run(queued)));
+        Self { cse, max_packet, pending, queue, connected, _connector }
     }
 
     /// Publishes a request and waits for the response.
@@ -112,45 +153,59 @@ impl MqttUpstream {
             (_, None) => return Err("the request has no From".into()),
         };
         let topics = topics.map_err(|e| e.to_string())?;
+        let request_id = format!("{:032x}", rand::rng().random::<u128>());
+        let published = RequestPrimitive { request_id: request_id.clone(), ..request.clone() };
+        let payload = Serialization::Json.write_request(&published).map_err(|e| e.to_string())?;
+        if !self.accepts(&topics.request, &payload) {
+            let why = format!("the request is larger than {} bytes in MQTT", self.max_packet);
+            let (id, release) = (&request.request_id, request.release.as_deref());
+            return Ok(ResponsePrimitive::refusal(id, release, Rsc::BadRequest, &why));
+        }
         let mut connected = self.connected.clone();
         if !matches!(timeout(CONNECTION_WAIT, connected.wait_for(|is| *is)).await, Ok(Ok(_))) {
             return Err("the MQTT server is not connected".into());
         }
-        let request_id = format!("{:032x}", rand::rng().random::<u128>());
-        let request = RequestPrimitive { request_id: request_id.clone(), ..request.clone() };
-        let payload = Serialization::Json.write_request(&request).map_err(|e| e.to_string())?;
         let (response, answered) = oneshot::channel();
-        let pending = PendingRequest { topic: topics.response, response };
-        self.pending.lock().insert(request_id.clone(), pending);
-        let _waiting = Waiting { pending: &self.pending, request_id: &request_id };
-        let publication =
-            Publication { request_id: request_id.clone(), topic: topics.request, payload };
+        let topic = topics.response.clone();
+        self.pending.lock().insert(&topic, &request_id, response);
+        let _waiting = Waiting { pending: &self.pending, topic: &topic, request_id: &request_id };
+        let publication = Publication { request_id: request_id.clone(), topics, payload };
         let lost = "the connection to the MQTT server was lost";
         self.queue.send(publication).await.map_err(|_| lost)?;
         answered.await.map_err(|_| lost.into())
     }
+
+    /// Returns whether the server accepts the packet of a request.
+    fn accepts(&self, topic: &str, payload: &[u8]) -> bool {
+        let header = publish_header(topic, None, payload.len());
+        header.is_ok_and(|header| header.len() + payload.len() <= self.max_packet)
+    }
 }
 
 impl Pending {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, PendingRequest>> {
+    fn lock(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Passes a response to its request. Any other message is dropped.
     fn receive(&self, message: Message) {
-        if let Ok(Primitive::Response(response)) =
-            Serialization::Json.read(message.payload, self.max_bytes)
-        {
-            let mut requests = self.lock();
-            let is_of = |request: &PendingRequest| request.topic == message.topic;
-            if requests.get(&response.request_id).is_some_and(is_of)
-                && let Some(request) = requests.remove(&response.request_id)
-                && request.response.send(response).is_ok()
-            {
-                return;
-            }
+        if !self.pass_on(message) {
+            self.dropped.inc();
         }
-        self.dropped.inc();
+    }
+
+    /// Passes a response to its request, if it has one. Other clients of the server can publish in
+    /// the topics of responses, so only what arrives in the topic of a request is parsed.
+    fn pass_on(&self, Message { topic, payload, .. }: Message) -> bool {
+        if !self.lock().0.contains_key(&topic) {
+            return false;
+        }
+        let Ok(Primitive::Response(response)) = Serialization::Json.read(payload, self.max_bytes)
+        else {
+            return false;
+        };
+        let request = self.lock().remove(&topic, &response.request_id);
+        request.is_some_and(|request| request.send(response).is_ok())
     }
 }
 
@@ -169,7 +224,7 @@ impl Connector {
         while let Err(why) = self.serve(&mut queued).await {
             // A response that comes over the next connection would come too late.
             let was_connected = self.is_connected.send_replace(false);
-            self.pending.lock().clear();
+            self.pending.lock().0.clear();
             if was_connected {
                 delay = MIN_RETRY_DELAY;
             }
@@ -213,12 +268,43 @@ impl Connector {
                 publication = queued.recv() => match publication {
                     None => return Ok(()),
                     // Its originator may have got a refusal already.
-                    Some(p) if self.pending.lock().contains_key(&p.request_id) => {
-                        connection.publish(&p.topic, &p.payload).await?;
+                    Some(p) if self.is_pending(&p) => {
+                        connection.publish(&p.topics.request, &p.payload).await?;
                     }
                     Some(_) => {}
                 },
             }
         }
+    }
+
+    fn is_pending(&self, publication: &Publication) -> bool {
+        self.pending.lock().contains(&publication.topics.response, &publication.request_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use saegis_onem2m::id::CseId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connector_ends_with_its_client() {
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = closed.local_addr().unwrap().port();
+        drop(closed);
+        let url = format!("mqtt://127.0.0.1:{port}").parse().unwrap();
+        let cse = CseId::parse("mn-cse").unwrap();
+        let upstream = MqttUpstream::new(&url, cse, 1 << 10, None, Counter::default());
+        let pending = Arc::downgrade(&upstream.pending);
+        // It waits for its next try.
+        sleep(MIN_RETRY_DELAY / 2).await;
+        drop(upstream);
+        let ended = async {
+            while pending.strong_count() > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), ended).await.expect("the task ends");
     }
 }

@@ -5,6 +5,7 @@
 //! harness knows only the command line, the files and the wire format of the product.
 
 mod ae;
+mod binding;
 mod broker;
 pub mod certificates;
 mod client;
@@ -26,6 +27,7 @@ pub mod wasm;
 mod websocket;
 
 pub use ae::Ae;
+pub use binding::{Answer, Association, Binding, Primitive};
 pub use broker::{Broker, BrokerConnection, Published};
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, RefusedHandshake, Tool};
 pub use command_line::{

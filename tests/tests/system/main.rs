@@ -18,6 +18,7 @@ mod handshake {
 mod identity {
     mod ae_id_reuse;
     mod impersonation;
+    mod impersonation_forms;
     mod model;
     mod power_cuts;
     mod registration;
@@ -67,7 +68,6 @@ mod cse {
 mod websocket {
     mod command_line;
     mod hostile;
-    mod impersonation;
     mod notifications;
     mod primitives;
     mod unread;

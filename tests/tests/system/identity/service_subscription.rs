@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use saegis_tests::{Credential, Gateway, Light, Request, Setup, Tool, eventually};
+use saegis_tests::{
+    Binding, Credential, Gateway, Light, Primitive, Request, Setup, Tool, eventually,
+};
 use serde_json::json;
 
 /// Credential of the interoperability test, with a short key.
@@ -38,45 +40,57 @@ fn with_rules(rules: Option<&str>) -> Setup {
     setup.module("app-rules", "capabilities = [\"service-subscription\"]")
 }
 
-fn ae(app_id: &str, from: Option<&str>) -> Request {
+fn ae(app_id: &str, from: &str) -> Request {
     let content = json!({ "m2m:ae": { "rn": "app", "api": app_id, "rr": false } });
-    let request = Request::create("/cse", 2, &content);
-    match from {
-        Some(from) => request.from(from),
-        None => request,
-    }
+    Request::create("/cse", 2, &content).from(from)
 }
 
 /// With the mandated suite of TLS 1.2, the AE registers only as the rule allows. GnuTLS does not
 /// accept a key of three bytes.
-#[test]
-fn td_m2m_se_01_and_refused_registrations() {
-    let tool = Tool::OpenSsl;
+fn td_m2m_se_01_and_refused_registrations(binding: Binding) {
     let gateway = with_rules(Some(RULES)).start();
-    let mut light = tool.connect(gateway.port(), TEST);
-    // A wrong AE-ID, a request for an assigned one, a wrong App-ID, and no AE-ID.
-    for (app_id, from) in [
-        ("NAPP01", Some("Cother")),
-        ("NAPP01", Some("Ctest2")),
-        ("NAPP01", Some("C")),
-        ("NAPP01", Some("S")),
-        ("NAPP01", None),
-        ("NAPP02", Some("Ctest")),
-        ("napp01", Some("Ctest")),
-    ] {
-        light.ask(&ae(app_id, from)).expect_refusal(403, 4126);
+    let mut light = binding.connect(&gateway, TEST);
+    let content = |app_id: &str| {
+        json!({ "m2m:ae": { "rn": "app", "api": app_id, "rr": false, "srv": ["3"] } }).to_string()
+    };
+    let expected = content("NAPP01");
+    let registration = Primitive::create("cse", 2, &expected);
+    // A wrong AE-ID, a request for an assigned one, and no AE-ID.
+    for originator in ["Cother", "Ctest2", "C", "S"] {
+        light.expect(&registration.from(originator), 4126);
     }
-    light.ask(&ae(&"N".repeat(300), Some("Ctest"))).expect_refusal(400, 4000);
-    let nameless = Request::create("/cse", 2, &json!({ "m2m:ae": { "rn": "app" } })).from("Ctest");
-    light.ask(&nameless).expect_refusal(403, 4126);
+    light.expect(&registration, 4126);
+    // A wrong App-ID, one that is too long, and none.
+    for (app_id, rsc) in [("NAPP02", 4126), ("napp01", 4126), (&*"N".repeat(300), 4000)] {
+        let content = content(app_id);
+        light.expect(&Primitive::create("cse", 2, &content).from("Ctest"), rsc);
+    }
+    let nameless = Primitive::create("cse", 2, r#"{"m2m:ae":{"rn":"app"}}"#).from("Ctest");
+    light.expect(&nameless, 4126);
     // The rule applies to another credential.
-    let mut other = tool.connect(gateway.port(), NEW);
-    other.ask(&ae("NAPP01", Some("Ctest"))).expect_refusal(403, 4126);
+    let mut other = binding.connect(&gateway, NEW);
+    other.expect(&registration.from("Ctest"), 4126);
     // The registration that the interoperability test expects.
-    let registered = light.ask(&ae("NAPP01", Some("Ctest"))).expect(201, 2001);
-    assert_eq!(registered.json()["m2m:ae"]["aei"], "Ctest");
-    light.ask(&Request::retrieve("/cse/app").from("Ctest")).expect(200, 2000);
-    light.ask(&Request::retrieve("/cse/app").from("Cother")).expect_refusal(403, 4106);
+    let registered = light.expect(&registration.from("Ctest"), 2001);
+    assert_eq!(registered["m2m:ae"]["aei"], "Ctest");
+    light.expect(&Primitive::retrieve("cse/app").from("Ctest"), 2000);
+    light.expect(&Primitive::retrieve("cse/app").from("Cother"), 4106);
+    light.expect(&Primitive::delete("cse/app").from("Ctest"), 2002);
+}
+
+/// TD_M2M_SE_01 over each binding.
+mod td_m2m_se_01 {
+    use super::{Binding, Tool};
+
+    #[test]
+    fn over_http() {
+        super::td_m2m_se_01_and_refused_registrations(Binding::Http(Tool::OpenSsl));
+    }
+
+    #[test]
+    fn over_websocket() {
+        super::td_m2m_se_01_and_refused_registrations(Binding::WebSocket);
+    }
 }
 
 /// 4128 takes precedence over 4126. Both take precedence over a taken AE-ID and over the check of
@@ -87,7 +101,7 @@ fn registration_without_subscription_is_refused() {
     for rules in [None, Some("# Nothing\n"), Some(of_another.as_str())] {
         let gateway = with_rules(rules).start();
         let mut light = Light::connect(gateway.port(), TEST).unwrap();
-        light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4128);
+        light.ask(&ae("NAPP01", "Ctest")).unwrap().expect_refusal(403, 4128);
         // The rules do not apply to other requests.
         light.ask(&Request::retrieve("/cse").from("Ctest")).unwrap().expect_refusal(403, 4106);
     }
@@ -95,14 +109,14 @@ fn registration_without_subscription_is_refused() {
     let without_links = RULES.replace("rule-links = [\"asar\"]", "rule-links = []");
     let gateway = with_rules(Some(&without_links)).start();
     let mut light = Light::connect(gateway.port(), TEST).unwrap();
-    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
+    light.ask(&ae("NAPP01", "Ctest")).unwrap().expect_refusal(403, 4126);
     // Impersonation is checked first.
     light.ask(&Request::retrieve("/cse").from("Ctest")).unwrap().expect_refusal(403, 4106);
 }
 
 fn registration_rsc(gateway: &Gateway, credential: Credential<'_>, from: &str) -> Option<u16> {
     let mut light = Light::connect(gateway.port(), credential).unwrap();
-    let rsc = light.ask(&ae("NAPP01", Some(from))).unwrap().rsc();
+    let rsc = light.ask(&ae("NAPP01", from)).unwrap().rsc();
     light.close();
     rsc
 }
@@ -137,7 +151,7 @@ fn changed_rules_take_effect() {
     gateway.in_force_after(|g| g.remove(FILE));
     let mut light = Light::connect(gateway.port(), NEW).unwrap();
     light.ask(&Request::retrieve("/cse/app").from("Cnew")).unwrap().expect(200, 2000);
-    light.ask(&ae("NAPP01", Some("Cnew"))).unwrap().expect_refusal(403, 4128);
+    light.ask(&ae("NAPP01", "Cnew")).unwrap().expect_refusal(403, 4128);
 }
 
 /// Rules without a module that enforces them would allow every registration, so the gateway refuses
@@ -167,7 +181,7 @@ fn hundred_thousand_rules_are_supported() {
     let gateway = with_rules(Some(&text)).with_metrics().start();
     let mut light = Light::connect(gateway.port(), TEST).unwrap();
     for _ in 0..100 {
-        light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
+        light.ask(&ae("NAPP01", "Ctest")).unwrap().expect_refusal(403, 4126);
     }
     let faults = gateway.monitor("/metrics");
     assert!(!faults.text.contains("saegis_sandbox_faults_total{"), "{}", faults.text);
@@ -279,8 +293,8 @@ fn rules_are_fetched_from_remote_in_cse() {
     // The first fetch may precede the registration.
     near.log().wait("service-subscription.fetched");
     let mut light = Light::connect(near.port(), TEST).unwrap();
-    light.ask(&ae("NAPP02", Some("Ctest"))).unwrap().expect_refusal(403, 4126);
-    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect(201, 2001);
+    light.ask(&ae("NAPP02", "Ctest")).unwrap().expect_refusal(403, 4126);
+    light.ask(&ae("NAPP01", "Ctest")).unwrap().expect(201, 2001);
     // The IN-CSE is unreachable, and the cached rules stay valid for a while.
     drop(far);
     near.log().wait("service-subscription.fetch-failed");
@@ -288,7 +302,7 @@ fn rules_are_fetched_from_remote_in_cse() {
     drop(light);
     let near = near.restart();
     let mut light = Light::connect(near.port(), TEST).unwrap();
-    light.ask(&ae("NAPP01", Some("Ctest"))).unwrap().expect_refusal(403, 4117);
+    light.ask(&ae("NAPP01", "Ctest")).unwrap().expect_refusal(403, 4117);
     wait_for_registration_rsc(&near, TEST, 4128);
     light.ask(&Request::retrieve("/cse/app").from("Ctest")).unwrap().expect(200, 2000);
 }

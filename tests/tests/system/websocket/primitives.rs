@@ -57,3 +57,40 @@ fn websocket_request_is_checked() {
     light.expect(json!({"op": 1, "to": "cse", "fr": OWN, "ty": 2, "pc": ae}), 2001);
     light.expect(json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
 }
+
+/// Both responses would have the same identifier.
+#[test]
+fn second_request_with_pending_identifier_is_refused() {
+    let gateway = Setup::new().start();
+    let mut light = connect(&gateway);
+    let ae = json!({"m2m:ae": {"rn": "light1", "api": "Nlight", "rr": false, "srv": ["3"]}});
+    light.expect(json!({"op": 1, "to": "cse", "fr": OWN, "ty": 2, "pc": ae}), 2001);
+    for (to, ty, pc) in [
+        ("cse/light1", 15, json!({"m2m:pch": {"rn": "queue"}})),
+        ("cse/light1", 3, json!({"m2m:cnt": {"rn": "lamp"}})),
+        ("cse/light1/lamp", 23, json!({"m2m:sub": {"nu": [OWN], "enc": {"net": [3]}}})),
+    ] {
+        light.expect(json!({"op": 1, "to": to, "fr": OWN, "ty": ty, "pc": pc}), 2001);
+    }
+    let request = |op: u16, to: &str, rqi: &str| json!({"op": op, "to": to, "fr": OWN, "rqi": rqi, "rvi": "3"});
+    // The poll waits until there is something for the AE.
+    light.send_text(&request(2, "cse/light1/queue/pcu", "r").to_string());
+    let mut instance = request(1, "cse/light1/lamp", "r");
+    (instance["ty"], instance["pc"]) = (json!(4), json!({"m2m:cin": {"con": "on"}}));
+    for second in [request(2, "cse/light1", "r"), request(4, "cse/light1", "r"), instance.clone()] {
+        light.send_text(&second.to_string());
+        let refused = light.primitive();
+        assert_eq!((&refused["rsc"], &refused["rqi"]), (&json!(4000), &json!("r")), "{second}");
+    }
+    // None of them was executed.
+    light.expect(request(2, "cse/light1/lamp/la", ""), 4004);
+    // The poll is still pending, and an identifier is free again after its response.
+    instance["rqi"] = json!("another");
+    light.send_text(&instance.to_string());
+    let mut responses = [light.primitive(), light.primitive()];
+    responses.sort_by_key(|response| response["rqi"].to_string());
+    let rsc = responses.map(|response| response["rsc"].clone());
+    assert_eq!(rsc, [json!(2001), json!(2000)]);
+    light.send_text(&request(2, "cse/light1", "r").to_string());
+    assert_eq!(light.primitive()["rsc"], 2000);
+}

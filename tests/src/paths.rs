@@ -32,13 +32,25 @@ fn components() -> PathBuf {
 /// Returns the path of ACME's program, in the virtual environment of the environment variable
 /// `SAEGIS_ACME` or where `cargo xtask test` installs it.
 pub fn acme() -> PathBuf {
+    present(installed("SAEGIS_ACME", "acme").join("bin/acmecse"))
+}
+
+/// Returns the folder of the packages of clients, which the environment variable `SAEGIS_CLIENTS`
+/// names, or where `cargo xtask test` installs them.
+pub fn clients() -> PathBuf {
+    let folder = installed("SAEGIS_CLIENTS", "clients");
+    present(folder.join("node/installed.json"));
+    folder
+}
+
+/// Returns the folder of programs that `cargo xtask test` installs.
+fn installed(variable: &str, name: &str) -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = || {
         let home = || set("HOME").expect("HOME is set").join(".cache/saegis");
         set("SAEGIS_CACHE").unwrap_or_else(home)
     };
-    let folder = set("SAEGIS_ACME").unwrap_or_else(|| cache().join("acme"));
-    present(folder.join("bin/acmecse"))
+    set(variable).unwrap_or_else(|| cache().join(name))
 }
 
 /// Returns the path of the repository.

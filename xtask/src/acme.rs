@@ -18,6 +18,7 @@ pub fn folder() -> Result<PathBuf> {
 pub fn install(project: &Project) -> Result<()> {
     python::Environment {
         name: "ACME",
+        program: "python3".into(),
         folder: folder()?,
         requirements: project.root.join("tests/interop/requirements.txt"),
         check: &["-c", "import acmecse"],

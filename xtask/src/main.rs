@@ -18,6 +18,7 @@ mod book;
 )]
 mod circles;
 mod claims;
+mod clients;
 mod debian;
 mod example;
 mod fuzz;
@@ -112,7 +113,8 @@ enum Task {
     ///
     /// Installs missing programs: cargo-nextest, cargo-deny, mdBook and, as root on Debian, the
     /// command lines of GnuTLS and OpenSSL, which the suites use as clients. With Python's pip it
-    /// installs ACME, a oneM2M CSE that a suite runs behind the gateway.
+    /// installs ACME, a oneM2M CSE that a suite runs behind the gateway, and with pip and npm the
+    /// suites' clients of WebSocket and MQTT.
     ///
     /// With arguments it runs only tests of the program `system`, and builds only their
     /// dependencies. `--test` selects another program of tests/, such as `--test interop`.

@@ -49,6 +49,8 @@ pub fn search_path() -> Option<OsString> {
 pub struct Environment {
     /// Name of the installed program.
     pub name: &'static str,
+    /// Python that creates the virtual environment.
+    pub program: PathBuf,
     pub folder: PathBuf,
     /// Requirements file with all packages.
     pub requirements: PathBuf,
@@ -59,15 +61,8 @@ pub struct Environment {
 impl Environment {
     /// Installs exactly those packages.
     pub fn install(&self) -> Result<()> {
-        let Self { name, folder, requirements, check } = self;
-        let parent = folder.parent().context("the cache is not a folder")?;
-        fs::create_dir_all(parent)
-            .with_context(|| format!("cannot create {}", parent.display()))?;
-        // The lock is released when this process ends.
-        let lock = folder.with_extension("lock");
-        let lock = File::create(lock).and_then(|file| file.lock().map(|()| file));
-        let _lock = lock.with_context(|| format!("cannot lock {}", parent.display()))?;
-
+        let Self { name, program, folder, requirements, check } = self;
+        let _lock = lock(folder)?;
         let wanted = fs::read_to_string(requirements)
             .with_context(|| format!("cannot read {}", requirements.display()))?;
         let stamp = folder.join("installed.txt");
@@ -87,7 +82,7 @@ impl Environment {
             }
             _ => {}
         }
-        process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+        process::run(Command::new(program).args(["-m", "venv", "--clear"]).arg(folder))?;
         // Only listed packages are installed, and no package executes code at build time.
         let pip = ["-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "install"];
         let exact = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off"];
@@ -96,6 +91,15 @@ impl Environment {
         // Written last, so that an interrupted installation is not used.
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
     }
+}
+
+/// Locks an installation. The lock is released when the file is closed.
+pub fn lock(folder: &Path) -> Result<File> {
+    let parent = folder.parent().context("the cache is not a folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    let lock = File::create(folder.with_extension("lock"));
+    let lock = lock.and_then(|file| file.lock().map(|()| file));
+    lock.with_context(|| format!("cannot lock {}", parent.display()))
 }
 
 /// Returns the Python of the virtual environment, isolated from the environment variables.

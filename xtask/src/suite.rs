@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::{
-    acme, book, circles, claims, debian, example,
+    acme, book, circles, claims, clients, debian, example,
     fuzz::{self, Search},
     modules, pages, process,
     project::Project,
@@ -47,9 +47,14 @@ const LINTING_COMPILER: [(&str, &str); 2] = [
 
 /// Checks everything or, with arguments for the test runner, only the selected tests.
 pub fn run(project: &Project, args: &[String]) -> Result<()> {
-    summed_up(|steps| {
+    let result = summed_up(|steps| {
         if args.is_empty() { everything(project, steps) } else { selection(project, steps, args) }
-    })
+    });
+    // At the end, where it is seen.
+    if let Some(reason) = clients::skipped() {
+        println!("{reason}");
+    }
+    result
 }
 
 /// Runs the checks that need no test.
@@ -89,6 +94,7 @@ fn everything(project: &Project, steps: &mut Steps) -> Result<()> {
         tools::mdbook(project).map(drop)
     })?;
     steps.take("ACME", || acme::install(project))?;
+    steps.take("clients", || clients::install(project))?;
     texts(project, steps)?;
     steps.take("policy modules", || modules::build(project, None, true))?;
     steps.take("lints of the policy modules", || lint_guests(project))?;
@@ -156,8 +162,10 @@ fn selection(project: &Project, steps: &mut Steps, args: &[String]) -> Result<()
         programs()?;
         subcommand(project, NEXTEST)
     })?;
-    if suite == "interop" {
-        steps.take("ACME", || acme::install(project))?;
+    match suite {
+        "interop" => steps.take("ACME", || acme::install(project))?,
+        "system" => steps.take("clients", || clients::install(project))?,
+        _ => {}
     }
     steps.take("policy modules", || modules::build(project, None, true))?;
     let target = ["--test", suite];
@@ -195,7 +203,11 @@ fn nextest(project: &Project, targets: &[&str], args: &[String]) -> Result<Comma
         .args(args)
         .env("SAEGIS_BIN", project.gateway_binary("debug"))
         .env("SAEGIS_COMPONENTS", project.components())
-        .env("SAEGIS_ACME", acme::folder()?);
+        .env("SAEGIS_ACME", acme::folder()?)
+        .env("SAEGIS_CLIENTS", clients::folder()?);
+    if let Some(reason) = clients::skipped() {
+        cargo.env("SAEGIS_CLIENTS_SKIPPED", reason);
+    }
     Ok(cargo)
 }
 

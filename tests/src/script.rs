@@ -1,0 +1,46 @@
+//! Lights that use the WebSocket and MQTT libraries of other languages: `tests/clients`.
+
+use std::env;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::command_line::{CommandOutput, to_end};
+use crate::paths;
+
+/// The language of a light.
+#[derive(Debug, Clone, Copy)]
+pub enum Script {
+    /// Python, with `websockets` and `paho-mqtt`.
+    Python,
+    /// JavaScript, with `ws` and `mqtt`.
+    Node,
+}
+
+impl Script {
+    /// Returns all languages, without Python if `cargo xtask test` found no version with PSK. It
+    /// prints the reason, and passes it on in `SAEGIS_CLIENTS_SKIPPED`.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::Node];
+        match env::var("SAEGIS_CLIENTS_SKIPPED") {
+            Ok(reason) => eprintln!("{reason}"),
+            Err(_) => all.push(Self::Python),
+        }
+        all
+    }
+
+    /// Runs the light until it ends.
+    pub fn run(self, settings: &Value) -> CommandOutput {
+        let folder = paths::clients();
+        let scripts = paths::repository().join("tests/clients");
+        let mut command = match self {
+            Self::Python => Command::new(folder.join("python/bin/python")),
+            Self::Node => Command::new("node"),
+        };
+        match self {
+            Self::Python => command.arg("-I").arg(scripts.join("light.py")),
+            Self::Node => command.arg(scripts.join("light.mjs")),
+        };
+        to_end(command.arg(settings.to_string()).env("SAEGIS_CLIENTS", folder))
+    }
+}

@@ -129,9 +129,11 @@ fn the_lights_register(scene: &Scene) -> Result<()> {
 }
 
 fn the_smartphone_switches_a_light(scene: &mut Scene) -> Result<()> {
-    let phone = "saegis ae --config devices/phone.toml";
+    let phone = "saegis ae --config devices/phone.toml --binding websocket";
 
-    print_section("The smartphone's AE and the IN-CSE share no key. The MAF has one for the two.");
+    print_section(
+        "The smartphone uses WebSocket. Its AE and the IN-CSE share no key. The MAF has one for both.",
+    );
     let register = format!("{phone} register");
     let shows = ["@maf.in.provider.com", "registered as Cphone: -/phone"];
     scene.expect(&[MAF, IN], &register, 0, &shows)?;
@@ -153,7 +155,8 @@ fn the_smartphone_switches_a_light(scene: &mut Scene) -> Result<()> {
 
 fn others_are_refused(scene: &mut Scene) -> Result<()> {
     print_section("Light 2 lets nobody use its lamp, so the home gateway refuses the smartphone.");
-    let read = "saegis ae --config devices/phone.toml show /mn-cse-123456/cse/light2/lamp/la";
+    let phone = "saegis ae --config devices/phone.toml --binding websocket";
+    let read = &format!("{phone} show /mn-cse-123456/cse/light2/lamp/la");
     scene.expect(&[IN, HOME], read, REFUSED, &["refused with 4103"])?;
 
     print_section(

@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::task::LocalSet;
 
-use crate::answer::{self, Expected};
+use crate::channel::{Binding, Channel};
 use crate::client::{Client, Target};
 use crate::figures::{Counter, Period};
-use crate::fresh;
 use crate::server::Server;
 
 /// Arguments of `saegis-load persistent`.
@@ -21,6 +20,9 @@ pub struct Args {
     server: Server,
     #[command(flatten)]
     period: Period,
+    /// Binding of the requests.
+    #[arg(long, value_enum, default_value = "http")]
+    binding: Binding,
     /// Number of connections.
     #[arg(long, default_value_t = 64)]
     connections: u64,
@@ -36,7 +38,9 @@ pub struct Args {
 pub async fn run(args: &Args) -> Result<Value> {
     let client = Client::new(&args.target)?;
     if args.checks_originators {
-        fresh::check_is_on(&client).await?;
+        let (stream, _) = client.connect(0).await?;
+        let mut channel = Channel::open(args.binding, stream).await?;
+        channel.is_refused("Canother").await.context("originators are not checked")?;
     }
     let counter = Rc::new(Counter::new(args.period));
     let local = LocalSet::new();
@@ -44,12 +48,12 @@ pub async fn run(args: &Args) -> Result<Value> {
         .run_until(async {
             let mut tasks = Vec::new();
             for n in 0..args.connections {
-                let (mut stream, originator) = client.connect(n).await?;
+                let (stream, originator) = client.connect(n).await?;
+                let mut channel = Channel::open(args.binding, stream).await?;
                 let counter = counter.clone();
                 tasks.push(tokio::task::spawn_local(async move {
                     while let Some((number, begun)) = counter.next().await {
-                        let asked = answer::ask(&mut stream, &originator, number, Expected::Whole);
-                        counter.done(begun, asked.await);
+                        counter.done(begun, channel.ask(&originator, number).await);
                     }
                 }));
             }

@@ -77,7 +77,7 @@ async fn once(client: &Client, number: u64, expected: Expected) -> Result<()> {
 ///
 /// # Errors
 /// Fails if a request with another originator is accepted.
-pub async fn check_is_on(client: &Client) -> Result<()> {
+async fn check_is_on(client: &Client) -> Result<()> {
     let (mut stream, _) = client.connect(0).await?;
     answer::is_refused(&mut stream, "Canother").await.context("originators are not checked")
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the figures are for whoever started us")]
 
 mod answer;
+mod channel;
 mod client;
 mod connections;
 mod credentials;

@@ -107,7 +107,8 @@ fn mode_prints_figures() {
     let gateway = gateway(credentials.path(), port);
     let paced = [PERSISTENT, &["--pace", "50"]].concat();
     for way in ["psk-cbc", "psk-gcm", "tls12", "tls13", "tls13-resumed"] {
-        for mode in [FRESH, PERSISTENT, &paced] {
+        let websocket = [PERSISTENT, &["--binding", "websocket", "--checks-originators"]].concat();
+        for mode in [FRESH, PERSISTENT, &paced, &websocket] {
             let figures = figures(&run(mode, way, &gateway, credentials.path()));
             let figure = |name: &str| figures[name].as_f64().unwrap();
             assert!(figure("operations") >= 1.0, "{figures}");

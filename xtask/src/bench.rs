@@ -178,7 +178,7 @@ impl Bench<'_> {
             self.discipline("handshake: mutual P-256, TLS 1.3, resumed", &both, work);
         }
         if self.args.wants(Part::KeepAlive) {
-            let own = [C::Saegis, C::SaegisWithoutWasm, C::Floor, C::Stunnel];
+            let own = [C::Saegis, C::SaegisWebSocket, C::SaegisWithoutWasm, C::Floor, C::Stunnel];
             self.discipline("keep-alive: PSK CBC", &own, Work::persistent("psk-cbc", many));
             let work = Work::persistent("tls13", 1);
             self.discipline("keep-alive: mutual P-256, TLS 1.3", &peers, work);
@@ -223,6 +223,7 @@ impl Bench<'_> {
             C::Saegis,
             C::SaegisWithoutWasm,
             C::SaegisReusing,
+            C::SaegisWebSocket,
             C::Stunnel,
             C::GnuTls,
             C::Nginx,

@@ -29,6 +29,8 @@ pub enum Contender {
     SaegisWithoutWasm,
     /// With reused instances, which an operator may allow, to show the cost of fresh ones.
     SaegisReusing,
+    /// The same requests over WebSocket.
+    SaegisWebSocket,
     /// A build of another commit.
     SaegisBefore,
     /// A proxy with the same TLS engines, without checks and logs.
@@ -136,6 +138,7 @@ impl Contender {
             Self::Saegis => "Saegis",
             Self::SaegisWithoutWasm => "Saegis without WASM",
             Self::SaegisReusing => "Saegis, instances reused",
+            Self::SaegisWebSocket => "Saegis, WebSocket",
             Self::SaegisBefore => "Saegis before",
             Self::Floor => "the floor: engines, no checks",
             Self::Stunnel => "stunnel",
@@ -154,7 +157,11 @@ impl Contender {
     pub fn is_saegis(self) -> bool {
         matches!(
             self,
-            Self::Saegis | Self::SaegisWithoutWasm | Self::SaegisReusing | Self::SaegisBefore
+            Self::Saegis
+                | Self::SaegisWithoutWasm
+                | Self::SaegisReusing
+                | Self::SaegisWebSocket
+                | Self::SaegisBefore
         )
     }
 
@@ -166,7 +173,9 @@ impl Contender {
     /// Returns the version that the program prints.
     pub fn version(self, place: &Place) -> String {
         let (program, argument) = match self {
-            Self::Saegis | Self::SaegisReusing => (place.saegis.clone(), "version"),
+            Self::Saegis | Self::SaegisReusing | Self::SaegisWebSocket => {
+                (place.saegis.clone(), "version")
+            }
             Self::SaegisWithoutWasm => (place.without_wasm.clone(), "version"),
             Self::SaegisBefore => (place.before.clone(), "version"),
             Self::Stunnel => ("stunnel".into(), "-version"),

@@ -124,6 +124,8 @@ impl Report {
             self.times(persistent, Contender::Stunnel),
             false,
         );
+        let websocket = self.times(persistent, Contender::SaegisWebSocket);
+        add("keep-alive, PSK CBC: WebSocket's CPU, times HTTP's", 0.9, websocket, true);
         add("WASM's share of a PSK CBC handshake, %", 12.0, self.share(psk), true);
         for (what, wanted, single, at_most) in [
             ("an idle association, bytes", 24576.0, "an idle association", true),

@@ -54,6 +54,9 @@ impl Place {
         if contender.checks_originators() {
             load.arg("--checks-originators");
         }
+        if contender == Contender::SaegisWebSocket {
+            load.args(["--binding", "websocket"]);
+        }
         if contender == Contender::GnuTls {
             load.args(["--expected", "status"]);
         }

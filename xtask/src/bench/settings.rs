@@ -20,7 +20,7 @@ impl Contender {
             Self::SaegisReusing => {
                 "as it ships, but instances of psk-table and originator-check make 1,000 calls each"
             }
-            Self::SaegisBefore => "as Saegis",
+            Self::SaegisWebSocket | Self::SaegisBefore => "as Saegis",
             Self::Floor => "one thread; connections to the CSE kept; no log",
             Self::Stunnel => "TCP_NODELAY, no tickets, a cache of one session; logs errors",
             Self::GnuTls => "no cache, no tickets; answers itself",
@@ -57,7 +57,11 @@ impl Contender {
         let config = folder.join("config").display().to_string();
         let put = |text: String| fs::write(folder.join("config"), text);
         Ok(match self {
-            Self::Saegis | Self::SaegisReusing | Self::SaegisWithoutWasm | Self::SaegisBefore => {
+            Self::Saegis
+            | Self::SaegisReusing
+            | Self::SaegisWithoutWasm
+            | Self::SaegisWebSocket
+            | Self::SaegisBefore => {
                 saegis(self, place, folder, identities, address)?;
                 let program = match self {
                     Self::SaegisWithoutWasm => &place.without_wasm,

@@ -17,6 +17,7 @@ mod client_key_exchange;
 mod coap;
 mod http_primitive;
 mod ids;
+mod mqtt;
 mod pieces;
 mod policy_table;
 mod primitive;
@@ -29,6 +30,7 @@ pub use client_key_exchange::client_key_exchange;
 pub use coap::coap;
 pub use http_primitive::http_primitive;
 pub use ids::ids;
+pub use mqtt::mqtt;
 pub use policy_table::policy_table;
 pub use primitive::{primitive, websocket};
 
@@ -36,13 +38,14 @@ pub use primitive::{primitive, websocket};
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("certificate", certificate),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
     ("coap", coap),
     ("http_primitive", http_primitive),
     ("ids", ids),
+    ("mqtt", mqtt),
     ("policy_table", policy_table),
     ("primitive", primitive),
     ("websocket", websocket),

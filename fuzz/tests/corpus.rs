@@ -84,6 +84,11 @@ fn primitive_corpus_passes() {
 }
 
 #[test]
+fn mqtt_corpus_passes() {
+    seeds("mqtt");
+}
+
+#[test]
 fn websocket_corpus_passes() {
     seeds("websocket");
 }

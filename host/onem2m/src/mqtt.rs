@@ -13,7 +13,7 @@ pub mod client;
 pub mod packet;
 
 use crate::credential::Entity;
-use crate::id::{self, CseId};
+use crate::id::{self, AeIdStem, CseId};
 use crate::serialization::Serialization;
 
 /// Prefix of all topics.
@@ -26,8 +26,9 @@ const RESPONSE: &str = "resp";
 const REGISTRATION_REQUEST: &str = "reg_req";
 const REGISTRATION_RESPONSE: &str = "reg_resp";
 
-/// Prefix of the Client Identifier of an AE.
+/// Prefixes of Client Identifiers.
 const AE_CLIENT: &str = "A::";
+const CSE_CLIENT: &str = "C::";
 
 /// A topic or a filter that the client has no right to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,29 +59,17 @@ pub enum TopicError {
 /// A message that a client publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publication {
-    /// A request of a registered client, with the topic of its response.
-    Request(ResponseTopic),
-    /// A request of a client that is not registered, with the topic of its response.
-    Registration(ResponseTopic),
+    /// A request.
+    Request {
+        /// The AE that the topic names as the originator. Absent for a CSE.
+        ae: Option<AeIdStem>,
+        /// The last level of the topic.
+        primitive_type: PrimitiveType,
+    },
+    /// A request of a client that is not registered.
+    Registration(PrimitiveType),
     /// A response to a request that was sent to the client.
     Response(PrimitiveType),
-}
-
-/// The topic of a response.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResponseTopic {
-    /// Serialization of the request.
-    pub primitive_type: PrimitiveType,
-    /// The topic without its type.
-    stem: String,
-}
-
-impl ResponseTopic {
-    /// Returns the topic of a response in a serialization.
-    #[must_use]
-    pub fn in_serialization(&self, serialization: Serialization) -> String {
-        format!("{}/{}", self.stem, name(serialization))
-    }
 }
 
 /// The last level of a topic (TS-0010 clause 6.5.4).
@@ -116,9 +105,37 @@ pub struct Subscription {
     /// Kind of the messages.
     pub messages: Messages,
     /// The client's identifier, in the form in which the filter has it.
-    pub client: String,
+    client: String,
+    /// The CSE-ID, in the form in which the filter has it. Absent for a wildcard.
+    cse: Option<String>,
     /// The type that the filter selects. Absent for all types.
-    pub serialization: Option<Serialization>,
+    serialization: Option<Serialization>,
+}
+
+impl Subscription {
+    /// Returns the serialization of requests of the CSE to the client.
+    #[must_use]
+    pub fn serialization(&self) -> Serialization {
+        self.serialization.unwrap_or_default()
+    }
+
+    /// Returns the topic of a message of this kind that the filter selects. Returns `None` if it
+    /// selects another serialization.
+    #[must_use]
+    pub fn topic(&self, cse: &CseId, serialization: Serialization) -> Option<String> {
+        if self.serialization.is_some_and(|selected| selected != serialization) {
+            return None;
+        }
+        let cse = self.cse.as_deref().unwrap_or(cse.bare());
+        let (client, primitive_type) = (&self.client, name(serialization));
+        Some(match self.messages {
+            Messages::Requests => format!("{PREFIX}{REQUEST}/{cse}/{client}/{primitive_type}"),
+            Messages::Responses => format!("{PREFIX}{RESPONSE}/{client}/{cse}/{primitive_type}"),
+            Messages::RegistrationResponses => {
+                format!("{PREFIX}{REGISTRATION_RESPONSE}/{client}/{cse}/{primitive_type}")
+            }
+        })
+    }
 }
 
 /// Kinds of messages that the CSE publishes.
@@ -130,6 +147,17 @@ pub enum Messages {
     Responses,
     /// Responses to requests before the registration.
     RegistrationResponses,
+}
+
+/// The Client Identifier of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientId {
+    /// It names the entity of the association.
+    Own,
+    /// It names another entity.
+    Other,
+    /// It names no entity, as that of a client before its registration.
+    Free,
 }
 
 /// The rights of one client: those of the entity that its association proves.
@@ -151,21 +179,17 @@ impl TopicRights<'_> {
     pub fn publication(&self, topic: &str) -> Result<Publication, TopicError> {
         let [kind, first, second, primitive_type] = levels(topic)?;
         let primitive_type = PrimitiveType::parse(primitive_type)?;
-        let response = |kind: &str| ResponseTopic {
-            primitive_type,
-            stem: format!("{PREFIX}{kind}/{first}/{second}"),
-        };
         match kind {
             REQUEST => {
-                self.check_client(first)?;
+                let ae = self.check_client(first)?;
                 self.check_cse(second)?;
-                Ok(Publication::Request(response(RESPONSE)))
+                Ok(Publication::Request { ae, primitive_type })
             }
             REGISTRATION_REQUEST => {
                 // The Credential-ID is not read: the association has its own (clause 7.3).
                 check_level(first)?;
                 self.check_cse(second)?;
-                Ok(Publication::Registration(response(REGISTRATION_RESPONSE)))
+                Ok(Publication::Registration(primitive_type))
             }
             RESPONSE => {
                 self.check_cse(first)?;
@@ -195,11 +219,15 @@ impl TopicRights<'_> {
         let Level::Exact(client) = client else { return Err(TopicError::Wildcard) };
         match messages {
             Messages::RegistrationResponses => check_level(client)?,
-            Messages::Requests | Messages::Responses => self.check_client(client)?,
+            Messages::Requests | Messages::Responses => self.check_client(client).map(drop)?,
         }
-        if let Level::Exact(cse) = cse {
-            self.check_cse(cse)?;
-        }
+        let cse = match cse {
+            Level::Any => None,
+            Level::Exact(cse) => {
+                self.check_cse(cse)?;
+                Some(cse.into())
+            }
+        };
         let serialization = match kind_of_type {
             Level::Any => None,
             Level::Exact(level) => match PrimitiveType::parse(level)? {
@@ -207,24 +235,49 @@ impl TopicRights<'_> {
                 PrimitiveType::Xml => return Err(TopicError::Type),
             },
         };
-        Ok(Subscription { messages, client: client.into(), serialization })
+        Ok(Subscription { messages, client: client.into(), cse, serialization })
+    }
+
+    /// Checks the Client Identifier of a client: `A::<AE-ID>` or `C::<CSE-ID>` of its own, or one
+    /// without such a prefix (clause 6.3.3).
+    #[must_use]
+    pub fn client_id(&self, client_id: &str) -> ClientId {
+        let (identifier, is_cse) =
+            match (client_id.strip_prefix(AE_CLIENT), client_id.strip_prefix(CSE_CLIENT)) {
+                (Some(ae), _) => (ae, false),
+                (None, Some(cse)) => (cse, true),
+                (None, None) => return ClientId::Free,
+            };
+        // As in a topic, or as in a primitive.
+        let level = match identifier.strip_prefix("//") {
+            Some(absolute) => format!(":{absolute}"),
+            None => identifier.strip_prefix('/').unwrap_or(identifier).into(),
+        };
+        let is_own = self.check_client(&level.replace('/', ":")).is_ok();
+        if is_own && is_cse == matches!(self.entity, Entity::Cse(_)) {
+            ClientId::Own
+        } else {
+            ClientId::Other
+        }
     }
 
     /// Checks that a level of a topic is the identifier of the client: an AE-ID-Stem or
-    /// SP-relative AE-ID, or a CSE-ID.
-    fn check_client(&self, level: &str) -> Result<(), TopicError> {
+    /// SP-relative AE-ID, or a CSE-ID. Returns the AE.
+    fn check_client(&self, level: &str) -> Result<Option<AeIdStem>, TopicError> {
         check_level(level)?;
         let at_cse = level.strip_prefix(self.cse.bare());
         let relative = at_cse.and_then(|rest| rest.strip_prefix(':'));
         let is_ae = |stem: &str| level == stem || relative == Some(stem);
-        let is_client = match self.entity {
+        match self.entity {
             Entity::Ae(_) | Entity::Aes(_) => {
-                self.entity.stems().iter().any(|stem| is_ae(stem.as_str()))
+                let ae = self.entity.stems().iter().find(|stem| is_ae(stem.as_str()));
+                ae.cloned().map(Some).ok_or(TopicError::OtherClient)
             }
-            Entity::Cse(cse) => self.is_cse(level, cse),
-            Entity::NotYetKnown | Entity::MafClient(_) => false,
-        };
-        if is_client { Ok(()) } else { Err(TopicError::OtherClient) }
+            Entity::Cse(cse) if self.is_cse(level, cse) => Ok(None),
+            Entity::Cse(_) | Entity::NotYetKnown | Entity::MafClient(_) => {
+                Err(TopicError::OtherClient)
+            }
+        }
     }
 
     fn check_cse(&self, level: &str) -> Result<(), TopicError> {
@@ -240,13 +293,6 @@ impl TopicRights<'_> {
                 Some(provider) == self.service_provider && bare == cse.bare()
             })
     }
-}
-
-/// Returns the topic of a request of the CSE to a client, whose identifier has the form that the
-/// client subscribed to.
-#[must_use]
-pub fn request_topic(cse: &CseId, client: &str, serialization: Serialization) -> String {
-    format!("{PREFIX}{REQUEST}/{}/{client}/{}", cse.bare(), name(serialization))
 }
 
 /// Splits a topic into its kind, its originator, its receiver and its type.

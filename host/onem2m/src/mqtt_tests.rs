@@ -24,37 +24,82 @@ fn subscription(entity: &Entity, filter: &str) -> Result<Subscription, TopicErro
     with(entity, |rights| rights.subscription(filter))
 }
 
-/// The topic of the response to a request.
-fn response_topic(entity: &Entity, topic: &str) -> Option<String> {
-    match publication(entity, topic).ok()? {
-        Publication::Request(topic) | Publication::Registration(topic) => {
-            Some(topic.in_serialization(Serialization::Json))
-        }
-        Publication::Response(_) => None,
+/// The topic of a message that a filter of the client selects.
+fn topic(entity: &Entity, filter: &str, serialization: Serialization) -> Option<String> {
+    let cse = CseId::parse("mn-cse").unwrap();
+    subscription(entity, &format!("{PREFIX}{filter}")).unwrap().topic(&cse, serialization)
+}
+
+#[test]
+fn own_request_topic_names_ae() {
+    let json = PrimitiveType::Supported(Serialization::Json);
+    let light = || Some(AeIdStem::parse("Clight").unwrap());
+    for (entity, topic, ae) in [
+        (ae(), "req/Clight/mn-cse/json", light()),
+        (ae(), "req/mn-cse:Clight/mn-cse/json", light()),
+        (ae(), "req/Clight/:in.provider.com:mn-cse/json", light()),
+        (cse(), "req/asn-1/mn-cse/json", None),
+        (cse(), "req/:in.provider.com:asn-1/mn-cse/json", None),
+    ] {
+        let found = publication(&entity, &format!("{PREFIX}{topic}"));
+        assert_eq!(found, Ok(Publication::Request { ae, primitive_type: json }), "{topic}");
+    }
+    for (entity, primitive_type, level) in
+        [(ae(), json, "json"), (Entity::NotYetKnown, PrimitiveType::Xml, "xml")]
+    {
+        let found = publication(&entity, &format!("{PREFIX}reg_req/12-a@b/mn-cse/{level}"));
+        assert_eq!(found, Ok(Publication::Registration(primitive_type)));
     }
 }
 
 #[test]
-fn own_request_topic_has_response_topic() {
-    for (entity, topic, response) in [
-        (ae(), "req/Clight/mn-cse/json", "resp/Clight/mn-cse/json"),
-        (ae(), "req/mn-cse:Clight/mn-cse/json", "resp/mn-cse:Clight/mn-cse/json"),
-        (
-            ae(),
-            "req/Clight/:in.provider.com:mn-cse/cbor",
-            "resp/Clight/:in.provider.com:mn-cse/json",
-        ),
-        (cse(), "req/asn-1/mn-cse/json", "resp/asn-1/mn-cse/json"),
-        (
-            cse(),
-            "req/:in.provider.com:asn-1/mn-cse/json",
-            "resp/:in.provider.com:asn-1/mn-cse/json",
-        ),
-        (ae(), "reg_req/12-a@b/mn-cse/json", "reg_resp/12-a@b/mn-cse/json"),
-        (Entity::NotYetKnown, "reg_req/any/mn-cse/xml", "reg_resp/any/mn-cse/json"),
+fn client_identifier_names_entity_of_association() {
+    let several =
+        Entity::Aes(["Ca", "Cb"].into_iter().map(|ae| AeIdStem::parse(ae).unwrap()).collect());
+    for (entity, client_id, expected) in [
+        (ae(), "A::Clight", ClientId::Own),
+        (ae(), "A::/mn-cse/Clight", ClientId::Own),
+        (ae(), "A::mn-cse:Clight", ClientId::Own),
+        (several, "A::Cb", ClientId::Own),
+        (cse(), "C::asn-1", ClientId::Own),
+        (cse(), "C::/asn-1", ClientId::Own),
+        (cse(), "C:://in.provider.com/asn-1", ClientId::Own),
+        (ae(), "A::Cother", ClientId::Other),
+        (ae(), "A::", ClientId::Other),
+        (ae(), "A::/Clight/x", ClientId::Other),
+        (ae(), "A::/mn-2/Clight", ClientId::Other),
+        (ae(), "A::Clight\u{0}", ClientId::Other),
+        (ae(), "C::Clight", ClientId::Other),
+        (ae(), "C::mn-cse", ClientId::Other),
+        (cse(), "A::asn-1", ClientId::Other),
+        (Entity::NotYetKnown, "A::Clight", ClientId::Other),
+        (Entity::NotYetKnown, "C::asn-1", ClientId::Other),
+        (Entity::NotYetKnown, "lamp-17", ClientId::Free),
+        (ae(), "a::Clight", ClientId::Free),
+        (ae(), "", ClientId::Free),
     ] {
-        let found = response_topic(&entity, &format!("{PREFIX}{topic}"));
-        assert_eq!(found, Some(format!("{PREFIX}{response}")), "{topic}");
+        let found = with(&entity, |rights| rights.client_id(client_id));
+        assert_eq!(found, expected, "{client_id}");
+    }
+}
+
+#[test]
+fn message_has_topic_of_filter() {
+    use Serialization::{Cbor, Json};
+    for (filter, serialization, expected) in [
+        ("resp/Clight/#", Json, Some("resp/Clight/mn-cse/json")),
+        ("resp/mn-cse:Clight/+/+", Cbor, Some("resp/mn-cse:Clight/mn-cse/cbor")),
+        (
+            "resp/Clight/:in.provider.com:mn-cse/#",
+            Json,
+            Some("resp/Clight/:in.provider.com:mn-cse/json"),
+        ),
+        ("resp/Clight/mn-cse/cbor", Json, None),
+        ("reg_resp/12-a@b/+/json", Json, Some("reg_resp/12-a@b/mn-cse/json")),
+        ("req/+/mn-cse:Clight/#", Cbor, Some("req/mn-cse/mn-cse:Clight/cbor")),
+    ] {
+        let expected = expected.map(|topic| format!("{PREFIX}{topic}"));
+        assert_eq!(topic(&ae(), filter, serialization), expected, "{filter}");
     }
 }
 
@@ -62,7 +107,7 @@ fn own_request_topic_has_response_topic() {
 fn request_topic_has_serialization() {
     let found =
         |level: &str| match publication(&ae(), &format!("/oneM2M/req/Clight/mn-cse/{level}")) {
-            Ok(Publication::Request(topic)) => Ok(topic.primitive_type),
+            Ok(Publication::Request { primitive_type, .. }) => Ok(primitive_type),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error),
         };
@@ -153,8 +198,9 @@ fn filter_of_own_topics_is_accepted() {
         (ae(), "reg_resp/12-a@b/#", RegistrationResponses, "12-a@b", None),
         (Entity::NotYetKnown, "reg_resp/x/+/json", RegistrationResponses, "x", json),
     ] {
-        let expected = Subscription { messages, client: client.into(), serialization };
-        assert_eq!(subscription(&entity, &format!("{PREFIX}{filter}")), Ok(expected), "{filter}");
+        let found = subscription(&entity, &format!("{PREFIX}{filter}")).unwrap();
+        let Subscription { messages: of, client: named, serialization: selected, .. } = found;
+        assert_eq!((of, &*named, selected), (messages, client, serialization), "{filter}");
     }
 }
 
@@ -186,11 +232,4 @@ fn filter_of_others_topics_is_refused() {
     ] {
         assert_eq!(subscription(&entity, filter), Err(error), "{filter}");
     }
-}
-
-#[test]
-fn request_to_client_matches_its_filter() {
-    let cse = CseId::parse("mn-cse").unwrap();
-    let topic = request_topic(&cse, "mn-cse:Clight", Serialization::Cbor);
-    assert_eq!(topic, "/oneM2M/req/mn-cse/mn-cse:Clight/cbor");
 }

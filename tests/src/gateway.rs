@@ -63,6 +63,14 @@ impl Gateway {
         self.port
     }
 
+    /// Returns the port of the MQTT listener.
+    pub fn mqtt_port(&self) -> u16 {
+        let printed = self.printed();
+        let (_, rest) = printed.split_once("  MQTT        ").expect("it has an MQTT listener");
+        let (address, _) = rest.split_once(',').expect("an address");
+        address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
+    }
+
     /// Fetches a path of the metrics listener with curl.
     pub fn monitor(&self, path: &str) -> Monitored {
         let printed = self.printed();

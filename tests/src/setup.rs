@@ -186,6 +186,11 @@ impl Setup {
         self.with("metrics", "address = \"127.0.0.1:0\"")
     }
 
+    /// Adds an MQTT listener at a free port.
+    pub fn with_mqtt(self) -> Self {
+        self.with("mqtt", "listen = \"127.0.0.1:0\"")
+    }
+
     /// Configures a CSE behind the gateway at a local port.
     pub fn upstream(self, port: u16) -> Self {
         self.with("upstream", &format!("url = \"http://127.0.0.1:{port}\""))

@@ -26,6 +26,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     // Comes with the broker, whose own program is not on every search path.
     ("mosquitto_passwd", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
     // Resource limits and namespaces for gateways under test.
     ("prlimit", "util-linux"),
     ("setpriv", "util-linux"),

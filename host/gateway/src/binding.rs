@@ -1,4 +1,6 @@
 //! Protocol bindings: each decodes request primitives from its protocol, and encodes the responses.
 
 pub mod http;
+pub mod mqtt;
+mod primitives;
 pub mod websocket;

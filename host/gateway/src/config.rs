@@ -6,6 +6,7 @@ mod load;
 pub mod maf;
 mod maf_file;
 mod modules;
+mod mqtt;
 mod notification_targets;
 pub mod oci_registry;
 mod peer;
@@ -21,6 +22,7 @@ mod websocket;
 pub use listen_address::ListenAddress;
 pub use load::{Loaded, read};
 pub use modules::Modules;
+pub use mqtt::Mqtt;
 pub use notification_targets::{Allowed, NotAllowed, bare};
 pub use peer::{Peer, check_means};
 pub use sections::{

@@ -31,9 +31,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backend::{Asker, Backend};
-use crate::config::{Limits, WebSocket};
+use crate::binding::mqtt::clients::Clients;
+use crate::config::{Limits, Mqtt, ThisCse, WebSocket};
 use crate::notification::ae_channels::AeChannels;
 use crate::session::Session;
+use crate::session::durable_sessions::DurableSessions;
 use crate::session::registry::Revalidation;
 use crate::session::response_memory::{NoRoom, Reserved, Room};
 use crate::state::Gateway;
@@ -75,6 +77,26 @@ impl Pipeline {
         &self.gateway.config.websocket
     }
 
+    /// Settings of the MQTT binding.
+    pub fn mqtt(&self) -> &Mqtt {
+        &self.gateway.config.mqtt
+    }
+
+    /// Sessions of MQTT clients that outlive their connections.
+    pub fn mqtt_sessions(&self) -> Option<&Arc<DurableSessions>> {
+        self.gateway.mqtt_sessions.as_ref()
+    }
+
+    /// The connected MQTT clients.
+    pub fn mqtt_clients(&self) -> &Arc<Clients> {
+        &self.gateway.mqtt_clients
+    }
+
+    /// Identity of this CSE.
+    pub fn this_cse(&self) -> &ThisCse {
+        &self.gateway.config.cse
+    }
+
     /// The connections that AEs keep open.
     pub fn ae_channels(&self) -> &Arc<AeChannels> {
         &self.gateway.ae_channels
@@ -99,6 +121,11 @@ impl Pipeline {
         let held = handler.hold(response, reserved, &session.evicted).await;
         self.gateway.metrics.answered(Some(operation), held.response.rsc);
         held
+    }
+
+    /// Counts a response to a request that was not sent.
+    pub fn count_unexpected(&self) {
+        self.gateway.metrics.unexpected();
     }
 
     /// Counts a request that its binding could not decode.

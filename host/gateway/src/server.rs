@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_policy::{Fault, Faults};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::accept::Signals;
 use crate::admin::metrics_endpoint;
 use crate::admin::{Admin, status};
-use crate::config::Config;
+use crate::config::{Config, Mqtt};
 use crate::listener::loopback_http::LoopbackServer;
 use crate::listener::socket_activation;
 use crate::notification::relay::Relay;
@@ -46,6 +47,8 @@ pub async fn run(
         .await
         .map_err(|e| own(format!("cannot bind listen.address {address}: {e}")))?;
     let local = listener.local_addr().map_err(|e| own(format!("listen.address: {e}")))?;
+    let mqtt = listen_for_mqtt(file, &config.mqtt).await?;
+    let mqtt_address = mqtt.as_ref().and_then(|listener| listener.local_addr().ok());
     let gateway = Arc::new(Gateway::open(file, config, outputs, recording).await?);
     let signals = Signals::new().map_err(|e| own(format!("cannot handle signals: {e}")))?;
 
@@ -73,7 +76,8 @@ pub async fn run(
     spawn_tasks(&mut tasks, &gateway);
 
     status::warn_of_credentials(file, &gateway.config);
-    for line in status::serving(&gateway, local, monitor.as_ref().map(|m| m.address)) {
+    for line in status::serving(&gateway, local, mqtt_address, monitor.as_ref().map(|m| m.address))
+    {
         // The parent process may have closed the pipe, which must not stop the gateway.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
@@ -81,8 +85,17 @@ pub async fn run(
     audit::ready(local, &gateway.policy.current());
     socket_activation::tell_ready();
 
-    accept::serve(&gateway, listener, admin, signals).await;
+    accept::serve(&gateway, (listener, mqtt), admin, signals).await;
     Ok(())
+}
+
+/// Listens for MQTT clients, if configured.
+async fn listen_for_mqtt(file: &Path, config: &Mqtt) -> Result<Option<TcpListener>, Faults> {
+    let Some(address) = &config.listen else { return Ok(None) };
+    let listener = socket_activation::bind(address).await.map_err(|e| {
+        Faults(vec![Fault::of(file, format!("cannot bind mqtt.listen {address}: {e}"))])
+    })?;
+    Ok(Some(listener))
 }
 
 /// Listens for notifications of the upstream CSE, if configured.

@@ -2,6 +2,7 @@
 //! the state that their requests share.
 
 pub mod ae_id_store;
+pub mod durable_sessions;
 pub mod registry;
 pub mod response_memory;
 pub mod revalidation;

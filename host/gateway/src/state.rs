@@ -14,7 +14,8 @@ use crate::backend::Backend;
 use crate::backend::embedded::EmbeddedBackend;
 use crate::backend::maf::MafBackend;
 use crate::backend::remote::RemoteBackend;
-use crate::config::{Config, Role};
+use crate::binding::mqtt::clients::Clients;
+use crate::config::{Config, Mqtt, Role};
 use crate::maf_keys::fetcher::KeyFetcher;
 use crate::notification::ae_channels::AeChannels;
 use crate::notification::ae_connections::Aes;
@@ -23,6 +24,7 @@ use crate::notification::resolver::Targets;
 use crate::notification::sender::Notifier;
 use crate::peer_cse::PeerCses;
 use crate::session::ae_id_store::AeIdStore;
+use crate::session::durable_sessions::{self, DurableSessions};
 use crate::session::registry::Associations;
 use crate::session::response_memory::ResponseMemory;
 use crate::subscription::source::ServiceSubscriptionSource;
@@ -48,6 +50,10 @@ pub struct Gateway {
     pub aes: Arc<Aes>,
     /// The connections that AEs keep open.
     pub ae_channels: Arc<AeChannels>,
+    /// Sessions of MQTT clients that outlive their connections, if there is an MQTT listener.
+    pub mqtt_sessions: Option<Arc<DurableSessions>>,
+    /// The connected MQTT clients.
+    pub mqtt_clients: Arc<Clients>,
     /// Keys of MAFs, if any are configured.
     pub maf_keys: Option<Arc<KeyFetcher>>,
     /// Active associations.
@@ -123,8 +129,7 @@ impl Gateway {
         let targets = Targets::new(config.notifications.targets.clone());
         let (suites, known) = (config.listen.suites.clone(), bindings.clone());
         let aes = Aes::new(policy.clone(), known, targets.clone(), suites, timeout);
-        let retention = Duration::from_secs(config.notifications.retention_seconds);
-        let ae_channels = AeChannels::new(policy.clone(), bindings.clone(), timeout, retention);
+        let (ae_channels, mqtt_sessions) = open_channels(&config, &policy, &bindings, timeout)?;
         let notifier = {
             let (own, cses) = (config.cse.identity(), cses.clone());
             Notifier::new(own, targets, (aes.clone(), ae_channels.clone()), cses, timeout)
@@ -142,6 +147,8 @@ impl Gateway {
             cses,
             aes,
             ae_channels,
+            mqtt_sessions,
+            mqtt_clients: Arc::default(),
             maf_keys,
             policy,
             psk,
@@ -249,6 +256,32 @@ fn open_backend(
         Faults(vec![Fault::of(&config.ae_ids.store, what)])
     })?;
     Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests())))
+}
+
+/// Returns the connections of AEs, with the sessions of MQTT clients and what waits for them.
+fn open_channels(
+    config: &Config,
+    policy: &Arc<Policy>,
+    ae_ids: &AeIdStore,
+    timeout: Duration,
+) -> Result<(Arc<AeChannels>, Option<Arc<DurableSessions>>), Faults> {
+    let (sessions, waiting) = open_sessions(&config.mqtt)?.unzip();
+    let retention = Duration::from_secs(config.notifications.retention_seconds);
+    let (policy, ae_ids) = (policy.clone(), ae_ids.clone());
+    let channels = AeChannels::new(policy, ae_ids, timeout, retention, sessions.clone());
+    channels.restore(waiting.unwrap_or_default());
+    Ok((channels, sessions))
+}
+
+fn open_sessions(config: &Mqtt) -> Result<Option<durable_sessions::Opened>, Faults> {
+    if config.listen.is_none() {
+        return Ok(None);
+    }
+    let file = &config.store;
+    let fault = |what: String| Faults(vec![Fault::of(file, what)]);
+    make_folder(file).map_err(|e| fault(format!("cannot create its folder: {e}")))?;
+    let opened = DurableSessions::open(file, config.session());
+    opened.map(Some).map_err(|e| fault(format!("mqtt.store: {e}")))
 }
 
 fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {

@@ -75,6 +75,16 @@ mod websocket {
     mod waiting;
 }
 
+/// The MQTT binding.
+mod mqtt {
+    mod hostile;
+    mod impersonation;
+    mod mosquitto;
+    mod notifications;
+    mod primitives;
+    mod sessions;
+}
+
 mod maf;
 mod peers;
 

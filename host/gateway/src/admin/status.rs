@@ -18,7 +18,12 @@ use crate::state::Gateway;
 use crate::telemetry::warnings;
 
 /// Returns the lines that a gateway prints when it starts to serve.
-pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAddr>) -> Vec<String> {
+pub fn serving(
+    gateway: &Gateway,
+    address: SocketAddr,
+    mqtt: Option<SocketAddr>,
+    monitor: Option<SocketAddr>,
+) -> Vec<String> {
     let config = &gateway.config;
     let generation = gateway.policy.current();
     let behind = match (config.role.maf(), &config.upstream) {
@@ -32,8 +37,9 @@ pub fn serving(gateway: &Gateway, address: SocketAddr, monitor: Option<SocketAdd
         format!("saegis {}", env!("CARGO_PKG_VERSION")),
         format!("  CSE-ID      {}", config.cse.cse_id),
         format!("  TLS         {address}"),
-        format!("  backend     {behind}"),
     ];
+    lines.extend(mqtt.map(|at| format!("  MQTT        {at}, over TLS")));
+    lines.push(format!("  backend     {behind}"));
     let relay = gateway.relay_address.get().map(RelayAddress::address);
     lines.extend(relay.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));
     lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));

@@ -121,7 +121,7 @@ impl EmbeddedBackend {
         let _stop = work.cancel_on_drop();
         match self.finish(&mut work, request).await {
             Ok(answer) => {
-                self.notifier.send_all(answer.notifications, asker.credential);
+                self.notifier.send_all(answer.notifications, asker.credential).await;
                 Outcome { response: answer.response, is_answered: true }
             }
             Err(rsc) => {
@@ -208,12 +208,13 @@ impl ResultSender {
     pub async fn send(self, response: &ResponsePrimitive) {
         for notification in self.cse.result(self.recipients, response) {
             // The notifier logs a failure.
-            let Some(notification) =
-                self.notifier.send_over_connection(notification, &self.credential)
-            else {
-                continue;
-            };
-            let _ = self.notifier.ask(&notification, &self.credential).await;
+            match self.notifier.send_over_connection(notification, &self.credential) {
+                Ok(Some(durable)) => drop(durable.wait().await),
+                Ok(None) => {}
+                Err(notification) => {
+                    let _ = self.notifier.ask(&notification, &self.credential).await;
+                }
+            }
         }
     }
 }

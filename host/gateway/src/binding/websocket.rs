@@ -5,7 +5,6 @@
 //! The security association is established before, by TLS (clause 7).
 
 mod activity;
-mod exchange;
 pub mod opening;
 mod server;
 

@@ -20,6 +20,7 @@ impl Config {
         self.modules.check(self.limits.handshake(), document);
         self.check_limits(document);
         self.websocket.check(document);
+        self.mqtt.check(document);
         self.check_files(document);
         self.check_log_and_metrics(document);
     }

@@ -100,6 +100,7 @@ impl Config {
             &mut self.policy.folder,
             &mut self.cse.store,
             &mut self.ae_ids.store,
+            &mut self.mqtt.store,
             &mut self.service_subscription.store,
             &mut self.admin.socket,
         ];

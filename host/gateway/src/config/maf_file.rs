@@ -74,6 +74,7 @@ impl MafConfig {
             maf_peer: Vec::new(),
             role: Role::Maf(maf),
             websocket: Default::default(),
+            mqtt: Default::default(),
             notifications: Default::default(),
             service_subscription: Default::default(),
             ae_ids: Default::default(),

@@ -73,7 +73,12 @@ pub fn inspect(file: &Path, config: &Config) -> Result<Vec<ExposedFile>, Faults>
 
 /// Returns the written files and their rotated files.
 fn files(config: &Config) -> Vec<PathBuf> {
-    let stores = [&config.cse.store, &config.ae_ids.store, &config.service_subscription.store];
+    let stores = [
+        &config.cse.store,
+        &config.ae_ids.store,
+        &config.mqtt.store,
+        &config.service_subscription.store,
+    ];
     let of_maf = config.role.maf().map(|maf| &maf.store);
     let of_cse = config.upstream.as_ref().map(|cse| &cse.notification_key_file);
     let (audit, decisions) = (&config.audit, &config.decisions);

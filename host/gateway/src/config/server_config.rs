@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::maf::{MafPeer, MafSettings};
 use super::modules::Modules;
+use super::mqtt::Mqtt;
 use super::oci_registry::Artifacts;
 use super::peer::Peer;
 use super::sections::{
@@ -60,6 +61,9 @@ pub struct Config {
     /// The WebSocket binding.
     #[serde(default)]
     pub websocket: WebSocket,
+    /// The MQTT binding.
+    #[serde(default)]
+    pub mqtt: Mqtt,
     /// The log.
     #[serde(default)]
     pub log: Log,

@@ -37,6 +37,14 @@ pub async fn listener(address: &ListenAddress) -> io::Result<TcpListener> {
         listener.set_nonblocking(true)?;
         return TcpListener::from_std(listener);
     }
+    bind(address).await
+}
+
+/// Returns a new socket at `address`.
+///
+/// # Errors
+/// Fails if the address cannot be bound.
+pub async fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
     let mut failed = None;
     for address in address.candidates().await? {
         match listener_at(address) {

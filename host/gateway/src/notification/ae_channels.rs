@@ -13,19 +13,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt as _;
-use saegis_cse::Notification;
+use saegis_cse::{Destination, NamedBy, Notification};
+use saegis_onem2m::binding::BindingError;
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::Target;
 use saegis_policy::Policy;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::fair_limiter::FairLimiter;
-use super::waiting::{Entry, Waiting};
+use super::waiting::{Entry, Waiting, Waits};
 use crate::session::ae_id_store::AeIdStore;
+use crate::session::durable_sessions::{Durable, DurableSessions, StoredNotification, now};
 use crate::session::registry::{ActiveAssociation, Revalidation};
 
 /// Maximum number of requests to one AE that are not answered yet: in total, and of those that one
@@ -45,6 +47,8 @@ pub struct AeChannels {
     timeout: Duration,
     /// How long a notification waits.
     retention: Duration,
+    /// Sessions that outlive their connections. What waits for them is on disk.
+    sessions: Option<Arc<DurableSessions>>,
     open: Mutex<HashMap<CredentialId, Arc<Open>>>,
     waiting: Mutex<Waiting>,
 }
@@ -93,9 +97,39 @@ impl AeChannels {
         ae_ids: AeIdStore,
         timeout: Duration,
         retention: Duration,
+        sessions: Option<Arc<DurableSessions>>,
     ) -> Arc<Self> {
         let (open, waiting) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { policy, ae_ids, timeout, retention, open, waiting })
+        Arc::new(Self { policy, ae_ids, timeout, retention, sessions, open, waiting })
+    }
+
+    /// Queues the notifications that were on disk at the start, in their order.
+    pub fn restore(&self, stored: Vec<(u64, StoredNotification)>) {
+        let retention = self.sessions.as_ref().map_or(Duration::ZERO, |s| s.retention());
+        let mut waiting = lock(&self.waiting);
+        for (number, stored) in stored {
+            let waited = now().saturating_sub(stored.at);
+            let left = retention.saturating_sub(Duration::from_secs(waited));
+            let credential = CredentialId::parse(&stored.credential).ok();
+            let cause = CredentialId::parse(&stored.cause).ok();
+            let Some((credential, cause)) = credential.zip(cause) else { continue };
+            let (ae, until) = (stored.ae.clone(), Instant::now() + left);
+            let waits = Waits { ae, notification: restored(stored), until, is_stored: true };
+            waiting.restore(number, (&credential, &cause), waits);
+        }
+        self.forget(&mut waiting);
+    }
+
+    /// Removes from the disk what does not wait any more.
+    fn forget(&self, waiting: &mut Waiting) {
+        for number in waiting.take_removed() {
+            self.sessions.iter().for_each(|sessions| sessions.remove(number));
+        }
+    }
+
+    /// Returns the credential of an AE that has a session which outlives its connections.
+    pub fn holder_of_session(&self, ae: &str) -> Option<CredentialId> {
+        self.sessions.as_ref()?.holder(ae)
     }
 
     /// Opens the connection of an association, with the requests to its AE. An earlier one of the same
@@ -160,28 +194,78 @@ impl AeChannels {
     }
 
     /// Has a notification that a request of `cause` has caused wait for an AE, or sent at once where its
-    /// connection is open. Returns whether it is small enough.
+    /// connection is open. Returns `None` if it is too large. For a session that outlives its connection
+    /// the notification is durable once the result says so.
     pub fn send(
         &self,
         (credential, cause): (&CredentialId, &CredentialId),
         ae: &str,
         notification: Notification,
-    ) -> bool {
+    ) -> Option<Durable> {
+        let sessions = self.sessions.as_ref().filter(|s| s.take_requests(credential));
+        let to_store =
+            sessions.and_then(|s| Some((s, stored((credential, cause), ae, &notification)?)));
+        let retention = to_store.as_ref().map_or(self.retention, |(s, _)| s.retention());
+        let (ae, until, is_stored) = (ae.into(), Instant::now() + retention, to_store.is_some());
+        let waits = Waits { ae, notification, until, is_stored };
         let mut waiting = lock(&self.waiting);
-        waiting.expire(self.retention);
-        let is_taken = waiting.put((credential, cause), ae, notification);
+        waiting.expire(Instant::now());
+        let number = waiting.put((credential, cause), waits);
+        self.forget(&mut waiting);
+        // With the lock, so that it is not removed from the disk before.
+        let durable = number.map(|number| match to_store {
+            Some((sessions, stored)) => sessions.put(number, stored),
+            None => Durable::already(),
+        });
         drop(waiting);
         if let Some(open) = lock(&self.open).get(credential) {
             open.has_waiting.notify_one();
         }
-        is_taken
+        durable
     }
 
     /// Sends a waiting notification over a connection, and waits for the response.
     async fn deliver(&self, open: &Open, entry: &Entry) -> Result<ResponsePrimitive, Failure> {
-        self.check(open, &entry.ae).await?;
-        let asked = open.ask(&open.deliveries, request(&entry.ae, &entry.notification)?);
+        let Waits { ae, notification, .. } = &entry.waits;
+        self.check(open, ae).await?;
+        let asked = open.ask(&open.deliveries, request(ae, notification)?);
         tokio::time::timeout(self.timeout, asked).await.map_err(|_| Failure::Late)?
+    }
+}
+
+/// Returns a notification as it is stored. One with a content that is not a text is not stored.
+fn stored(
+    (credential, cause): (&CredentialId, &CredentialId),
+    ae: &str,
+    notification: &Notification,
+) -> Option<StoredNotification> {
+    let registrant = match &notification.named_by {
+        NamedBy::Ae { registrant, .. } => registrant.clone(),
+        _ => None,
+    };
+    Some(StoredNotification {
+        credential: credential.to_string(),
+        cause: cause.to_string(),
+        ae: ae.into(),
+        registrant,
+        about: notification.about.clone(),
+        from: notification.from.clone(),
+        request_id: notification.request_id.clone(),
+        release: notification.release.clone(),
+        content: std::str::from_utf8(&notification.content).ok()?.into(),
+        at: now(),
+    })
+}
+
+fn restored(stored: StoredNotification) -> Notification {
+    Notification {
+        to: Destination::Connection(stored.ae.clone()),
+        named_by: NamedBy::Ae { stem: stored.ae, registrant: stored.registrant },
+        about: stored.about,
+        from: stored.from,
+        request_id: stored.request_id,
+        release: stored.release,
+        content: stored.content.into(),
     }
 }
 
@@ -252,6 +336,12 @@ impl Channel {
         self.open.complete(id, Err(Failure::NoResponse(why.into())))
     }
 
+    /// Takes a message that is not a primitive. Returns whether it is the response to a request that was
+    /// sent to the AE.
+    pub fn fails(&self, error: &BindingError) -> bool {
+        error.request_id.as_deref().is_some_and(|id| self.fail(id, &error.why))
+    }
+
     /// Returns whether somebody still waits for the response to a request.
     pub fn is_awaited(&self, id: &str) -> bool {
         lock(&self.open.pending).contains_key(id)
@@ -270,7 +360,8 @@ impl Channel {
         loop {
             let next = {
                 let mut waiting = lock(&all.waiting);
-                waiting.expire(all.retention);
+                waiting.expire(Instant::now());
+                all.forget(&mut waiting);
                 waiting.first_after(credential, sent)
             };
             let Some(entry) = next else {
@@ -288,7 +379,9 @@ impl Channel {
             match &response {
                 // The AE has it, whatever it responds.
                 Ok(_) | Err(Failure::NoResponse(_)) => {
-                    lock(&all.waiting).remove(credential, entry.number);
+                    let mut waiting = lock(&all.waiting);
+                    waiting.remove(credential, entry.number);
+                    all.forget(&mut waiting);
                     delay = all.timeout;
                 }
                 Err(_) => has_unanswered = true,
@@ -296,8 +389,8 @@ impl Channel {
             if let Err(why) = response {
                 tracing::warn!(
                     event = "notification.failed",
-                    to = entry.ae,
-                    about = entry.notification.about,
+                    to = entry.waits.ae,
+                    about = entry.waits.notification.about,
                     "cannot send a notification: {why}"
                 );
             }

@@ -24,6 +24,7 @@ use crate::notification::fair_limiter::FairLimiter;
 use crate::notification::resolver::Targets;
 use crate::notification::response::{read, read_status};
 use crate::peer_cse::PeerCses;
+use crate::session::durable_sessions::Durable;
 use saegis_onem2m::routing::cse_of;
 
 /// Maximum number of active batches of notifications: in total, and of one AE.
@@ -110,12 +111,33 @@ impl Notifier {
     }
 
     /// Sends notifications that a request of `cause` has caused, in the background. Those of one AE are
-    /// sent one after the other.
-    pub fn send_all(self: &Arc<Self>, notifications: Vec<Notification>, cause: &CredentialId) {
+    /// sent one after the other. Waits until those for sessions that outlive their connections are on
+    /// disk.
+    pub async fn send_all(
+        self: &Arc<Self>,
+        notifications: Vec<Notification>,
+        cause: &CredentialId,
+    ) {
+        for durable in self.start_all(notifications, cause) {
+            // A failure is logged, and the notification waits in memory.
+            durable.wait().await;
+        }
+    }
+
+    fn start_all(
+        self: &Arc<Self>,
+        notifications: Vec<Notification>,
+        cause: &CredentialId,
+    ) -> Vec<Durable> {
         let mut batches: Vec<Vec<Notification>> = Vec::new();
+        let mut stored = Vec::new();
         for notification in notifications {
-            let Some(notification) = self.send_over_connection(notification, cause) else {
-                continue;
+            let notification = match self.send_over_connection(notification, cause) {
+                Err(notification) => *notification,
+                Ok(durable) => {
+                    stored.extend(durable);
+                    continue;
+                }
             };
             let by = |batch: &&mut Vec<Notification>| {
                 batch.first().is_some_and(|first| first.named_by == notification.named_by)
@@ -126,22 +148,28 @@ impl Notifier {
             }
         }
         batches.into_iter().for_each(|batch| self.send_batch(batch, cause.clone()));
+        stored
     }
 
-    /// Has a notification that goes over the AE's own connection sent when that is open. Returns all
-    /// others.
+    /// Has a notification that goes over the AE's own connection sent when that is open, and returns
+    /// when it is durable.
+    ///
+    /// # Errors
+    /// Returns all other notifications.
     pub fn send_over_connection(
         &self,
         notification: Notification,
         cause: &CredentialId,
-    ) -> Option<Notification> {
-        let Destination::Connection(ae) = &notification.to else { return Some(notification) };
+    ) -> Result<Option<Durable>, Box<Notification>> {
+        let Destination::Connection(ae) = &notification.to else {
+            return Err(Box::new(notification));
+        };
         let (ae, about) = (ae.clone(), notification.about.clone());
         let why = match self.holder(&ae, registrant(&notification.named_by)) {
-            Ok(holder) if self.channels.send((&holder, cause), &ae, notification) => {
-                return None;
-            }
-            Ok(_) => "it is too large to wait for the connection of the AE".into(),
+            Ok(holder) => match self.channels.send((&holder, cause), &ae, notification) {
+                Some(durable) => return Ok(Some(durable)),
+                None => "it is too large to wait for the connection of the AE".into(),
+            },
             Err(why) => why.to_string(),
         };
         tracing::warn!(
@@ -150,12 +178,14 @@ impl Notifier {
             about,
             "cannot send a notification: {why}"
         );
-        None
+        Ok(None)
     }
 
     /// Returns the credential of a registered AE. It must be the registrant, if there is one.
     fn holder(&self, stem: &str, registrant: Option<&str>) -> Result<CredentialId, Failure> {
-        let holder = self.aes.holder(stem)?;
+        // After a restart, an AE may have a session before it connects.
+        let in_session = |why| self.channels.holder_of_session(stem).ok_or(why);
+        let holder = self.aes.holder(stem).or_else(in_session)?;
         match registrant {
             Some(registrant) if holder.to_string() != registrant => Err(Failure::OtherRegistration),
             _ => Ok(holder),

@@ -5,7 +5,6 @@
 //! others. The limit of all AEs is shared between the AEs, so that none can use it up.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use saegis_cse::Notification;
 use saegis_onem2m::id::CredentialId;
@@ -38,6 +37,8 @@ pub(super) struct Waiting {
     of_cause: HashMap<CredentialId, usize>,
     bytes: usize,
     next: u64,
+    /// Numbers of those on disk that do not wait any more.
+    removed: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -52,13 +53,21 @@ struct Queue {
 pub(super) struct Entry {
     /// Position in the order of all notifications.
     pub(super) number: u64,
-    since: Instant,
-    /// AE-ID-Stem of the AE.
-    pub(super) ae: String,
     cause: CredentialId,
     /// Bytes that it counts for.
     size: usize,
+    pub(super) waits: Waits,
+}
+
+/// How a notification waits.
+#[derive(Clone)]
+pub(super) struct Waits {
+    /// AE-ID-Stem of the AE.
+    pub(super) ae: String,
     pub(super) notification: Notification,
+    pub(super) until: Instant,
+    /// Whether it is on disk as well.
+    pub(super) is_stored: bool,
 }
 
 /// Returns the bytes that a notification counts for.
@@ -99,21 +108,21 @@ impl Queue {
 
 impl Waiting {
     /// Adds a notification that a request of `cause` has caused for the AE of a credential. Removes
-    /// others if necessary. Returns false if there is no room: the notification exceeds the limit of
-    /// an AE, or would displace notifications of credentials that have caused less.
+    /// others if necessary. Returns its number, or `None` if there is no room: the notification
+    /// exceeds the limit of an AE, or would displace notifications of credentials that have caused
+    /// less.
     pub(super) fn put(
         &mut self,
         (credential, cause): (&CredentialId, &CredentialId),
-        ae: &str,
-        notification: Notification,
-    ) -> bool {
-        let size = size(ae, &notification);
+        waits: Waits,
+    ) -> Option<u64> {
+        let size = size(&waits.ae, &waits.notification);
         if size > MAX_BYTES_PER_AE {
-            return false;
+            return None;
         }
         let of_ae = self.bytes_of(credential) + size;
         if !self.displace(credential, Some((cause, size)), of_ae.saturating_sub(MAX_BYTES_PER_AE)) {
-            return false;
+            return None;
         }
         while self.of_cause.get(cause).is_some_and(|bytes| bytes + size > MAX_BYTES_PER_CAUSE)
             && self.displace_of(cause)
@@ -127,7 +136,7 @@ impl Waiting {
                 None => self.displace(credential, Some((cause, size)), 1),
             };
             if !is_displaced {
-                return false;
+                return None;
             }
         }
         self.next += 1;
@@ -135,10 +144,27 @@ impl Waiting {
         *self.of_cause.entry(cause.clone()).or_default() += size;
         let queue = self.queues.entry(credential.clone()).or_default();
         queue.bytes += size;
-        let (number, since, ae) = (self.next, Instant::now(), ae.into());
-        let cause = cause.clone();
-        queue.entries.push_back(Entry { number, since, ae, cause, size, notification });
-        true
+        let (number, cause) = (self.next, cause.clone());
+        queue.entries.push_back(Entry { number, cause, size, waits });
+        Some(number)
+    }
+
+    /// Adds a notification that was on disk, with its number. They are added in their order.
+    pub(super) fn restore(
+        &mut self,
+        number: u64,
+        who: (&CredentialId, &CredentialId),
+        waits: Waits,
+    ) {
+        self.next = number.saturating_sub(1);
+        if self.put(who, waits).is_none() {
+            self.removed.push(number);
+        }
+    }
+
+    /// Returns the numbers of those on disk that do not wait any more.
+    pub(super) fn take_removed(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.removed)
     }
 
     fn bytes_of(&self, credential: &CredentialId) -> usize {
@@ -175,16 +201,13 @@ impl Waiting {
         at.is_some_and(|(credential, at)| self.remove_at(&credential, at))
     }
 
-    /// Removes the notifications that have waited for that long.
-    pub(super) fn expire(&mut self, retention: Duration) {
-        let is_over = |queue: &Queue| {
-            queue.entries.front().is_some_and(|entry| entry.since.elapsed() >= retention)
-        };
-        let expired: Vec<_> =
-            self.queues.iter().filter(|(_, q)| is_over(q)).map(|(c, _)| c.clone()).collect();
-        for credential in expired {
-            while self.queues.get(&credential).is_some_and(is_over) {
-                self.remove_at(&credential, 0);
+    /// Removes the notifications that wait until then at most.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let over = |queue: &Queue| queue.entries.iter().position(|entry| entry.waits.until <= now);
+        let expired = self.queues.iter().filter(|(_, queue)| over(queue).is_some());
+        for credential in expired.map(|(credential, _)| credential.clone()).collect::<Vec<_>>() {
+            while let Some(at) = self.queues.get(&credential).and_then(over) {
+                self.remove_at(&credential, at);
             }
         }
     }
@@ -208,6 +231,9 @@ impl Waiting {
         let Some(queue) = self.queues.get_mut(credential) else { return false };
         let Some(entry) = queue.entries.remove(at) else { return false };
         let size = entry.size;
+        if entry.waits.is_stored {
+            self.removed.push(entry.number);
+        }
         queue.bytes -= size;
         self.bytes -= size;
         if queue.entries.is_empty() {
@@ -225,6 +251,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use saegis_cse::{Destination, NamedBy};
 
@@ -242,6 +270,19 @@ mod tests {
         }
     }
 
+    const RETENTION: Duration = Duration::from_secs(300);
+
+    /// Has a notification wait. Returns whether there is room.
+    fn put(
+        waiting: &mut Waiting,
+        who: (&CredentialId, &CredentialId),
+        ae: &str,
+        notification: Notification,
+    ) -> bool {
+        let (until, is_stored) = (Instant::now() + RETENTION, waiting.next.is_multiple_of(2));
+        waiting.put(who, Waits { ae: ae.into(), notification, until, is_stored }).is_some()
+    }
+
     fn credential(name: &str) -> CredentialId {
         CredentialId::parse(&format!("12-{name}@b.c")).unwrap()
     }
@@ -254,7 +295,9 @@ mod tests {
     fn contents(waiting: &Waiting, credential: &CredentialId) -> Vec<String> {
         let queue = waiting.queues.get(credential);
         let entries = queue.into_iter().flat_map(|queue| &queue.entries);
-        entries.map(|e| String::from_utf8_lossy(&e.notification.content).into_owned()).collect()
+        entries
+            .map(|e| String::from_utf8_lossy(&e.waits.notification.content).into_owned())
+            .collect()
     }
 
     #[test]
@@ -262,22 +305,26 @@ mod tests {
         let a = credential("a");
         let mut waiting = Waiting::default();
         for n in 0..MAX_PER_AE + 5 {
-            assert!(waiting.put((&a, &a), "Ca", notification(&n.to_string())));
+            assert!(put(&mut waiting, (&a, &a), "Ca", notification(&n.to_string())));
         }
         assert_eq!(contents(&waiting, &a).len(), MAX_PER_AE);
         let first = waiting.first_after(&a, 0).unwrap();
-        assert_eq!(first.notification.content, "5");
-        assert_eq!(waiting.first_after(&a, first.number).unwrap().notification.content, "6");
+        assert_eq!(first.waits.notification.content, "5");
+        assert_eq!(waiting.first_after(&a, first.number).unwrap().waits.notification.content, "6");
         waiting.remove(&a, first.number);
         waiting.remove(&a, first.number);
         assert_eq!(contents(&waiting, &a).len(), MAX_PER_AE - 1);
         let large = content_of(MAX_BYTES_PER_AE);
-        assert!(waiting.put((&a, &a), "Ca", notification(&large)));
+        assert!(put(&mut waiting, (&a, &a), "Ca", notification(&large)));
         assert_eq!(contents(&waiting, &a), [large.as_str()]);
-        assert!(!waiting.put((&a, &a), "Ca", notification(&format!("{large}x"))));
-        waiting.expire(Duration::from_secs(3600));
+        assert!(!put(&mut waiting, (&a, &a), "Ca", notification(&format!("{large}x"))));
+        // Every second one is on disk, and is removed there as well.
+        let removed = waiting.take_removed();
+        assert_eq!((removed.len(), removed[0], removed[52]), (53, 1, 105));
+        waiting.expire(Instant::now());
         assert_eq!(waiting.bytes, MAX_BYTES_PER_AE);
-        waiting.expire(Duration::ZERO);
+        waiting.expire(Instant::now() + RETENTION);
+        assert!(waiting.take_removed().is_empty());
         assert_eq!((waiting.bytes, waiting.queues.len(), waiting.of_cause.len()), (0, 0, 0));
     }
 
@@ -285,17 +332,17 @@ mod tests {
     fn cause_displaces_its_own_notifications_first() {
         let (ae, good, evil) = (credential("ae"), credential("good"), credential("evil"));
         let mut waiting = Waiting::default();
-        assert!(waiting.put((&ae, &good), "Ca", notification("first")));
+        assert!(put(&mut waiting, (&ae, &good), "Ca", notification("first")));
         for n in 0..3 * MAX_PER_AE {
-            assert!(waiting.put((&ae, &evil), "Ca", notification(&n.to_string())));
+            assert!(put(&mut waiting, (&ae, &evil), "Ca", notification(&n.to_string())));
         }
-        assert!(waiting.put((&ae, &good), "Ca", notification("last")));
+        assert!(put(&mut waiting, (&ae, &good), "Ca", notification("last")));
         let all = contents(&waiting, &ae);
         assert_eq!(all.len(), MAX_PER_AE);
         assert!(all.contains(&"first".into()) && all.contains(&"last".into()), "{all:?}");
         let large = content_of(MAX_BYTES_PER_AE / 2);
         for _ in 0..5 {
-            assert!(waiting.put((&ae, &evil), "Ca", notification(&large)));
+            assert!(put(&mut waiting, (&ae, &evil), "Ca", notification(&large)));
         }
         assert_eq!(contents(&waiting, &ae)[..2], ["first", "last"]);
     }
@@ -305,13 +352,18 @@ mod tests {
         let (ae, good, evil) = (credential("ae"), credential("good"), credential("evil"));
         let mut waiting = Waiting::default();
         let content = content_of(MAX_BYTES_PER_AE / 4);
-        assert!(waiting.put((&ae, &good), "Ca", notification(&content)));
-        assert!(waiting.put((&ae, &good), "Ca", notification("good")));
-        assert!(!waiting.put((&ae, &evil), "Ca", notification(&content_of(MAX_BYTES_PER_AE))));
+        assert!(put(&mut waiting, (&ae, &good), "Ca", notification(&content)));
+        assert!(put(&mut waiting, (&ae, &good), "Ca", notification("good")));
+        assert!(!put(
+            &mut waiting,
+            (&ae, &evil),
+            "Ca",
+            notification(&content_of(MAX_BYTES_PER_AE))
+        ));
         assert_eq!(contents(&waiting, &ae), [content.as_str(), "good"]);
         // What counts is the size, also where the number is full.
         for n in 0..3 * MAX_PER_AE {
-            assert!(waiting.put((&ae, &evil), "Ca", notification(&n.to_string())));
+            assert!(put(&mut waiting, (&ae, &evil), "Ca", notification(&n.to_string())));
         }
         let all = contents(&waiting, &ae);
         assert_eq!(all[..2], [content.as_str(), "good"]);
@@ -323,22 +375,22 @@ mod tests {
         let good = credential("good");
         let large = content_of(MAX_BYTES_PER_AE);
         let mut waiting = Waiting::default();
-        assert!(waiting.put((&good, &good), "Ca", notification("good")));
+        assert!(put(&mut waiting, (&good, &good), "Ca", notification("good")));
         // Each AE causes its own notifications.
         for n in 0..2 * MAX_BYTES / MAX_BYTES_PER_AE {
             let evil = credential(&format!("e{n}"));
-            assert!(waiting.put((&evil, &evil), "Cb", notification(&large)));
+            assert!(put(&mut waiting, (&evil, &evil), "Cb", notification(&large)));
             assert!(waiting.bytes <= MAX_BYTES);
         }
-        assert!(waiting.put((&good, &good), "Ca", notification("better")));
+        assert!(put(&mut waiting, (&good, &good), "Ca", notification("better")));
         assert_eq!(contents(&waiting, &good), ["good", "better"]);
         // One credential causes those of many AEs.
         let mut waiting = Waiting::default();
         let evil = credential("evil");
         for n in 0..2 * MAX_BYTES / MAX_BYTES_PER_AE {
             let ae = credential(&format!("a{n}"));
-            assert!(waiting.put((&ae, &good), "Cb", notification("good")));
-            assert!(waiting.put((&ae, &evil), "Cb", notification(&large[MIN_SIZE..])));
+            assert!(put(&mut waiting, (&ae, &good), "Cb", notification("good")));
+            assert!(put(&mut waiting, (&ae, &evil), "Cb", notification(&large[MIN_SIZE..])));
             assert_eq!(contents(&waiting, &ae)[0], "good");
         }
         assert!(waiting.of_cause[&evil] <= MAX_BYTES_PER_CAUSE);

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use super::connection;
+use super::connection::{self, Protocol};
 use crate::admin::Admin;
 use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
 use crate::listener::socket_activation;
@@ -50,10 +50,11 @@ impl Signals {
     }
 }
 
-/// Serves connections until a signal, and then until they have ended or the drain timeout.
+/// Serves connections until a signal, and then until they have ended or the drain timeout. The second
+/// listener is that of MQTT.
 pub async fn serve(
     gateway: &Arc<Gateway>,
-    listener: TcpListener,
+    (listener, mqtt): (TcpListener, Option<TcpListener>),
     admin: Admin,
     mut signals: Signals,
 ) {
@@ -70,7 +71,7 @@ pub async fn serve(
     let main = Handle::current();
     loop {
         tokio::select! {
-            (socket, peer) = accept(&listener) => {
+            (socket, peer, protocol) = accept_any(&listener, mqtt.as_ref()) => {
                 let handshake = match peers.admit(peer.ip()) {
                     Ok(handshake) => handshake,
                     Err(limit) => {
@@ -86,7 +87,7 @@ pub async fn serve(
                 let (of_serving, counted) = (span.clone(), connections.token());
                 let begin = async move {
                     if let Some(begun) = connection::begin(gateway, socket, peer, handshake).await {
-                        let serving = begun.serve(permits, stop).instrument(of_serving);
+                        let serving = begun.serve(protocol, permits, stop).instrument(of_serving);
                         main.spawn(async move {
                             let _counted = counted;
                             serving.await;
@@ -101,7 +102,7 @@ pub async fn serve(
     gateway.stop();
     socket_activation::tell_stopping();
     // A successor may bind the address and the admin socket from now on.
-    drop((listener, admin));
+    drop((listener, mqtt, admin));
     let drain = Duration::from_secs(gateway.config.limits.drain_seconds);
     audit::stopping(connections.len(), drain.as_secs());
     stop.cancel();
@@ -114,6 +115,23 @@ pub async fn serve(
         () = signals.next() => {
             audit::stopped(connections.len(), "stopped at once, at a second signal");
         }
+    }
+}
+
+/// Accepts a connection of either listener.
+async fn accept_any(
+    listener: &TcpListener,
+    mqtt: Option<&TcpListener>,
+) -> (TcpStream, SocketAddr, Protocol) {
+    let of_mqtt = async {
+        match mqtt {
+            Some(listener) => accept(listener).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        (socket, peer) = accept(listener) => (socket, peer, Protocol::Http),
+        (socket, peer) = of_mqtt => (socket, peer, Protocol::Mqtt),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::binding::http::{self, Exchange, HttpTimeouts, Served};
-use crate::binding::websocket;
+use crate::binding::{mqtt, websocket};
 use crate::listener::peer_limits::ActiveHandshake;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
@@ -27,6 +27,15 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Reason for ending a handshake that another peer displaced.
 const DISPLACED: &str =
     "all handshake slots are in use, and the network of the peer has the most of them";
+
+/// The protocol that a listener serves over its associations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP and WebSocket.
+    Http,
+    /// MQTT.
+    Mqtt,
+}
 
 /// A connection with a complete first flight.
 pub struct FirstFlightReceived {
@@ -98,7 +107,7 @@ impl FirstFlightReceived {
     /// Serves the connection until it ends. The handshake counts as active until it is complete and
     /// has one of the `permits` for associations, which is released with the last request. `stop`
     /// finishes the current request and ends the connection.
-    pub async fn serve(self, permits: Arc<Semaphore>, stop: CancellationToken) {
+    pub async fn serve(self, protocol: Protocol, permits: Arc<Semaphore>, stop: CancellationToken) {
         let Self { gateway, socket, flight, peer, active, start } = self;
         let deadline = start + gateway.config.limits.handshake();
         let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
@@ -143,19 +152,9 @@ impl FirstFlightReceived {
         let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
         let session = Arc::new(Session::new(listed.live.clone(), exported, memory, permit));
         let pipeline = Pipeline::new(gateway.clone());
-        let exchange = Arc::new(Exchange::new(pipeline.clone(), session.clone()));
-        let timeouts = HttpTimeouts {
-            idle: Duration::from_secs(gateway.config.limits.idle_seconds),
-            answer: Duration::from_secs(gateway.config.limits.response_seconds),
-        };
-        let served = http::serve(&mut stream, &listed.live, &exchange, timeouts, &stop).await;
-        let why = match served {
-            Served::Ended(why) => why,
-            Served::Upgraded(serialization, read) => {
-                drop(exchange);
-                let session = (pipeline, session.clone(), serialization);
-                websocket::serve(&mut stream, read, session, &stop).await
-            }
+        let why = match protocol {
+            Protocol::Http => serve_http(&mut stream, pipeline, &session, &stop).await,
+            Protocol::Mqtt => mqtt::serve(&mut stream, pipeline, session.clone(), &stop).await,
         };
         if session.has_acknowledged() {
             lingering_close(&mut stream).await;
@@ -211,6 +210,29 @@ async fn with_certificates(
     match mapping.evidence() {
         Some(evidence) => Ok((accepted, evidence)),
         None => Err(Refusal::Protocol("the handshake finished without a certificate".into())),
+    }
+}
+
+/// Serves HTTP over an association, and WebSocket after an upgrade. Returns why it ended.
+async fn serve_http(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    pipeline: Pipeline,
+    session: &Arc<Session>,
+    stop: &CancellationToken,
+) -> &'static str {
+    let limits = pipeline.limits();
+    let timeouts = HttpTimeouts {
+        idle: Duration::from_secs(limits.idle_seconds),
+        answer: Duration::from_secs(limits.response_seconds),
+    };
+    let exchange = Arc::new(Exchange::new(pipeline.clone(), session.clone()));
+    match http::serve(stream, &session.active, &exchange, timeouts, stop).await {
+        Served::Ended(why) => why,
+        Served::Upgraded(serialization, read) => {
+            drop(exchange);
+            let session = (pipeline, session.clone(), serialization);
+            websocket::serve(stream, read, session, stop).await
+        }
     }
 }
 

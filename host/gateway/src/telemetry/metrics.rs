@@ -123,6 +123,7 @@ pub struct Metrics {
     handshakes: Family<ByOutcome, Counter>,
     handshake_time: Histogram,
     requests: Family<ByRequest, Counter>,
+    unexpected_responses: Counter,
     upstream_time: Histogram,
     /// Messages of the MQTT server of the upstream CSE that respond to no request.
     pub upstream_messages_dropped: Counter,
@@ -162,6 +163,7 @@ impl Metrics {
             handshakes: Family::default(),
             handshake_time: slow(),
             requests: Family::default(),
+            unexpected_responses: Counter::default(),
             upstream_time: slow(),
             upstream_messages_dropped: Counter::default(),
             generation: Gauge::default(),
@@ -218,6 +220,11 @@ impl Metrics {
             "requests",
             "Requests that got a response; operation is unknown if the request could not be parsed, rsc is other for a code that the specification does not define",
             self.requests.clone(),
+        );
+        to.register(
+            "unexpected_responses",
+            "Responses of AEs to requests that were not sent to them, over WebSocket or MQTT",
+            self.unexpected_responses.clone(),
         );
         to.register_with_unit(
             "upstream",
@@ -345,6 +352,11 @@ impl Metrics {
     /// Counts a connection that did not become an association.
     pub fn refused(&self, cause: &'static str) {
         self.handshakes.get_or_create(&ByOutcome { outcome: cause }).inc();
+    }
+
+    /// Counts a response to a request that was not sent.
+    pub fn unexpected(&self) {
+        self.unexpected_responses.inc();
     }
 
     /// Counts a response. The operation of an undecodable request is not known.

@@ -27,9 +27,9 @@ use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
-use super::exchange::{Encoded, Exchange, Incoming};
+use crate::binding::primitives::{Encoded, Exchange, Incoming};
 use crate::config::WebSocket;
-use crate::notification::ae_channels::RequestsToAe;
+use crate::notification::ae_channels::{Channel, RequestsToAe};
 use crate::pipeline::Pipeline;
 use crate::session::Session;
 
@@ -53,6 +53,9 @@ const MIN_READ_RATE: u64 = 1024;
 /// A connection that has become a WebSocket.
 struct Connection {
     exchange: Exchange,
+    serialization: Serialization,
+    /// The connection as those see it who send requests to the AE.
+    channel: Channel,
     settings: WebSocket,
     /// Timeout for a message to come whole.
     message_timeout: Duration,
@@ -125,8 +128,8 @@ where
         tokio::select! {
             ending = reading => ending,
             why = writing => Ending::silent(why),
-            never = connection.exchange.channel.deliver_waiting() => match never {},
-            () = connection.exchange.channel.superseded() => {
+            never = connection.channel.deliver_waiting() => match never {},
+            () = connection.channel.superseded() => {
                 Ending::new("another connection of the same credential", CloseCode::Policy)
             }
             why = connection.exchange.session.ended() => Ending::new(why, CloseCode::Policy),
@@ -152,8 +155,11 @@ impl Connection {
         let limits = pipeline.limits();
         let message_timeout = Duration::from_secs(limits.content_seconds);
         let read_timeout = Duration::from_secs(limits.response_seconds);
-        let (exchange, requests) = Exchange::new(pipeline, session, serialization);
-        (Self { exchange, settings, message_timeout, read_timeout }, requests)
+        let (channel, requests) = pipeline.ae_channels().open(session.active.clone());
+        let exchange = Exchange::new(pipeline, session);
+        let connection =
+            Self { exchange, serialization, channel, settings, message_timeout, read_timeout };
+        (connection, requests)
     }
 
     /// Reads messages, and has them carried out.
@@ -241,7 +247,8 @@ impl Connection {
         request: &RequestPrimitive,
         permit: Option<OwnedSemaphorePermit>,
     ) {
-        if let Some(request) = self.exchange.request(request, permit) {
+        let request = self.exchange.request(self.serialization, request, &self.channel, permit);
+        if let Some(request) = request {
             send(outgoing, request);
         }
     }
@@ -254,18 +261,21 @@ impl Connection {
         activity: &Activity,
     ) -> Result<Dispatched<'_>, Ending> {
         let Some(bytes) = self.received(message, activity)? else { return Ok(Dispatched::Done) };
-        Ok(match self.exchange.read(bytes) {
+        let serialization = self.serialization;
+        Ok(match self.exchange.read(serialization, bytes) {
             Incoming::Request(request) => {
-                Dispatched::Request(Box::pin(self.exchange.respond(request, permit)))
+                let response = self.exchange.respond(serialization, request, permit);
+                Dispatched::Request(Box::pin(response))
             }
             Incoming::Response(response) => {
-                self.exchange.complete(response);
+                self.exchange.complete(Some(&self.channel), response);
                 Dispatched::Done
             }
-            Incoming::Bad(error) => match self.exchange.bad(error, permit) {
-                Some(refusal) => Dispatched::Refused(refusal),
-                None => Dispatched::Done,
-            },
+            // It may be the response to a request that was sent to the AE.
+            Incoming::Bad(error) if self.channel.fails(&error) => Dispatched::Done,
+            Incoming::Bad(error) => {
+                Dispatched::Refused(self.exchange.refuse(serialization, error, permit))
+            }
         })
     }
 
@@ -275,7 +285,7 @@ impl Connection {
         message: Result<Message, Error>,
         activity: &Activity,
     ) -> Result<Option<Bytes>, Ending> {
-        match (message, self.exchange.serialization) {
+        match (message, self.serialization) {
             (Ok(Message::Text(text)), Serialization::Json) => {
                 activity.message();
                 Ok(Some(text.into()))
@@ -348,7 +358,7 @@ impl Connection {
     {
         let mut deadline = Instant::now() + self.read_timeout;
         let mut rest = message.clone();
-        let mut opcode = match self.exchange.serialization {
+        let mut opcode = match self.serialization {
             Serialization::Json => OpCode::Data(Data::Text),
             Serialization::Cbor => OpCode::Data(Data::Binary),
         };

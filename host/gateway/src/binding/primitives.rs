@@ -1,5 +1,5 @@
-//! Primitives of one connection: decoded, handed to the pipeline or to whoever waits for them, and
-//! encoded.
+//! Whole primitives of one connection, of the bindings whose messages are primitives: decoded, handed to
+//! the pipeline or to whoever waits for them, and encoded.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::{Primitive, Serialization};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::notification::ae_channels::{Channel, RequestsToAe};
+use crate::notification::ae_channels::Channel;
 use crate::pipeline::{HeldResponse, Pipeline};
 use crate::session::Session;
 use crate::session::response_memory::Room;
@@ -24,9 +24,6 @@ const MAX_PARAMETERS: usize = 32 << 10;
 pub struct Exchange {
     pub(super) pipeline: Pipeline,
     pub(super) session: Arc<Session>,
-    pub(super) serialization: Serialization,
-    /// The connection as those see it who send requests to the AE.
-    pub(super) channel: Channel,
     /// Request Identifiers of the requests that are carried out.
     under_way: Mutex<HashSet<String>>,
 }
@@ -35,11 +32,11 @@ pub struct Exchange {
 pub(super) struct Encoded {
     pub(super) bytes: Bytes,
     /// Resources that are released when the primitive has been sent.
-    _held: Held,
+    pub(super) held: Held,
 }
 
 /// Memory of a primitive, and the permit of its request.
-type Held = (Option<Room>, Option<OwnedSemaphorePermit>);
+pub(super) type Held = (Option<Room>, Option<OwnedSemaphorePermit>);
 
 /// A decoded message.
 pub(super) enum Incoming {
@@ -52,15 +49,9 @@ pub(super) enum Incoming {
 }
 
 impl Exchange {
-    /// The exchanges of a session, and the requests to its AE.
-    pub fn new(
-        pipeline: Pipeline,
-        session: Arc<Session>,
-        serialization: Serialization,
-    ) -> (Self, RequestsToAe) {
-        let (channel, requests) = pipeline.ae_channels().open(session.active.clone());
-        let under_way = Mutex::default();
-        (Self { pipeline, session, serialization, channel, under_way }, requests)
+    /// The exchanges of a session.
+    pub fn new(pipeline: Pipeline, session: Arc<Session>) -> Self {
+        Self { pipeline, session, under_way: Mutex::default() }
     }
 
     /// Maximum size of a message, in bytes.
@@ -69,8 +60,8 @@ impl Exchange {
     }
 
     /// Decodes a message.
-    pub(super) fn read(&self, message: Bytes) -> Incoming {
-        match self.serialization.read(message, self.max_message()) {
+    pub(super) fn read(&self, serialization: Serialization, message: Bytes) -> Incoming {
+        match serialization.read(message, self.max_message()) {
             Ok(Primitive::Request(request)) => {
                 let most = self.pipeline.limits().content_bytes;
                 if request.content_length() > most {
@@ -90,6 +81,7 @@ impl Exchange {
     /// Answers a request. The permit is held until the response is sent.
     pub(super) async fn respond(
         &self,
+        serialization: Serialization,
         request: Box<RequestPrimitive>,
         permit: OwnedSemaphorePermit,
     ) -> Encoded {
@@ -98,92 +90,98 @@ impl Exchange {
             let why = "another request with that Request Identifier is being carried out";
             let error =
                 BindingError { rsc: Rsc::BadRequest, request_id: Some(id), why: why.into() };
-            return self.refuse(error, permit);
+            return self.refuse(serialization, error, permit);
         }
         let _under_way = UnderWay { exchange: self, id };
         let HeldResponse { response, memory } = self.pipeline.handle(&self.session, *request).await;
-        self.encode(&response, (memory, Some(permit)))
+        encode(serialization, &response, (memory, Some(permit)))
     }
 
     /// Encodes a request to the AE; none, where it cannot be, or where nobody waits for the response any
     /// more.
     pub(super) fn request(
         &self,
+        serialization: Serialization,
         request: &RequestPrimitive,
+        channel: &Channel,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Option<Encoded> {
-        if !self.channel.is_awaited(&request.request_id) {
+        if !channel.is_awaited(&request.request_id) {
             return None;
         }
-        match self.serialization.write_request(request) {
+        match serialization.write_request(request) {
             Ok(bytes) => {
                 let memory = &self.session.response_memory;
                 let room = memory.hold_request(bytes.len(), &self.session.evicted);
-                Some(Encoded { bytes, _held: (Some(room), permit) })
+                Some(Encoded { bytes, held: (Some(room), permit) })
             }
             Err(error) => {
-                self.channel.fail(&request.request_id, &error.to_string());
+                channel.fail(&request.request_id, &error.to_string());
                 None
             }
         }
     }
 
     /// Hands a response to whoever waits for it.
-    pub(super) fn complete(&self, response: ResponsePrimitive) {
+    pub(super) fn complete(&self, channel: Option<&Channel>, response: ResponsePrimitive) {
         let id = response.request_id.clone();
-        if !self.channel.respond(response) {
-            tracing::debug!(
-                event = "response.unexpected",
-                request_id = id,
-                "a response to a request that was not sent is dropped"
-            );
+        if !channel.is_some_and(|channel| channel.respond(response)) {
+            self.unexpected(&id);
         }
     }
 
-    /// Takes a message that is not a primitive. Returns the refusal, unless it is the response to a
-    /// request that was sent to the AE.
-    pub(super) fn bad(&self, error: BindingError, permit: OwnedSemaphorePermit) -> Option<Encoded> {
-        let is_response =
-            error.request_id.as_deref().is_some_and(|id| self.channel.fail(id, &error.why));
-        (!is_response).then(|| self.refuse(error, permit))
+    /// Records a response that nobody waits for.
+    pub(super) fn unexpected(&self, request_id: &str) {
+        self.pipeline.count_unexpected();
+        tracing::debug!(
+            event = "response.unexpected",
+            request_id,
+            "a response to a request that was not sent is dropped"
+        );
     }
 
     /// Refuses a message that is not a primitive, or not one that may be carried out.
-    fn refuse(&self, error: BindingError, permit: OwnedSemaphorePermit) -> Encoded {
+    pub(super) fn refuse(
+        &self,
+        serialization: Serialization,
+        error: BindingError,
+        permit: OwnedSemaphorePermit,
+    ) -> Encoded {
         let BindingError { rsc, request_id, why } = error;
         let id = request_id.unwrap_or_default();
         audit::request_refused(&self.session.active.association, &id, None, rsc, &why);
         let refusal = ResponsePrimitive::refusal(&id, None, rsc, &why);
         self.pipeline.count_undecoded(&refusal);
-        self.encode(&refusal, (None, Some(permit)))
-    }
-
-    fn encode(&self, response: &ResponsePrimitive, held: Held) -> Encoded {
-        let written = self.serialization.write_response(response).map_err(|e| e.to_string());
-        // The response of a CSE behind the gateway is JSON whose strings may not be UTF-8.
-        let checked = written.and_then(|bytes| match self.serialization {
-            Serialization::Json if std::str::from_utf8(&bytes).is_err() => {
-                Err("it is not UTF-8".into())
-            }
-            _ => Ok(bytes),
-        });
-        let bytes = checked.or_else(|error| {
-            tracing::warn!(event = "response.not-encoded", "a response cannot be encoded: {error}");
-            let why = "the response cannot be encoded";
-            let (id, release) = (&response.request_id, response.release.as_deref());
-            self.serialization.write_response(&ResponsePrimitive::refusal(
-                id,
-                release,
-                Rsc::InternalServerError,
-                why,
-            ))
-        });
-        Encoded { bytes: bytes.unwrap_or_default(), _held: held }
+        encode(serialization, &refusal, (None, Some(permit)))
     }
 
     fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Encodes a response.
+fn encode(serialization: Serialization, response: &ResponsePrimitive, held: Held) -> Encoded {
+    let written = serialization.write_response(response).map_err(|e| e.to_string());
+    // The response of a CSE behind the gateway is JSON whose strings may not be UTF-8.
+    let checked = written.and_then(|bytes| match serialization {
+        Serialization::Json if std::str::from_utf8(&bytes).is_err() => {
+            Err("it is not UTF-8".into())
+        }
+        _ => Ok(bytes),
+    });
+    let bytes = checked.or_else(|error| {
+        tracing::warn!(event = "response.not-encoded", "a response cannot be encoded: {error}");
+        let why = "the response cannot be encoded";
+        let (id, release) = (&response.request_id, response.release.as_deref());
+        serialization.write_response(&ResponsePrimitive::refusal(
+            id,
+            release,
+            Rsc::InternalServerError,
+            why,
+        ))
+    });
+    Encoded { bytes: bytes.unwrap_or_default(), held }
 }
 
 /// Lists a request for as long as it is carried out.

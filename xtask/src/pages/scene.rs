@@ -19,7 +19,7 @@ use super::page::{Start, missing};
 use crate::{acme, example::Folder, process, project::Project};
 
 /// Ports of the files and pages, which are replaced by free ones.
-const PORTS: [&str; 7] = ["8443", "8444", "8445", "9464", "8080", "8081", "5000"];
+const PORTS: [&str; 8] = ["8443", "8444", "8445", "8883", "9464", "8080", "8081", "5000"];
 
 /// Host of a registry in the pages.
 const REGISTRY: &str = "registry.example";
@@ -131,6 +131,7 @@ impl Scene {
         let replace = |text: String, (port, free): &(&str, String)| {
             text.replace(&format!(":{port}"), &format!(":{free}"))
                 .replace(&format!("Port={port}"), &format!("Port={free}"))
+                .replace(&format!("-p {port}"), &format!("-p {free}"))
         };
         self.ports.iter().fold(text.replace(REGISTRY, "localhost"), replace)
     }

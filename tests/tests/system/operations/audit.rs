@@ -96,7 +96,10 @@ fn reconnects_do_not_displace_audit_lines() {
     let light = Light::connect(gateway.port(), LIGHT1).unwrap();
     gateway.log().wait("association.established");
     for _ in 0..ATTEMPTS {
-        Light::connect(gateway.port(), LIGHT2).unwrap().close();
+        let mut again = Light::connect(gateway.port(), LIGHT2).unwrap();
+        again.close_notify().unwrap();
+        // Only an established association is ended like this.
+        again.ended().unwrap();
     }
     drop(light);
     gateway.stop();

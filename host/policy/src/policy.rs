@@ -134,9 +134,20 @@ impl Policy {
     }
 
     /// Fetches the artifacts that the next generation needs from registries, as far as possible.
-    /// This may take long, and may be canceled at any time.
-    pub async fn obtain(&self, cause: ReloadCause) {
+    /// This may take long.
+    async fn obtain(&self, cause: ReloadCause) {
         oci_artifacts::obtain(&self.settings, &self.threads, cause.urgency()).await;
+    }
+
+    /// Returns the artifacts that the next generation needs.
+    pub(crate) async fn needed_artifacts(&self, cause: ReloadCause) -> Vec<String> {
+        oci_artifacts::needed(&self.settings, &self.threads, cause.urgency()).await
+    }
+
+    /// Fetches artifacts from registries, as far as possible. This may take long, and may be canceled
+    /// at any time.
+    pub(crate) async fn fetch_artifacts(&self, sources: Vec<String>) {
+        oci_artifacts::fetch(&self.settings, sources).await;
     }
 
     /// Removes artifacts that have been unused for long. Should be called periodically.

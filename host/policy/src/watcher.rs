@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -170,6 +171,7 @@ async fn reload_on(
     let mut outdated_before = false;
     // Whether such a rejection is still to be reported if the next load has the same faults.
     let mut unreported = false;
+    let mut fetching = Fetching::default();
     loop {
         if !changed {
             changed = match timeout(POLL_INTERVAL, changes.recv()).await {
@@ -201,13 +203,15 @@ async fn reload_on(
         seen = now;
         // A change during the wait for a registry must not wait for it: it may remove the need for
         // the registry.
+        fetching = Fetching::resume(&policy, cause, fetching).await;
         changed = tokio::select! {
-            () = policy.obtain(cause) => false,
+            () = fetching.work() => false,
             change = changes.recv() => change.is_some(),
         };
         if changed {
             continue;
         }
+        fetching = Fetching::default();
         let configuration = policy.configuration_changed();
         let reload = policy.load(cause).await;
         if matches!(reload, Reload::Refused(_)) && !outdated_before {
@@ -227,6 +231,33 @@ async fn reload_on(
             reload => report(reload),
         }
         unreported = false;
+    }
+}
+
+/// A fetch of artifacts.
+#[derive(Default)]
+struct Fetching {
+    sources: Vec<String>,
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Fetching {
+    /// Returns the fetch that the next generation needs. A former fetch of the same artifacts
+    /// continues, so that further changes do not restart it without end.
+    async fn resume(policy: &Arc<Policy>, cause: ReloadCause, former: Self) -> Self {
+        let sources = policy.needed_artifacts(cause).await;
+        if former.work.is_some() && former.sources == sources {
+            return former;
+        }
+        let (policy, wanted) = (policy.clone(), sources.clone());
+        let work = async move { policy.fetch_artifacts(wanted).await };
+        Self { sources, work: Some(Box::pin(work)) }
+    }
+
+    async fn work(&mut self) {
+        if let Some(work) = &mut self.work {
+            work.await;
+        }
     }
 }
 

@@ -242,15 +242,32 @@ pub(crate) async fn tidy(settings: &Settings, threads: &DiskThreads, generation:
     let _ = threads.run(Urgency::Routine, work).await;
 }
 
-/// Fetches the artifacts that the next generation needs, as far as possible.
-pub(crate) async fn obtain(settings: &Settings, threads: &DiskThreads, urgency: Urgency) {
-    let Some(artifacts) = settings.artifacts.clone() else { return };
+/// Returns the artifacts that the next generation needs.
+pub(crate) async fn needed(
+    settings: &Settings,
+    threads: &DiskThreads,
+    urgency: Urgency,
+) -> Vec<String> {
+    if settings.artifacts.is_none() {
+        return Vec::new();
+    }
     let settings = settings.clone();
     // A timeout is reported by the build of the generation.
-    let wanted = threads.run(urgency, move |_| wanted(&settings)).await.unwrap_or_default();
+    threads.run(urgency, move |_| wanted(&settings)).await.unwrap_or_default()
+}
+
+/// Fetches artifacts, as far as possible.
+pub(crate) async fn fetch(settings: &Settings, sources: Vec<String>) {
+    let Some(artifacts) = &settings.artifacts else { return };
     let mut under_way = JoinSet::new();
-    for source in wanted {
+    for source in sources {
         under_way.spawn(artifacts.clone().fetch(source));
     }
     under_way.join_all().await;
+}
+
+/// Fetches the artifacts that the next generation needs, as far as possible.
+pub(crate) async fn obtain(settings: &Settings, threads: &DiskThreads, urgency: Urgency) {
+    let sources = needed(settings, threads, urgency).await;
+    fetch(settings, sources).await;
 }

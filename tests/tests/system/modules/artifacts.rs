@@ -1,6 +1,7 @@
 //! Modules and policy files of OCI registries: a real registry, and fake ones that send wrong data,
 //! stall, or send endless data.
 
+mod changes;
 mod fake_registry;
 mod registry;
 

@@ -15,6 +15,8 @@ use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod, SslStream};
 pub enum Response {
     /// A complete response with this content.
     Complete(Vec<u8>),
+    /// The same, a second later.
+    Late(Vec<u8>),
     /// A status and a header field.
     Status(&'static str, String),
     /// Endless content, with or without a Content-Length.
@@ -100,7 +102,10 @@ fn answer(to: &mut impl Write, answer: Option<&Response>, sent: &AtomicU64) -> s
         Some(Response::Status(status, header)) => {
             write!(to, "HTTP/1.1 {status}\r\n{header}\r\ncontent-length: 0\r\n\r\n")
         }
-        Some(Response::Complete(bytes)) => {
+        Some(answer @ (Response::Complete(bytes) | Response::Late(bytes))) => {
+            if matches!(answer, Response::Late(_)) {
+                thread::sleep(Duration::from_secs(1));
+            }
             write!(to, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes.len())?;
             to.write_all(bytes)
         }

@@ -6,6 +6,7 @@ use crate::client::{Client, Credential, Tool};
 use crate::gateway::Gateway;
 use crate::http::Request;
 use crate::light::Light;
+use crate::mqtt::{self, Mqtt};
 use crate::websocket::WebSocket;
 
 /// A binding, with the client that uses it.
@@ -15,6 +16,8 @@ pub enum Binding {
     Http(Tool),
     /// WebSocket, with the subprotocol oneM2M.json.
     WebSocket,
+    /// MQTT, in JSON, as the client of light 1.
+    Mqtt,
 }
 
 /// A request primitive without its request identifier and release.
@@ -115,7 +118,14 @@ pub enum Association {
     Http(Client),
     /// WebSocket.
     WebSocket(Box<WebSocket>),
+    /// MQTT.
+    Mqtt(Box<Mqtt>),
 }
+
+/// Topic of requests of light 1.
+const REQ: &str = "/oneM2M/req/Clight-AE1/mn-cse-123456/json";
+/// Topic of registrations. The gateway ignores the Credential-ID in it.
+const REG_REQ: &str = "/oneM2M/reg_req/credential/mn-cse-123456/json";
 
 /// A response.
 #[derive(Debug)]
@@ -124,6 +134,18 @@ pub struct Answer {
     pub rsc: u64,
     /// The content, or null.
     pub content: Value,
+}
+
+impl Answer {
+    /// Returns the answer in a response primitive.
+    #[track_caller]
+    fn of(response: &Value, id: &str) -> Self {
+        assert_eq!(response["rqi"], id, "{response}");
+        Self {
+            rsc: response["rsc"].as_u64().expect("a Response Status Code"),
+            content: response["pc"].clone(),
+        }
+    }
 }
 
 impl Binding {
@@ -136,6 +158,14 @@ impl Binding {
                 let light = Light::connect(gateway.port(), credential).expect("an association");
                 let opened = light.websocket(&[("Sec-WebSocket-Protocol", "oneM2M.json")]);
                 Association::WebSocket(Box::new(opened.expect("the gateway opens a WebSocket")))
+            }
+            Self::Mqtt => {
+                let port = gateway.mqtt_port();
+                let mut light = Mqtt::connect(port, credential, "A::Clight-AE1");
+                for filter in ["/oneM2M/resp/Clight-AE1/#", "/oneM2M/reg_resp/credential/#"] {
+                    assert_eq!(light.subscribe(filter), 1, "{filter}");
+                }
+                Association::Mqtt(Box::new(light))
             }
         }
     }
@@ -159,12 +189,14 @@ impl Association {
             }
             Self::WebSocket(socket) => {
                 let id = socket.id();
-                let answer = self.ask_text(&request.json(&id));
-                assert_eq!(answer["rqi"], id.as_str(), "{answer}");
-                Answer {
-                    rsc: answer["rsc"].as_u64().expect("a Response Status Code"),
-                    content: answer["pc"].clone(),
-                }
+                Answer::of(&self.ask_text(&request.json(&id)), &id)
+            }
+            Self::Mqtt(client) => {
+                let id = format!("mqtt-{}", client.id());
+                let registers = (request.op, request.ty) == (1, Some(2));
+                let topic = if registers { REG_REQ } else { REQ };
+                client.send(&mqtt::publish(topic, None, request.json(&id).as_bytes()));
+                Answer::of(&client.message().1, &id)
             }
         }
     }
@@ -177,6 +209,10 @@ impl Association {
             Self::WebSocket(socket) => {
                 socket.send_text(text);
                 socket.primitive()
+            }
+            Self::Mqtt(client) => {
+                client.send(&mqtt::publish(REQ, None, text.as_bytes()));
+                client.message().1
             }
         }
     }
@@ -203,6 +239,9 @@ macro_rules! with_each_binding {
         }
         mod websocket {
             $(#[test] fn $name() { super::$name($crate::Binding::WebSocket); })*
+        }
+        mod mqtt {
+            $(#[test] fn $name() { super::$name($crate::Binding::Mqtt); })*
         }
     };
 }

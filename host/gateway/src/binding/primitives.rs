@@ -90,7 +90,7 @@ impl Exchange {
             let why = "another request with that Request Identifier is being carried out";
             let error =
                 BindingError { rsc: Rsc::BadRequest, request_id: Some(id), why: why.into() };
-            return self.refuse(serialization, error, permit);
+            return self.refuse(serialization, request.from.as_deref(), error, permit);
         }
         let _under_way = UnderWay { exchange: self, id };
         let HeldResponse { response, memory } = self.pipeline.handle(&self.session, *request).await;
@@ -144,12 +144,13 @@ impl Exchange {
     pub(super) fn refuse(
         &self,
         serialization: Serialization,
+        from: Option<&str>,
         error: BindingError,
         permit: OwnedSemaphorePermit,
     ) -> Encoded {
         let BindingError { rsc, request_id, why } = error;
         let id = request_id.unwrap_or_default();
-        audit::request_refused(&self.session.active.association, &id, None, rsc, &why);
+        audit::request_refused(&self.session.active.association, &id, from, rsc, &why);
         let refusal = ResponsePrimitive::refusal(&id, None, rsc, &why);
         self.pipeline.count_undecoded(&refusal);
         encode(serialization, &refusal, (None, Some(permit)))

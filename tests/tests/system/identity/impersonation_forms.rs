@@ -133,7 +133,7 @@ impl Scene {
     fn new(binding: Binding) -> Self {
         let registered = r#"{"m2m:ae":{"aei":"Clight-AE1"}}"#;
         let cse = Upstream::start(Reply::answer(201, 2001, registered));
-        let gateway = Setup::new().upstream(cse.port()).start();
+        let gateway = Setup::new().upstream(cse.port()).with_mqtt().start();
         let light = binding.connect(&gateway, LIGHT1);
         Self { cse, gateway, light, refused: Vec::new() }
     }

@@ -1,4 +1,5 @@
-//! Forms of impersonation over MQTT: in the Client Identifier, in topics, and in primitives.
+//! Forms of impersonation that only MQTT has: in the Client Identifier and in topics. Those of
+//! primitives are in `identity::impersonation_forms`.
 
 use saegis_tests::{Gateway, LIGHT1, LIGHT2, Light, Mark, Mqtt, Request, Setup, mqtt};
 use serde_json::json;
@@ -20,64 +21,6 @@ fn with_both_lights() -> (Gateway, Mqtt) {
     let mut light = Mqtt::connect(gateway.mqtt_port(), LIGHT1, "A::Clight-AE1");
     assert_eq!(light.subscribe("/oneM2M/resp/Clight-AE1/#"), 1);
     (gateway, light)
-}
-
-/// Publishes a text, and returns the status code of the response.
-fn rsc(light: &mut Mqtt, text: &str) -> u64 {
-    light.send(&mqtt::publish(REQ, None, text.as_bytes()));
-    light.message().1["rsc"].as_u64().unwrap()
-}
-
-#[test]
-fn other_originator_is_refused_in_each_form() {
-    let (_gateway, mut light) = with_both_lights();
-    let with =
-        |member: &str| format!(r#"{{"op":2,"to":"cse/light1","rqi":"r","rvi":"3"{member}}}"#);
-    for (from, code) in [
-        (OTHER, 4106),
-        ("Clight-AE3", 4106),
-        ("CLIGHT-AE1", 4106),
-        ("/mn-cse-123456/Clight-AE1", 4000),
-        ("/mn-cse-123456/Clight-AE2", 4000),
-        ("//in.provider.com/mn-cse-123456/Clight-AE2", 4000),
-        ("/mn-cse-123456", 4000),
-        ("C", 4000),
-        ("", 4000),
-        ("Clight-AE1/", 4000),
-        ("Clight-AE1, Clight-AE2", 4000),
-        ("Clight%2DAE1", 4000),
-        ("Clight-AE1\\u0000", 4000),
-    ] {
-        assert_eq!(rsc(&mut light, &with(&format!(r#","fr":"{from}""#))), code, "{from}");
-    }
-    for member in [
-        "",
-        r#","fr":null"#,
-        r#","fr":["Clight-AE1"]"#,
-        r#","fr":"Clight-AE1","fr":"Clight-AE2""#,
-        r#","fr":"Clight-AE1","\u0066r":"Clight-AE2""#,
-        r#","fr":"Clight-AE1","FR":"Clight-AE2""#,
-    ] {
-        assert_eq!(rsc(&mut light, &with(member)), 4000, "{member}");
-    }
-    assert_eq!(rsc(&mut light, &with(r#","fr":"Clight-AE1""#)), 2000);
-}
-
-#[test]
-fn each_operation_of_other_originator_is_refused() {
-    let (_gateway, mut light) = with_both_lights();
-    for request in [
-        json!({"op": 1, "to": "cse/light2/lamp", "ty": 4, "pc": {"m2m:cin": {"con": "x"}}}),
-        json!({"op": 2, "to": "cse/light2/lamp"}),
-        json!({"op": 3, "to": "cse/light2/lamp", "pc": {"m2m:cnt": {"mni": 1}}}),
-        json!({"op": 4, "to": "cse/light2"}),
-        json!({"op": 5, "to": "cse/light2", "pc": {"m2m:sgn": {}}}),
-    ] {
-        let mut request = request;
-        request["fr"] = json!(OTHER);
-        light.expect(REQ, request, 4106);
-    }
-    light.expect(REQ, json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
 }
 
 #[test]

@@ -465,22 +465,23 @@ async fn respond(
     let PrimitiveType::Supported(serialization) = primitive_type else {
         let why = "XML is not supported; publish json or cbor";
         let error = error(Rsc::UnsupportedMediaType, None, why);
-        return (exchange.refuse(Serialization::Json, error, permit), Serialization::Json);
+        return (exchange.refuse(Serialization::Json, None, error, permit), Serialization::Json);
     };
-    let refusal = match exchange.read(serialization, payload) {
+    let (from, refusal) = match exchange.read(serialization, payload) {
         Incoming::Request(request) => match check(&request, expected) {
             Ok(()) => {
                 let response = exchange.respond(serialization, request, permit).await;
                 return (response, serialization);
             }
-            Err(error) => error,
+            Err(error) => (request.from, error),
         },
         Incoming::Response(response) => {
-            error(Rsc::BadRequest, Some(response.request_id), "a response in a topic of requests")
+            let why = "a response in a topic of requests";
+            (None, error(Rsc::BadRequest, Some(response.request_id), why))
         }
-        Incoming::Bad(error) => error,
+        Incoming::Bad(error) => (None, error),
     };
-    (exchange.refuse(serialization, refusal, permit), serialization)
+    (exchange.refuse(serialization, from.as_deref(), refusal, permit), serialization)
 }
 
 /// Checks that a request agrees with its topic, and has not expired while it waited.
@@ -489,7 +490,8 @@ fn check(request: &RequestPrimitive, expected: Expected) -> Result<(), BindingEr
     match expected {
         Expected::From(Some(ae)) => match request.from.as_deref() {
             Some(from) if from == ae.as_str() => {}
-            Some(from) if AeIdStem::check(from).is_ok() => {
+            // `C` and `S` ask for an AE-ID, which this AE has.
+            Some(from) if matches!(from, "C" | "S") || AeIdStem::check(from).is_ok() => {
                 let why = "From is not the originator in the topic";
                 return refused(Rsc::OriginatorNotAuthenticated, why);
             }

@@ -274,7 +274,7 @@ impl Connection {
             // It may be the response to a request that was sent to the AE.
             Incoming::Bad(error) if self.channel.fails(&error) => Dispatched::Done,
             Incoming::Bad(error) => {
-                Dispatched::Refused(self.exchange.refuse(serialization, error, permit))
+                Dispatched::Refused(self.exchange.refuse(serialization, None, error, permit))
             }
         })
     }

@@ -17,7 +17,6 @@ const MAX_BODY: usize = 4096;
 /// Limits of transfers.
 const LIMITS: Limits = Limits {
     max_body: MAX_BODY,
-    max_bodies: 3,
     max_per_association: 2,
     max_bytes: 2 * MAX_BODY,
     lifetime: Duration::from_secs(100),
@@ -112,13 +111,13 @@ fn association(input: &[u8]) {
         }
         let datagram = Bytes::copy_from_slice(datagram);
         if let Received::Request(exchange, parts) = exchanges.receive(&datagram, now) {
-            let answer = match transfers.receive(&1, parts, now) {
+            let answer = match transfers.receive((&1, &1), parts, now) {
                 Step::Answer(answer) => answer,
                 Step::Request(whole) => {
                     assert!(whole.payload.len() <= MAX_BODY);
                     let mut response = Parts::new(Code::CONTENT);
                     response.payload = vec![b'x'; 300].into();
-                    transfers.respond(&1, &whole, response, now)
+                    transfers.respond((&1, &1), &whole, response, now)
                 }
             };
             let sent = exchanges.respond(exchange, answer, now).expect("it is open");
@@ -129,7 +128,7 @@ fn association(input: &[u8]) {
             assert!(!matches!(again, Received::Request(..)), "{again:?}");
         }
         let (bodies, bytes) = transfers.held();
-        assert!(bodies <= LIMITS.max_bodies && bytes <= LIMITS.max_bytes);
+        assert!(bodies <= LIMITS.max_per_association && bytes <= LIMITS.max_bytes);
     }
     now += EXCHANGE_LIFETIME;
     exchanges.poll(now);

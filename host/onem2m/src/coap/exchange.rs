@@ -56,6 +56,8 @@ pub enum Received {
 pub struct Due {
     /// Datagrams to send.
     pub datagrams: Vec<Bytes>,
+    /// Number of repetitions among them.
+    pub repeated: usize,
     /// Own requests without a response.
     pub failed: Vec<Token>,
 }
@@ -300,6 +302,7 @@ impl Exchanges {
             match &sent.datagram {
                 Some(datagram) if sent.repetitions < MAX_RETRANSMIT => {
                     due.datagrams.push(datagram.clone());
+                    due.repeated += 1;
                     sent.repetitions += 1;
                     sent.timeout *= 2;
                     sent.at = now + sent.timeout;

@@ -22,19 +22,24 @@ use crate::rsc::Rsc;
 
 /// Length of a message without its options and its payload, and with the options of a block.
 const OVERHEAD: usize = 32;
+/// Memory of a body beside its options and its data, and of an option beside its value, in bytes.
+const OF_BODY: usize = 512;
+const OF_OPTION: usize = 64;
+/// Maximum age of a body, as a multiple of the lifetime after its last block.
+const MAX_AGE: u32 = 8;
 
 /// Limits of transfers.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Maximum size of the body of a request, in bytes.
     pub max_body: usize,
-    /// Maximum number of bodies of all associations.
-    pub max_bodies: usize,
     /// Maximum number of bodies of an association. A new one replaces the oldest.
     pub max_per_association: usize,
-    /// Maximum size of all bodies together, in bytes.
+    /// Maximum memory of all bodies together, in bytes. If it is used up, the owner that uses the
+    /// most loses its oldest body.
     pub max_bytes: usize,
-    /// Time after its last block until a body is dropped.
+    /// Time after its last block until a body is dropped. Later blocks extend it eight times at
+    /// most.
     pub lifetime: Duration,
     /// Maximum size of a message, in bytes. A larger response is sent in blocks.
     pub max_message: usize,
@@ -49,59 +54,83 @@ pub enum Step {
     Answer(Parts),
 }
 
-/// The bodies of requests and responses that are being transferred.
+/// The bodies of requests and responses that are being transferred, by association. The memory of
+/// all is shared fairly between the owners of the associations, such as credentials.
 #[derive(Debug)]
-pub struct Transfers<K> {
+pub struct Transfers<K, O> {
     limits: Limits,
-    associations: HashMap<K, Vec<Body>>,
-    bodies: usize,
+    associations: HashMap<K, Bodies<O>>,
+    /// Bytes of each owner.
+    of_owner: HashMap<O, usize>,
     bytes: usize,
+}
+
+/// The bodies of an association.
+#[derive(Debug)]
+struct Bodies<O> {
+    owner: O,
+    all: Vec<Body>,
 }
 
 /// A body, with the message that it belongs to.
 #[derive(Debug)]
 struct Body {
-    direction: Direction,
+    data: Data,
     method: Code,
     options: Options,
-    data: BytesMut,
+    /// Bytes that it counts for.
+    size: usize,
+    since: Instant,
     used: Instant,
 }
 
 #[derive(Debug)]
-enum Direction {
+enum Data {
     /// The blocks of a request until now.
-    Request,
+    Request(BytesMut),
     /// A whole response.
-    Response { head: Parts, exponent: u8 },
+    Response { head: Parts, body: Bytes, exponent: u8 },
 }
 
 impl Body {
-    fn size(&self) -> usize {
-        let head = match &self.direction {
-            Direction::Request => 0,
-            Direction::Response { head, .. } => head.options.length(),
+    fn new(data: Data, method: Code, options: Options, since: Instant, now: Instant) -> Self {
+        let of = |options: &Options| options.length() + OF_OPTION * options.len();
+        let of_data = match &data {
+            Data::Request(blocks) => blocks.capacity(),
+            Data::Response { head, body, .. } => body.len() + of(&head.options),
         };
-        self.data.len() + self.options.length() + head
+        let size = OF_BODY + of(&options) + of_data;
+        Self { data, method, options, size, since, used: now }
     }
 
     fn is_request(&self) -> bool {
-        matches!(self.direction, Direction::Request)
+        matches!(self.data, Data::Request(_))
+    }
+
+    /// Returns whether it is not to be dropped yet.
+    fn is_current(&self, lifetime: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.used) < lifetime
+            && now.saturating_duration_since(self.since) < lifetime * MAX_AGE
     }
 }
 
-impl<K: Hash + Eq + Clone> Transfers<K> {
+impl<K: Hash + Eq + Clone, O: Hash + Eq + Clone> Transfers<K, O> {
     /// Creates an empty table.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, associations: HashMap::new(), bodies: 0, bytes: 0 }
+        Self { limits, associations: HashMap::new(), of_owner: HashMap::new(), bytes: 0 }
     }
 
-    /// Handles a request, which may be a block or ask for one.
-    pub fn receive(&mut self, association: &K, request: Parts, now: Instant) -> Step {
+    /// Handles a request of an association, which may be a block or ask for one.
+    pub fn receive(
+        &mut self,
+        (association, owner): (&K, &O),
+        request: Parts,
+        now: Instant,
+    ) -> Step {
         let form = ResponseForm::of(&request);
         let id = text(&request.options, form.table, OneM2m::RequestId).ok().flatten();
-        self.step(association, request, now).unwrap_or_else(|mut refusal| {
+        self.step((association, owner), request, now).unwrap_or_else(|mut refusal| {
             refusal.error.request_id = id;
             let mut answer = write_refusal(&refusal, form);
             if refusal.code == Code::REQUEST_ENTITY_TOO_LARGE {
@@ -112,7 +141,12 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
         })
     }
 
-    fn step(&mut self, association: &K, request: Parts, now: Instant) -> Result<Step, Refusal> {
+    fn step(
+        &mut self,
+        (association, owner): (&K, &O),
+        request: Parts,
+        now: Instant,
+    ) -> Result<Step, Refusal> {
         let block1 = Block::read(&request.options, BLOCK1)?;
         let block2 = Block::read(&request.options, BLOCK2)?;
         match (block1, block2.filter(|block| block.number > 0)) {
@@ -124,14 +158,14 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
             }
             (None, None) if request.payload.len() > self.limits.max_body => Err(self.too_large()),
             (None, None) => Ok(Step::Request(request)),
-            (Some(block), None) => self.join(association, request, block, now),
+            (Some(block), None) => self.join((association, owner), request, block, now),
         }
     }
 
     /// Adds a block to its request.
     fn join(
         &mut self,
-        association: &K,
+        (association, owner): (&K, &O),
         request: Parts,
         block: Block,
         now: Instant,
@@ -145,12 +179,15 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
         let options = request.options.without(&[BLOCK1, BLOCK2, SIZE1, SIZE2]);
         // A first block starts again, and any other must follow the one before.
         let former = self.take(association, true, request.code, &options);
-        let lifetime = self.limits.lifetime;
-        let is_current = |f: &Body| now.saturating_duration_since(f.used) < lifetime;
-        let former = former.filter(|former| block.number > 0 && is_current(former));
-        let mut data = match former {
-            Some(former) if former.data.len() == block.offset() => former.data,
-            None if block.number == 0 => BytesMut::new(),
+        let is_continued = |f: &Body| block.number > 0 && f.is_current(self.limits.lifetime, now);
+        let former = former.filter(is_continued);
+        let (mut data, since) = match former {
+            Some(Body { data: Data::Request(blocks), since, .. })
+                if blocks.len() == block.offset() =>
+            {
+                (blocks, since)
+            }
+            None if block.number == 0 => (BytesMut::new(), now),
             _ => {
                 let error = bad("a block does not follow the one before; start with the first");
                 return Err(Refusal { code: Code::REQUEST_ENTITY_INCOMPLETE, error });
@@ -163,9 +200,8 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
         if !block.more {
             return Ok(Step::Request(Parts { payload: data.freeze(), ..request }));
         }
-        let direction = Direction::Request;
-        let body = Body { direction, method: request.code, options, data, used: now };
-        self.keep(association, body, now)?;
+        let body = Body::new(Data::Request(data), request.code, options, since, now);
+        self.keep((association, owner), body, now)?;
         let mut answer = Parts::new(Code::CONTINUE);
         block.write(&mut answer.options, BLOCK1);
         Ok(Step::Answer(answer))
@@ -175,7 +211,7 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
     /// block.
     pub fn respond(
         &mut self,
-        association: &K,
+        (association, owner): (&K, &O),
         request: &Parts,
         mut response: Parts,
         now: Instant,
@@ -198,12 +234,12 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
             first.write(&mut response.options, BLOCK2);
             return response;
         }
-        let data = BytesMut::from(response.payload.as_ref());
+        let body = response.payload.clone();
         let head = Parts { payload: Bytes::new(), ..response };
-        let answer = block_of(&head, &data, first);
-        let direction = Direction::Response { head, exponent };
-        let body = Body { direction, method: request.code, options, data, used: now };
-        match self.keep(association, body, now) {
+        let answer = block_of(&head, &body, first);
+        let data = Data::Response { head, body, exponent };
+        let body = Body::new(data, request.code, options, now, now);
+        match self.keep((association, owner), body, now) {
             Ok(()) => answer,
             Err(refusal) => write_refusal(&refusal, ResponseForm::of(request)),
         }
@@ -219,56 +255,62 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
     ) -> Result<Parts, Refusal> {
         let options = response_key(&request.options);
         let lifetime = self.limits.lifetime;
-        let bodies = self.associations.get_mut(association).into_iter().flatten();
-        let mut bodies = bodies.filter(|body| {
-            body.method == request.code
-                && body.options == options
-                && now.saturating_duration_since(body.used) < lifetime
+        let bodies = self.associations.get_mut(association);
+        let mut bodies = bodies.into_iter().flat_map(|bodies| &mut bodies.all).filter(|body| {
+            body.method == request.code && body.options == options && body.is_current(lifetime, now)
         });
         let body = bodies.find(|body| !body.is_request());
-        let Some(Body { direction: Direction::Response { head, exponent }, data, used, .. }) = body
-        else {
+        let Some(Body { data: Data::Response { head, body, exponent }, used, .. }) = body else {
             let error = bad("the response to this block is not known; start with the first");
             return Err(Refusal { code: Code::REQUEST_ENTITY_INCOMPLETE, error });
         };
-        if block.offset() >= data.len() {
+        if block.offset() >= body.len() {
             return Err(bad("the response has no block with this number").into());
         }
         *used = now;
         // A client may ask for a larger size than that of the first block.
         let exponent = (*exponent).min(block.exponent);
         let number = block.number << (block.exponent - exponent);
-        Ok(block_of(head, data, Block { number, more: false, exponent }))
+        Ok(block_of(head, body, Block { number, more: false, exponent }))
     }
 
     /// Drops bodies whose lifetime is over.
     pub fn expire(&mut self, now: Instant) {
-        let Self { limits, associations, bodies, bytes } = self;
-        associations.retain(|_, all| {
+        let lifetime = self.limits.lifetime;
+        let mut dropped = Vec::new();
+        self.associations.retain(|_, Bodies { owner, all }| {
             all.retain(|body| {
-                let is_current = now.saturating_duration_since(body.used) < limits.lifetime;
+                let is_current = body.is_current(lifetime, now);
                 if !is_current {
-                    *bodies -= 1;
-                    *bytes -= body.size();
+                    dropped.push((owner.clone(), body.size));
                 }
                 is_current
             });
             !all.is_empty()
         });
+        dropped.iter().for_each(|(owner, size)| self.release(owner, *size));
     }
 
     /// Drops the bodies of an association that ended.
     pub fn end(&mut self, association: &K) {
-        for body in self.associations.remove(association).into_iter().flatten() {
-            self.bodies -= 1;
-            self.bytes -= body.size();
-        }
+        let Some(Bodies { owner, all }) = self.associations.remove(association) else { return };
+        self.release(&owner, all.iter().map(|body| body.size).sum());
     }
 
-    /// Returns the number of bodies, and their size in bytes.
+    /// Returns the number of bodies, and their memory in bytes.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
-        (self.bodies, self.bytes)
+        (self.associations.values().map(|bodies| bodies.all.len()).sum(), self.bytes)
+    }
+
+    fn release(&mut self, owner: &O, size: usize) {
+        self.bytes -= size;
+        if let Some(share) = self.of_owner.get_mut(owner) {
+            *share -= size;
+            if *share == 0 {
+                self.of_owner.remove(owner);
+            }
+        }
     }
 
     fn take(
@@ -278,47 +320,67 @@ impl<K: Hash + Eq + Clone> Transfers<K> {
         method: Code,
         options: &Options,
     ) -> Option<Body> {
-        let all = self.associations.get_mut(association)?;
+        let all = &self.associations.get(association)?.all;
         let at = all.iter().position(|body| {
             body.is_request() == is_request && body.method == method && body.options == *options
         })?;
-        let body = all.swap_remove(at);
+        self.remove(association, at)
+    }
+
+    fn remove(&mut self, association: &K, at: usize) -> Option<Body> {
+        let Bodies { owner, all } = self.associations.get_mut(association)?;
+        let (owner, body) = (owner.clone(), all.swap_remove(at));
         if all.is_empty() {
             self.associations.remove(association);
         }
-        self.bodies -= 1;
-        self.bytes -= body.size();
+        self.release(&owner, body.size);
         Some(body)
     }
 
-    fn keep(&mut self, association: &K, body: Body, now: Instant) -> Result<(), Refusal> {
-        let size = body.size();
-        let oldest = |all: &[Body]| {
-            let (at, _) = all.iter().enumerate().min_by_key(|(_, body)| body.used)?;
-            Some(at)
-        };
-        if let Some(all) = self.associations.get_mut(association)
+    fn keep(
+        &mut self,
+        (association, owner): (&K, &O),
+        body: Body,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        if let Some(Bodies { all, .. }) = self.associations.get(association)
             && all.len() >= self.limits.max_per_association
-            && let Some(at) = oldest(all)
+            && let Some((at, _)) = all.iter().enumerate().min_by_key(|(_, body)| body.used)
         {
-            let replaced = all.swap_remove(at);
-            self.bodies -= 1;
-            self.bytes -= replaced.size();
+            self.remove(association, at);
         }
-        let is_full =
-            |s: &Self| s.bodies >= s.limits.max_bodies || s.bytes + size > s.limits.max_bytes;
+        let is_full = |s: &Self| s.bytes + body.size > s.limits.max_bytes;
         if is_full(self) {
             self.expire(now);
         }
-        if is_full(self) {
-            let error = bad("too many transfers in blocks are in progress");
-            let error = BindingError { rsc: Rsc::InternalServerError, ..error };
-            return Err(Refusal { code: Code::SERVICE_UNAVAILABLE, error });
+        while is_full(self) {
+            if !self.displace_for(owner, body.size) {
+                let error = bad("too many transfers in blocks are in progress");
+                let error = BindingError { rsc: Rsc::InternalServerError, ..error };
+                return Err(Refusal { code: Code::SERVICE_UNAVAILABLE, error });
+            }
         }
-        self.associations.entry(association.clone()).or_default().push(body);
-        self.bodies += 1;
-        self.bytes += size;
+        self.bytes += body.size;
+        *self.of_owner.entry(owner.clone()).or_default() += body.size;
+        let bodies = self.associations.entry(association.clone());
+        let bodies = bodies.or_insert_with(|| Bodies { owner: owner.clone(), all: Vec::new() });
+        bodies.all.push(body);
         Ok(())
+    }
+
+    /// Drops the oldest body of the owner that uses the most memory. Returns false if that is
+    /// `owner`, with what it adds, and it has no body to drop.
+    fn displace_for(&mut self, owner: &O, added: usize) -> bool {
+        let own = self.of_owner.get(owner).copied().unwrap_or_default() + added;
+        let most = self.of_owner.iter().max_by_key(|(_, share)| **share);
+        let victim = most.filter(|(_, share)| **share > own).map_or(owner, |(other, _)| other);
+        let of_victim = self.associations.iter().filter(|(_, bodies)| bodies.owner == *victim);
+        let all = of_victim.flat_map(|(association, Bodies { all, .. })| {
+            all.iter().enumerate().map(move |(at, body)| (body.used, association, at))
+        });
+        let Some((_, association, at)) = all.min_by_key(|(used, ..)| *used) else { return false };
+        let association = association.clone();
+        self.remove(&association, at).is_some()
     }
 
     fn too_large(&self) -> Refusal {

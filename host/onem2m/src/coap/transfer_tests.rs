@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {
     max_body: 4096,
-    max_bodies: 8,
     max_per_association: 2,
     max_bytes: 16 << 10,
     lifetime: Duration::from_secs(100),
@@ -14,7 +13,7 @@ const LIMITS: Limits = Limits {
 };
 
 struct Server {
-    transfers: Transfers<u8>,
+    transfers: Transfers<u8, u8>,
     now: Instant,
 }
 
@@ -24,7 +23,8 @@ impl Server {
     }
 
     fn receive(&mut self, association: u8, request: &Parts) -> Step {
-        self.transfers.receive(&association, request.clone(), self.now)
+        // Two associations have one owner.
+        self.transfers.receive((&association, &(association / 2)), request.clone(), self.now)
     }
 
     /// Sends a block and returns the code of the answer, or the whole payload.
@@ -77,7 +77,8 @@ fn blocks_become_one_request() {
     assert_eq!(whole.payload, body);
     assert_eq!(server.transfers.held(), (0, 0));
     // The response confirms the last block.
-    let response = server.transfers.respond(&1, &whole, Parts::new(Code::CREATED), server.now);
+    let response =
+        server.transfers.respond((&1, &0), &whole, Parts::new(Code::CREATED), server.now);
     assert_eq!(Block::read(&response.options, BLOCK1).unwrap(), Some(block(4, false, 0)));
 }
 
@@ -213,26 +214,81 @@ fn abandoned_transfers_are_bounded() {
         assert_eq!(start(&mut server, 1, &n.to_string()), Code::CONTINUE);
         assert!(server.transfers.held().0 <= 2);
     }
-    for association in 2..5 {
-        assert_eq!(start(&mut server, association, "a"), Code::CONTINUE);
-        assert_eq!(start(&mut server, association, "b"), Code::CONTINUE);
-    }
-    assert_eq!(server.transfers.held().0, 8);
-    assert_eq!(start(&mut server, 9, "a"), Code::SERVICE_UNAVAILABLE);
     // An association that ends frees its bodies, and so does time.
-    server.transfers.end(&4);
-    assert_eq!(server.transfers.held().0, 6);
+    assert_eq!(start(&mut server, 2, "a"), Code::CONTINUE);
+    server.transfers.end(&1);
+    assert_eq!(server.transfers.held().0, 1);
     server.now += LIMITS.lifetime;
     assert_eq!(start(&mut server, 9, "a"), Code::CONTINUE);
     server.transfers.expire(server.now);
     assert_eq!(server.transfers.held().0, 1);
     server.transfers.end(&9);
     assert_eq!(server.transfers.held(), (0, 0));
+    assert!(server.transfers.of_owner.is_empty());
+}
+
+/// An owner with many associations cannot use up the memory of others.
+#[test]
+fn owner_with_the_most_bytes_yields() {
+    let mut server = Server::new(LIMITS);
+    let mut start = |association: u8, owner: u8, length| {
+        let mut parts = upload(&body(2000), 0, length);
+        parts.options.push_text(292, "tag");
+        let step = server.transfers.receive((&association, &owner), parts, server.now);
+        server.now += Duration::from_millis(1);
+        let Step::Answer(answer) = step else { panic!("it is not whole") };
+        assert!(server.transfers.bytes <= LIMITS.max_bytes);
+        (answer.code, server.transfers.of_owner.clone())
+    };
+    let (_, shares) = start(0, 0, 6);
+    for association in 1..200 {
+        let (code, shares) = start(association, 1, 6);
+        assert_eq!(code, Code::CONTINUE, "{association}");
+        assert!(shares[&0] > 0, "{association}");
+    }
+    // Others get room as long as that owner has more than they have.
+    for owner in 2..6 {
+        let (code, now) = start(200 + owner, owner, 6);
+        assert_eq!(code, Code::CONTINUE, "{owner}");
+        assert_eq!(now[&0], shares[&0]);
+    }
+}
+
+/// Neither requests nor responses can be kept without end.
+#[test]
+fn later_blocks_extend_lifetime_eight_times_at_most() {
+    let mut server = Server::new(LIMITS);
+    let mut response = Parts::new(Code::CONTENT);
+    response.payload = body(3000).into();
+    server.transfers.respond((&1, &0), &request(), response, server.now);
+    let mut later = request();
+    block(1, false, 6).write(&mut later.options, BLOCK2);
+    let large = body(4000);
+    let mut codes = Vec::new();
+    for number in 0..20 {
+        codes.push((server.send(&later), server.send(&upload(&large, number, 0))));
+        server.now += LIMITS.lifetime / 2;
+    }
+    let (late, incomplete) = (Code::REQUEST_ENTITY_INCOMPLETE, Code::REQUEST_ENTITY_INCOMPLETE);
+    assert_eq!(codes[15], (Err(Code::CONTENT), Err(Code::CONTINUE)));
+    assert_eq!(codes[16], (Err(late), Err(incomplete)));
+}
+
+/// An option counts for the memory that it uses, not for its length in the message.
+#[test]
+fn empty_options_count() {
+    let mut server = Server::new(Limits { max_bytes: 1 << 20, ..LIMITS });
+    let mut parts = upload(&body(100), 0, 0);
+    for _ in 0..100 {
+        parts.options.push_text(URI_PATH, "");
+    }
+    assert_eq!(server.send(&parts), Err(Code::CONTINUE));
+    assert!(server.transfers.held().1 > 100 * 64);
 }
 
 #[test]
 fn bytes_are_bounded() {
-    let mut server = Server::new(Limits { max_bytes: 3000, ..LIMITS });
+    let mut server = Server::new(Limits { max_bytes: 4000, ..LIMITS });
     let large = body(4096);
     assert_eq!(server.send(&upload(&large, 0, 6)), Err(Code::CONTINUE));
     assert_eq!(server.send(&upload(&large, 1, 6)), Err(Code::CONTINUE));
@@ -274,7 +330,7 @@ fn large_response_is_sent_in_blocks() {
     let mut response = Parts::new(Code::CONTENT);
     response.options.push_uint(307, 2000);
     response.payload = body(3000).into();
-    let first = server.transfers.respond(&1, &request(), response, server.now);
+    let first = server.transfers.respond((&1, &0), &request(), response, server.now);
     assert_eq!(Block::read(&first.options, BLOCK2).unwrap(), Some(block(0, true, 6)));
     assert_eq!(first.options.uint(SIZE2, 4), Ok(Some(3000)));
     assert_eq!(fetch(&mut server, &first, 6), (body(3000), 2));
@@ -301,7 +357,7 @@ fn client_chooses_smaller_blocks() {
     block(0, false, 1).write(&mut small.options, BLOCK2);
     let answer = |server: &mut Server, length| {
         let response = Parts { payload: body(length).into(), ..Parts::new(Code::CONTENT) };
-        server.transfers.respond(&1, &small, response, server.now)
+        server.transfers.respond((&1, &0), &small, response, server.now)
     };
     let first = answer(&mut server, 100);
     assert_eq!(Block::read(&first.options, BLOCK2).unwrap(), Some(block(0, true, 1)));
@@ -324,7 +380,7 @@ fn block_size_leaves_room_for_options() {
     let mut response = Parts::new(Code::CONTENT);
     response.options.push(283, vec![b'r'; 255]);
     response.payload = body(1100).into();
-    let first = server.transfers.respond(&1, &request(), response, server.now);
+    let first = server.transfers.respond((&1, &0), &request(), response, server.now);
     assert_eq!(first.payload.len(), 512);
 }
 

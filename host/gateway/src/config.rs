@@ -1,6 +1,7 @@
 //! Configuration of a gateway, `saegis.toml`, or of a MAF, `maf.toml`.
 
 mod check;
+mod coap;
 mod listen_address;
 mod load;
 pub mod maf;
@@ -19,6 +20,7 @@ mod signature;
 mod telemetry;
 mod websocket;
 
+pub use coap::Coap;
 pub use listen_address::ListenAddress;
 pub use load::{Loaded, read};
 pub use modules::Modules;

@@ -32,7 +32,7 @@ use tracing::Instrument as _;
 
 use crate::backend::{Asker, Backend};
 use crate::binding::mqtt::clients::Clients;
-use crate::config::{Limits, Mqtt, ThisCse, WebSocket};
+use crate::config::{Coap, Limits, Mqtt, ThisCse, WebSocket};
 use crate::notification::ae_channels::AeChannels;
 use crate::session::Session;
 use crate::session::durable_sessions::DurableSessions;
@@ -97,6 +97,11 @@ impl Pipeline {
         &self.gateway.config.cse
     }
 
+    /// Settings of the CoAP binding.
+    pub fn coap(&self) -> &Coap {
+        &self.gateway.config.coap
+    }
+
     /// The connections that AEs keep open.
     pub fn ae_channels(&self) -> &Arc<AeChannels> {
         &self.gateway.ae_channels
@@ -126,6 +131,11 @@ impl Pipeline {
     /// Counts a response to a request that was not sent.
     pub fn count_unexpected(&self) {
         self.gateway.metrics.unexpected();
+    }
+
+    /// Counts CoAP messages that were sent again.
+    pub fn count_retransmitted(&self, messages: usize) {
+        self.gateway.metrics.coap_retransmitted(messages);
     }
 
     /// Counts a request that its binding could not decode.

@@ -3,6 +3,7 @@
 pub mod connection;
 
 mod accept;
+mod datagrams;
 mod tasks;
 
 use std::io::Write as _;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::accept::Signals;
+use self::datagrams::DatagramListener;
 use crate::admin::metrics_endpoint;
 use crate::admin::{Admin, status};
 use crate::config::{Config, Mqtt};
@@ -49,6 +51,8 @@ pub async fn run(
     let local = listener.local_addr().map_err(|e| own(format!("listen.address: {e}")))?;
     let mqtt = listen_for_mqtt(file, &config.mqtt).await?;
     let mqtt_address = mqtt.as_ref().and_then(|listener| listener.local_addr().ok());
+    let datagrams = DatagramListener::bind(&config.coap).await.map_err(own)?;
+    let coap_address = datagrams.as_ref().and_then(|listener| listener.local_addr().ok());
     let gateway = Arc::new(Gateway::open(file, config, outputs, recording).await?);
     let signals = Signals::new().map_err(|e| own(format!("cannot handle signals: {e}")))?;
 
@@ -76,8 +80,8 @@ pub async fn run(
     spawn_tasks(&mut tasks, &gateway);
 
     status::warn_of_credentials(file, &gateway.config);
-    for line in status::serving(&gateway, local, mqtt_address, monitor.as_ref().map(|m| m.address))
-    {
+    let monitored = monitor.as_ref().map(|monitor| monitor.address);
+    for line in status::serving(&gateway, local, mqtt_address, coap_address, monitored) {
         // The parent process may have closed the pipe, which must not stop the gateway.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
@@ -85,7 +89,7 @@ pub async fn run(
     audit::ready(local, &gateway.policy.current());
     socket_activation::tell_ready();
 
-    accept::serve(&gateway, (listener, mqtt), admin, signals).await;
+    accept::serve(&gateway, (listener, mqtt, datagrams), admin, signals).await;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ pub fn serving(
     gateway: &Gateway,
     address: SocketAddr,
     mqtt: Option<SocketAddr>,
+    coap: Option<SocketAddr>,
     monitor: Option<SocketAddr>,
 ) -> Vec<String> {
     let config = &gateway.config;
@@ -39,6 +40,7 @@ pub fn serving(
         format!("  TLS         {address}"),
     ];
     lines.extend(mqtt.map(|at| format!("  MQTT        {at}, over TLS")));
+    lines.extend(coap.map(|at| format!("  CoAP        {at}, over DTLS")));
     lines.push(format!("  backend     {behind}"));
     let relay = gateway.relay_address.get().map(RelayAddress::address);
     lines.extend(relay.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));

@@ -21,6 +21,7 @@ impl Config {
         self.check_limits(document);
         self.websocket.check(document);
         self.mqtt.check(document);
+        self.coap.check(document);
         self.check_files(document);
         self.check_log_and_metrics(document);
     }

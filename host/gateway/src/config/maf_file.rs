@@ -75,6 +75,7 @@ impl MafConfig {
             role: Role::Maf(maf),
             websocket: Default::default(),
             mqtt: Default::default(),
+            coap: Default::default(),
             notifications: Default::default(),
             service_subscription: Default::default(),
             ae_ids: Default::default(),

@@ -3,6 +3,7 @@
 use saegis_policy::ConfigurationFile;
 use serde::Deserialize;
 
+use super::coap::Coap;
 use super::maf::{MafPeer, MafSettings};
 use super::modules::Modules;
 use super::mqtt::Mqtt;
@@ -64,6 +65,9 @@ pub struct Config {
     /// The MQTT binding.
     #[serde(default)]
     pub mqtt: Mqtt,
+    /// The CoAP binding.
+    #[serde(default)]
+    pub coap: Coap,
     /// The log.
     #[serde(default)]
     pub log: Log,

@@ -9,11 +9,12 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use super::connection::{self, Protocol};
+use super::datagrams::{Common, DatagramListener, Datagrams};
 use crate::admin::Admin;
 use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
 use crate::listener::socket_activation;
@@ -54,7 +55,7 @@ impl Signals {
 /// listener is that of MQTT.
 pub async fn serve(
     gateway: &Arc<Gateway>,
-    (listener, mqtt): (TcpListener, Option<TcpListener>),
+    (listener, mqtt, datagrams): (TcpListener, Option<TcpListener>, Option<DatagramListener>),
     admin: Admin,
     mut signals: Signals,
 ) {
@@ -69,6 +70,16 @@ pub async fn serve(
     // Peers that only connect must cost active peers as little as possible.
     let first_flights = LowPriority::for_futures("first-flight");
     let main = Handle::current();
+    let _datagrams = datagrams.map(|listener| {
+        let common = Common {
+            peers: peers.clone(),
+            permits: permits.clone(),
+            connections: connections.clone(),
+            stop: stop.clone(),
+        };
+        let datagrams = Datagrams::new(gateway.clone(), listener, common);
+        AbortOnDropHandle::new(tokio::spawn(datagrams.run()))
+    });
     loop {
         tokio::select! {
             (socket, peer, protocol) = accept_any(&listener, mqtt.as_ref()) => {

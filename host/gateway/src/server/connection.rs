@@ -25,7 +25,7 @@ use crate::telemetry::audit;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reason for ending a handshake that another peer displaced.
-const DISPLACED: &str =
+pub(super) const DISPLACED: &str =
     "all handshake slots are in use, and the network of the peer has the most of them";
 
 /// The protocol that a listener serves over its associations.
@@ -87,12 +87,17 @@ pub async fn begin(
     }
 }
 
-fn refused(gateway: &Gateway, peer: SocketAddr, cause: &'static str, why: &str) {
+pub(super) fn refused(gateway: &Gateway, peer: SocketAddr, cause: &'static str, why: &str) {
     gateway.metrics.refused(cause);
     audit::handshake_refused(peer, cause, why);
 }
 
-fn failed(gateway: &Gateway, peer: SocketAddr, active: ActiveHandshake, refusal: &Refusal) {
+pub(super) fn failed(
+    gateway: &Gateway,
+    peer: SocketAddr,
+    active: ActiveHandshake,
+    refusal: &Refusal,
+) {
     // Counted before it is logged, so that a reader of the log line sees the new count.
     active.failed();
     match refusal {

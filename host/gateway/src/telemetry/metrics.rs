@@ -43,6 +43,11 @@ struct ByOutcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCause {
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByCall {
     module: String,
     hook: &'static str,
@@ -127,6 +132,9 @@ pub struct Metrics {
     upstream_time: Histogram,
     /// Messages of the MQTT server of the upstream CSE that respond to no request.
     pub upstream_messages_dropped: Counter,
+    datagrams_dropped: Family<ByCause, Counter>,
+    coap_retransmissions: Counter,
+    connection_ids_offered: Counter,
     generation: Gauge,
     certificates: Family<ByCertificate, Gauge>,
     expiries: Family<ByExpiry, Gauge>,
@@ -166,6 +174,9 @@ impl Metrics {
             unexpected_responses: Counter::default(),
             upstream_time: slow(),
             upstream_messages_dropped: Counter::default(),
+            datagrams_dropped: Family::default(),
+            coap_retransmissions: Counter::default(),
+            connection_ids_offered: Counter::default(),
             generation: Gauge::default(),
             certificates: Family::default(),
             expiries: Family::default(),
@@ -195,6 +206,7 @@ impl Metrics {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         self.registry.register("build", "Version of the running gateway", Info::new(version));
         self.register_traffic();
+        self.register_datagrams();
         self.register_credentials();
         self.register_policy();
         self.register_calls();
@@ -241,6 +253,25 @@ impl Metrics {
             "peer_registered",
             "1 while this CSE is registered with that CSE, else 0",
             self.peers.clone(),
+        );
+    }
+
+    fn register_datagrams(&mut self) {
+        let to = &mut self.registry;
+        to.register(
+            "datagrams_dropped",
+            "Datagrams of the CoAP socket that were dropped: unknown-address, queue-full, or invalid-hello (a ClientHello that is malformed, fragmented, or has an invalid cookie)",
+            self.datagrams_dropped.clone(),
+        );
+        to.register(
+            "coap_retransmissions",
+            "CoAP messages that were sent again, because they were not acknowledged in time",
+            self.coap_retransmissions.clone(),
+        );
+        to.register(
+            "connection_ids_offered",
+            "DTLS handshakes whose client offered a Connection ID (RFC 9146), which is not supported",
+            self.connection_ids_offered.clone(),
         );
     }
 
@@ -357,6 +388,21 @@ impl Metrics {
     /// Counts a response to a request that was not sent.
     pub fn unexpected(&self) {
         self.unexpected_responses.inc();
+    }
+
+    /// Counts a datagram that was dropped.
+    pub fn datagram_dropped(&self, cause: &'static str) {
+        self.datagrams_dropped.get_or_create(&ByCause { cause }).inc();
+    }
+
+    /// Counts CoAP messages that were sent again.
+    pub fn coap_retransmitted(&self, messages: usize) {
+        self.coap_retransmissions.inc_by(messages as u64);
+    }
+
+    /// Counts a client that offered a Connection ID.
+    pub fn connection_id_offered(&self) {
+        self.connection_ids_offered.inc();
     }
 
     /// Counts a response. The operation of an undecodable request is not known.

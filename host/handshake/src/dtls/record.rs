@@ -142,6 +142,37 @@ impl ClientHello {
         })
     }
 
+    /// Returns the random value of the client, by which handshakes differ.
+    #[must_use]
+    pub fn random(&self) -> [u8; 32] {
+        let mut random = [0; 32];
+        // The fields before the session ID are version and random value.
+        for (to, from) in random.iter_mut().zip(self.before_cookie.iter().skip(2)) {
+            *to = *from;
+        }
+        random
+    }
+
+    /// Returns whether the client offers a Connection ID (RFC 9146).
+    #[must_use]
+    pub fn offers_connection_id(&self) -> bool {
+        const CONNECTION_ID: u16 = 54;
+        // Behind the cookie are the suites, the compression methods and the extensions.
+        let mut rest = self.after_cookie.as_slice();
+        let skipped = take(&mut rest, 2).is_some() && take(&mut rest, 1).is_some();
+        let Some(mut extensions) = take(&mut rest, 2).filter(|_| skipped) else { return false };
+        while let Some((kind, behind)) = extensions.split_first_chunk::<2>() {
+            extensions = behind;
+            if u16::from_be_bytes(*kind) == CONNECTION_ID {
+                return true;
+            }
+            if take(&mut extensions, 2).is_none() {
+                return false;
+            }
+        }
+        false
+    }
+
     /// Returns the cookie.
     pub(super) fn cookie(&self) -> &[u8] {
         &self.cookie
@@ -187,6 +218,15 @@ impl ClientHello {
         let rest = self.before_cookie.get(2..).unwrap_or_default();
         classify(&[&[3, 3][..], rest, &self.after_cookie].concat(), Versions::Dtls)
     }
+}
+
+/// Takes a field behind its length of so many bytes.
+fn take<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
+    let (length, behind) = rest.split_at_checked(length_bytes)?;
+    let length = length.iter().fold(0, |all, byte| all << 8 | usize::from(*byte));
+    let (field, behind) = behind.split_at_checked(length)?;
+    *rest = behind;
+    Some(field)
 }
 
 /// Returns a record of epoch 0 with a whole message.

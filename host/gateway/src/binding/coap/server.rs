@@ -1,0 +1,260 @@
+//! The messages of one association.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use rand::RngExt as _;
+use saegis_handshake::dtls::{Channel, Read};
+use saegis_onem2m::association::SecurityAssociation;
+use saegis_onem2m::binding::BindingError;
+use saegis_onem2m::coap::{
+    Exchange, Exchanges, Parts, Received, ResponseForm, Step, Transfers, read_request,
+    write_refusal, write_response,
+};
+use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::primitive::ResponsePrimitive;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::{HeldResponse, Pipeline};
+use crate::session::Session;
+use crate::telemetry::audit;
+
+/// Time for which the peer may take to acknowledge a message: from this on, and half of it more at
+/// most (RFC 7252 clause 4.8).
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// State that all associations share.
+pub struct Shared {
+    /// Transfers in blocks, by the number of their association and the credential.
+    pub transfers: Mutex<Transfers<u64, CredentialId>>,
+}
+
+impl Shared {
+    /// Code that holds the lock does not panic.
+    fn transfers(&self) -> MutexGuard<'_, Transfers<u64, CredentialId>> {
+        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An association with the datagrams of its address.
+pub struct Link {
+    /// Encryption of its messages.
+    pub channel: Channel,
+    /// Received datagrams.
+    pub incoming: mpsc::Receiver<Vec<u8>>,
+    /// The socket of all associations.
+    pub socket: Arc<UdpSocket>,
+    /// Address of the peer.
+    pub peer: SocketAddr,
+    /// Canceled when the address has a new association.
+    pub replaced: CancellationToken,
+}
+
+impl Link {
+    /// Encrypts and sends a message. A datagram that the socket does not take at once is lost, as on
+    /// any network. Returns whether the association is open.
+    fn send(&mut self, message: &[u8]) -> bool {
+        let is_open = self.channel.send(message);
+        self.flush();
+        is_open
+    }
+
+    fn flush(&mut self) {
+        for datagram in self.channel.outgoing() {
+            // See above.
+            let _ = self.socket.try_send_to(&datagram, self.peer);
+        }
+    }
+}
+
+/// The response to a request.
+struct Answer {
+    exchange: Exchange,
+    /// The options of the request.
+    request: Parts,
+    response: Parts,
+}
+
+struct Connection<'a> {
+    link: Link,
+    exchanges: Exchanges,
+    shared: &'a Shared,
+    pipeline: &'a Pipeline,
+    session: &'a Arc<Session>,
+    in_flight: FuturesUnordered<BoxFuture<'a, Answer>>,
+    last_message: Instant,
+}
+
+/// Serves the messages of an association until it ends, and returns why it did.
+pub async fn serve(
+    link: Link,
+    pipeline: &Pipeline,
+    session: &Arc<Session>,
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> &'static str {
+    let (first_id, timeout) = {
+        let mut random = rand::rng();
+        let spread = random.random_range(1.0..1.5);
+        (random.random(), ACKNOWLEDGEMENT_TIMEOUT.mul_f64(spread))
+    };
+    let mut connection = Connection {
+        link,
+        exchanges: Exchanges::new(first_id, timeout),
+        shared,
+        pipeline,
+        session,
+        in_flight: FuturesUnordered::new(),
+        last_message: Instant::now(),
+    };
+    let ending = connection.run(stop).await;
+    shared.transfers().end(&session.active.association.id);
+    if ending.is_announced {
+        connection.link.channel.close();
+        connection.link.flush();
+    }
+    ending.why
+}
+
+/// Why an association ends, and whether the peer is to know.
+struct Ending {
+    why: &'static str,
+    is_announced: bool,
+}
+
+impl Ending {
+    fn announced(why: &'static str) -> Self {
+        Self { why, is_announced: true }
+    }
+
+    /// The peer has ended it, or its address has another association.
+    fn silent(why: &'static str) -> Self {
+        Self { why, is_announced: false }
+    }
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, stop: &CancellationToken) -> Ending {
+        let idle = self.pipeline.coap().idle();
+        let session = self.session;
+        let replaced = self.link.replaced.clone();
+        let mut ended = pin!(session.ended());
+        let mut stopping = false;
+        loop {
+            let idle_at = self.last_message + idle;
+            let due = self.exchanges.next_poll().map_or(idle_at, |at| idle_at.min(at.into()));
+            tokio::select! {
+                datagram = self.link.incoming.recv(), if !stopping => {
+                    let Some(datagram) = datagram else { return Ending::silent("replaced") };
+                    if !self.receive(datagram) {
+                        return Ending::silent("closed");
+                    }
+                }
+                Some(answer) = self.in_flight.next() => self.respond(answer),
+                () = sleep_until(due) => {
+                    if idle_at <= Instant::now() && self.in_flight.is_empty() {
+                        return Ending::announced("idle");
+                    }
+                    self.poll();
+                }
+                why = &mut ended => return Ending::announced(why),
+                () = replaced.cancelled() => return Ending::silent("replaced"),
+                () = stop.cancelled(), if !stopping => stopping = true,
+            }
+            if stopping && self.in_flight.is_empty() {
+                return Ending::announced("gateway stopping");
+            }
+        }
+    }
+
+    /// Handles a datagram of the peer. Returns whether the association is open.
+    fn receive(&mut self, datagram: Vec<u8>) -> bool {
+        let Read::Messages(messages) = self.link.channel.receive(datagram) else { return false };
+        // Answers of the engine, such as its last flight for a client that has not got it.
+        self.link.flush();
+        messages.into_iter().all(|message| {
+            self.last_message = Instant::now();
+            match self.exchanges.receive(&Bytes::from(message), self.last_message.into()) {
+                Received::Nothing | Received::Rejected(_) => true,
+                Received::Reply(datagram) => self.link.send(&datagram),
+                Received::Request(exchange, request) => self.request(exchange, request),
+                Received::Response(_, _, acknowledgement) => {
+                    acknowledgement.is_none_or(|datagram| self.link.send(&datagram))
+                }
+            }
+        })
+    }
+
+    /// Handles a request, or a block of one. Returns whether the association is open.
+    fn request(&mut self, exchange: Exchange, request: Parts) -> bool {
+        let SecurityAssociation { id, credential_id, .. } = &self.session.active.association;
+        let of = (id, credential_id);
+        let step = self.shared.transfers().receive(of, request, self.last_message.into());
+        match step {
+            Step::Answer(response) => self.send_response(exchange, response),
+            Step::Request(request) => {
+                let (pipeline, session) = (self.pipeline, self.session);
+                self.in_flight.push(Box::pin(async move {
+                    let response = handle(pipeline, session, &request).await;
+                    let request = Parts { payload: Bytes::new(), ..request };
+                    Answer { exchange, request, response }
+                }));
+                true
+            }
+        }
+    }
+
+    fn respond(&mut self, Answer { exchange, request, response }: Answer) {
+        let SecurityAssociation { id, credential_id, .. } = &self.session.active.association;
+        let (of, now) = ((id, credential_id), std::time::Instant::now());
+        let response = self.shared.transfers().respond(of, &request, response, now);
+        self.send_response(exchange, response);
+    }
+
+    fn send_response(&mut self, exchange: Exchange, response: Parts) -> bool {
+        let now = Instant::now();
+        match self.exchanges.respond(exchange, response, now.into()) {
+            Some(datagram) => self.link.send(&datagram),
+            None => true,
+        }
+    }
+
+    /// Sends acknowledgements and repetitions that are due.
+    fn poll(&mut self) {
+        let due = self.exchanges.poll(Instant::now().into());
+        self.pipeline.count_retransmitted(due.repeated);
+        for datagram in due.datagrams {
+            self.link.send(&datagram);
+        }
+    }
+}
+
+/// Has a whole request carried out.
+async fn handle(pipeline: &Pipeline, session: &Arc<Session>, request: &Parts) -> Parts {
+    let form = ResponseForm::of(request);
+    let request = match read_request(request) {
+        Ok(request) => request,
+        Err(refusal) => {
+            let BindingError { rsc, request_id, why } = &refusal.error;
+            let id = request_id.as_deref().unwrap_or_default();
+            audit::request_refused(&session.active.association, id, None, *rsc, why);
+            pipeline.count_undecoded(&ResponsePrimitive::refusal(id, None, *rsc, why));
+            return write_refusal(&refusal, form);
+        }
+    };
+    let operation = request.operation;
+    let HeldResponse { response, memory } = pipeline.handle(session, request).await;
+    let response = write_response(response, Some(operation), form);
+    // From here on, the limits of transfers apply.
+    drop(memory);
+    response
+}

@@ -1,0 +1,162 @@
+//! One association over datagrams, from its handshake to its end.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use saegis_handshake::Refusal;
+use saegis_handshake::dtls::{Accepted, ClientHello, Credentials, Transport};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout_at};
+
+use super::Datagrams;
+use super::routes::RouteGuard;
+use crate::binding::coap::{self, Link};
+use crate::listener::peer_limits::ActiveHandshake;
+use crate::pipeline::Pipeline;
+use crate::server::connection::{DISPLACED, failed, refused};
+use crate::session::Session;
+use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyMapping};
+use crate::telemetry::audit;
+
+/// Reason for ending a handshake after another ClientHello of the same address.
+const REPLACED: &str = "the client started another handshake from the same port";
+
+/// The task of an address.
+pub struct Association {
+    /// All associations of the socket.
+    pub all: Arc<Datagrams>,
+    /// Address of the peer, in IPv4 where it has such.
+    pub canonical: SocketAddr,
+    /// Entry for the datagrams of the address.
+    pub route: RouteGuard,
+}
+
+/// An established association.
+struct Established {
+    accepted: Accepted,
+    evidence: CredentialRevalidation,
+    permit: OwnedSemaphorePermit,
+    incoming: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Association {
+    /// Performs the handshake, and serves the association until it ends.
+    pub async fn serve(
+        self,
+        hello: ClientHello,
+        incoming: mpsc::Receiver<Vec<u8>>,
+        active: ActiveHandshake,
+    ) {
+        let start = Instant::now();
+        // Boxed, so that the memory of the handshake is released when it is over.
+        let established = Box::pin(self.establish(hello, incoming, active, start)).await;
+        let Some(Established { accepted, evidence, permit, incoming }) = established else {
+            return;
+        };
+        let Accepted { association, channel, exported } = accepted;
+        let gateway = &self.all.gateway;
+        let saef = association.saef;
+        tracing::Span::current().record("association", association.id);
+        gateway.metrics.established(saef, start.elapsed());
+        let (associations, policy) = (&gateway.associations, &gateway.policy);
+        let list = associations.list(association, evidence, policy, &gateway.ae_ids);
+        let listed = Box::pin(list).await;
+        gateway.aes.note(&listed.live);
+        let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
+        let session = Arc::new(Session::new(listed.live.clone(), exported, memory, permit));
+        let pipeline = Pipeline::new(gateway.clone());
+        self.route.establish();
+        let link = Link {
+            channel,
+            incoming,
+            socket: self.all.socket.clone(),
+            peer: self.route.peer,
+            replaced: self.route.replaced.clone(),
+        };
+        let (shared, stop) = (&self.all.shared, &self.all.common.stop);
+        let why = coap::serve(link, &pipeline, &session, shared, stop).await;
+        if session.has_acknowledged() {
+            session.acknowledged_are_done().await;
+        }
+        listed.live.close().await;
+        gateway.metrics.ended(saef);
+        audit::ended(&listed.live.association, why);
+    }
+
+    /// Performs the handshake, and waits for a permit. The handshake counts as active until then.
+    async fn establish(
+        &self,
+        hello: ClientHello,
+        mut incoming: mpsc::Receiver<Vec<u8>>,
+        active: ActiveHandshake,
+        start: Instant,
+    ) -> Option<Established> {
+        let (gateway, peer) = (&self.all.gateway, self.canonical);
+        let deadline = start + gateway.config.limits.handshake();
+        let outcome = tokio::select! {
+            outcome = self.handshake(hello, &mut incoming) => outcome,
+            () = active.displaced() => {
+                refused(gateway, peer, "displaced", DISPLACED);
+                return None;
+            }
+            // Counts as failed, or else a guess of a key could avoid that by the next one.
+            () = self.route.replaced.cancelled() => {
+                active.failed();
+                refused(gateway, peer, "replaced", REPLACED);
+                return None;
+            }
+        };
+        let (accepted, evidence) = match outcome {
+            Ok(accepted) => accepted,
+            Err(Refusal::Connection(e)) if e.kind() == ErrorKind::TimedOut => {
+                active.failed();
+                refused(gateway, peer, "timeout", "the handshake took too long");
+                return None;
+            }
+            Err(refusal) => {
+                failed(gateway, peer, active, &refusal);
+                return None;
+            }
+        };
+        // At the limit it waits for another association to end, because it is authenticated by now.
+        let permit = tokio::select! {
+            permit = timeout_at(deadline, self.all.common.permits.clone().acquire_owned()) => permit,
+            () = active.displaced() => {
+                refused(gateway, peer, "displaced", DISPLACED);
+                return None;
+            }
+        };
+        // The semaphore is never closed.
+        let Ok(Ok(permit)) = permit else {
+            refused(gateway, peer, "no-place", "the maximum number of associations is reached");
+            return None;
+        };
+        Some(Established { accepted, evidence, permit, incoming })
+    }
+
+    async fn handshake(
+        &self,
+        hello: ClientHello,
+        incoming: &mut mpsc::Receiver<Vec<u8>>,
+    ) -> Result<(Accepted, CredentialRevalidation), Refusal> {
+        let gateway = &self.all.gateway;
+        let (generation, ip) = (gateway.policy.current(), self.canonical.ip());
+        let engine = self.all.engine(&generation);
+        let engine = engine.map_err(|e| Refusal::Protocol(e.to_string()))?;
+        let lookup = Arc::new(PolicyLookup::new(gateway.policy.clone(), ip));
+        let mapping = Arc::new(PolicyMapping::new(generation, gateway.rules.clone(), ip));
+        let credentials = Credentials { lookup: lookup.clone(), mapping: mapping.clone() };
+        let (socket, peer) = (&self.all.socket, self.route.peer);
+        // A datagram that the socket does not take at once is lost, and repeated in time.
+        let mut send = |datagram: &[u8]| drop(socket.try_send_to(datagram, peer));
+        let transport = Transport { incoming, send: &mut send };
+        let (id, timeout) = (gateway.next_association(), gateway.config.limits.handshake());
+        let accept = engine.accept(id, self.canonical, hello, transport, credentials, timeout);
+        let accepted = accept.await?;
+        match lookup.evidence().or_else(|| mapping.evidence()) {
+            Some(evidence) => Ok((accepted, evidence)),
+            None => Err(Refusal::Protocol("the handshake finished without a lookup".into())),
+        }
+    }
+}

@@ -65,8 +65,18 @@ impl Gateway {
 
     /// Returns the port of the MQTT listener.
     pub fn mqtt_port(&self) -> u16 {
+        self.port_after("  MQTT        ")
+    }
+
+    /// Returns the port of the CoAP socket.
+    pub fn coap_port(&self) -> u16 {
+        self.port_after("  CoAP        ")
+    }
+
+    /// Returns the port that the gateway prints behind these words.
+    fn port_after(&self, words: &str) -> u16 {
         let printed = self.printed();
-        let (_, rest) = printed.split_once("  MQTT        ").expect("it has an MQTT listener");
+        let (_, rest) = printed.split_once(words).expect("it has such a listener");
         let (address, _) = rest.split_once(',').expect("an address");
         address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
     }

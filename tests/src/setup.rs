@@ -114,6 +114,11 @@ impl Setup {
         }
     }
 
+    /// Listens for CoAP over DTLS.
+    pub fn with_coap(self) -> Self {
+        self.with("coap", "listen = \"127.0.0.1:0\"")
+    }
+
     /// Adds a line to a table of the configuration.
     pub fn with(mut self, table: &str, line: &str) -> Self {
         let named = self.tables.iter().position(|(name, _)| name == table);

@@ -85,6 +85,14 @@ mod mqtt {
     mod sessions;
 }
 
+/// The CoAP binding over DTLS.
+mod coap {
+    mod associations;
+    mod impersonation;
+    mod libcoap;
+    mod loss;
+}
+
 mod maf;
 mod peers;
 

@@ -57,6 +57,12 @@ pub struct Args {
     /// Number of rounds of a comparison with another commit
     #[arg(long, value_name = "N", default_value_t = 9, requires = "against")]
     rounds: usize,
+    /// Compare only the rows whose names contain one of these texts
+    #[arg(long, value_name = "TEXT", requires = "against")]
+    row: Vec<String>,
+    /// Give the server both cores in a comparison with another commit
+    #[arg(long, requires = "against")]
+    both_cores: bool,
 }
 
 impl Args {
@@ -72,7 +78,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         bail!("the benchmark requires two cores: one for the server and one for the generator");
     }
     if let Some(revision) = &args.against {
-        return against::run(project, revision, args.rounds);
+        return against::run(project, revision, args);
     }
     let envoy = peers::install()?;
     modules::build(project, None, false)?;
@@ -99,6 +105,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         envoy,
         filter,
         upstream,
+        server_cores: SERVER_CORE,
     };
     let identities: &[u64] = if args.quick { &[1, 1000] } else { &[1, 10_000, 100_000, 1_000_000] };
     make_credentials(&place, identities)?;

@@ -9,7 +9,8 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    contender::{Contender, Place},
+    Args,
+    contender::{Contender, Place, SERVER_CORE},
     round::{CERTIFICATES, Work, behind, empty_folder, make_credentials, number},
 };
 use crate::{modules, process, project::Project};
@@ -32,7 +33,8 @@ const PROFILE: [&str; 8] = [
 ];
 
 /// Measures both commits, and prints ratios of CPU time.
-pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
+pub fn run(project: &Project, revision: &str, args: &Args) -> Result<()> {
+    let rounds = args.rounds;
     let out = project.host_target.join("bench");
     let work = empty_folder(out.join("work"))?;
     let modules_before = work.join("modules-before");
@@ -56,6 +58,7 @@ pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
         envoy: PathBuf::new(),
         filter: PathBuf::new(),
         upstream,
+        server_cores: if args.both_cores { "0,1" } else { SERVER_CORE },
     };
     make_credentials(&place, &[1, IDENTITIES])?;
     let keys = Work::fresh("psk-cbc", IDENTITIES);
@@ -73,17 +76,24 @@ pub fn run(project: &Project, revision: &str, rounds: usize) -> Result<()> {
         ),
         ("keep-alive: PSK CBC", Work::persistent("psk-cbc", IDENTITIES)),
         ("keep-alive: mutual P-256, TLS 1.3", Work::persistent("tls13", 1)),
+        ("idle association: PSK CBC", Work::held("psk-cbc", IDENTITIES)),
+        ("idle association: TLS 1.3", Work::held("tls13", 1)),
     ];
+    let is_wanted = |name: &str| args.row.is_empty() || args.row.iter().any(|t| name.contains(t));
     println!(
-        "\nServer CPU of an operation, as a multiple of that of {revision}; {} rounds",
-        rounds
+        "\nServer CPU of an operation, or memory of an association, as a multiple of that of \
+         {revision}; {rounds} rounds"
     );
-    println!("{:52} {:>8} {:>8} {:>8} {:>10}", "", "median", "least", "most", "µs now");
-    for (name, work) in disciplines {
+    println!("{:52} {:>8} {:>8} {:>8} {:>10}", "", "median", "least", "most", "now");
+    for (name, work) in disciplines.into_iter().filter(|(name, _)| is_wanted(name)) {
         match ratios(&place, work, rounds) {
             Ok((ratio, now)) => println!(
-                "{name:52} {:8.3} {:8.3} {:8.3} {:10.1}",
-                ratio.median, ratio.least, ratio.most, now.median
+                "{name:52} {:8.3} {:8.3} {:8.3} {:10.1} {}",
+                ratio.median,
+                ratio.least,
+                ratio.most,
+                now.median,
+                if work.mode == "hold" { "bytes" } else { "µs" }
             ),
             Err(error) => println!("{name:52} failed: {error:#}"),
         }
@@ -107,13 +117,14 @@ impl Figures {
     }
 }
 
-/// Measures both commits in turn. Returns the ratios of CPU time, and this checkout's CPU time of
-/// an operation in microseconds.
+/// Measures both commits in turn. Returns the ratios of CPU time or memory, and this checkout's CPU
+/// time of an operation in microseconds, or memory of an idle association in bytes.
 fn ratios(place: &Place, work: Work, rounds: usize) -> Result<(Figures, Figures)> {
+    let figure = if work.mode == "hold" { "bytes_each" } else { "server_cpu_us" };
     let (mut ratios, mut now) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for round in 0..rounds.max(1) {
         let time = |contender| -> Result<f64> {
-            Ok(number(&place.round(contender, work, SECONDS)?, "server_cpu_us"))
+            Ok(number(&place.round(contender, work, SECONDS)?, figure))
         };
         // Each commit is first in every second round, because the machine may become busier.
         let (own, before) = if round % 2 == 0 {

@@ -66,6 +66,8 @@ pub struct Place {
     /// The shipped policy modules and their manifests.
     pub modules: PathBuf,
     pub upstream: SocketAddr,
+    /// Cores of the server in a round.
+    pub server_cores: &'static str,
 }
 
 impl Place {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::contender::{Contender, LOAD_CORE, Place, Running, SERVER_CORE};
+use super::contender::{Contender, LOAD_CORE, Place, Running};
 use crate::process;
 
 /// The work of the generator.
@@ -25,6 +25,9 @@ pub struct Work {
     pub devices: Option<u64>,
 }
 
+/// Number of idle associations of a round.
+const HELD: &str = "3000";
+
 /// Number of devices that reconnect, more than the generator's concurrent connections.
 const RETURNING: u64 = 32;
 
@@ -35,6 +38,10 @@ impl Work {
 
     pub fn persistent(way: &'static str, identities: u64) -> Self {
         Self { mode: "persistent", ..Self::fresh(way, identities) }
+    }
+
+    pub fn held(way: &'static str, identities: u64) -> Self {
+        Self { mode: "hold", ..Self::fresh(way, identities) }
     }
 
     /// Limits the work to the same devices.
@@ -48,8 +55,12 @@ impl Place {
     pub fn round(&self, contender: Contender, work: Work, seconds: &str) -> Result<Value> {
         // Certificates need no table.
         let rows = if work.way.starts_with("psk") { work.identities } else { 1 };
-        let server = contender.start(self, rows, SERVER_CORE)?;
+        let server = contender.start(self, rows, self.server_cores)?;
         let mut load = self.generator(work, &server);
+        if work.mode == "hold" {
+            load.args(["--connections", HELD]);
+            return figures(&mut load);
+        }
         load.args(["--seconds", seconds]);
         if contender.checks_originators() {
             load.arg("--checks-originators");

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod decision_log;
+mod json_lines;
 pub mod log_writer;
 pub mod logging;
 pub mod metrics;

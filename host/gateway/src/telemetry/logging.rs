@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::config::{Audit, Log, LogFormat};
 use crate::telemetry::audit::{self, chain::Chain, chain::Head};
+use crate::telemetry::json_lines::{JsonFields, JsonLines};
 use crate::telemetry::log_writer::{NonBlockingWriter, WriterGuard};
 use crate::telemetry::rotating_file::{FailureEvents, LineFile};
 
@@ -104,7 +105,7 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(LogGuard, LogOutputs), Faults>
             lines.with_filter(filter).boxed()
         }
         LogFormat::Json => {
-            let lines = lines.json().flatten_event(true).with_current_span(false);
+            let lines = lines.fmt_fields(JsonFields).event_format(JsonLines::of_log());
             lines.with_writer(writer).with_filter(filter).boxed()
         }
     };
@@ -125,8 +126,8 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(LogGuard, LogOutputs), Faults>
         let (lines, guard) = NonBlockingWriter::to("audit", chain).map_err(no_thread)?;
         outputs.trails.push(Trail { lines: lines.clone(), failed, head });
         guards.push(guard);
-        let layer = fmt::layer().json().flatten_event(true).with_target(false);
-        let layer = layer.with_current_span(false).with_span_list(false).with_writer(lines);
+        let layer = fmt::layer().fmt_fields(JsonFields).event_format(JsonLines::of_trail());
+        let layer = layer.with_writer(lines);
         layers.push(layer.with_filter(filter_fn(move |event| event.target() == target)).boxed());
     }
     tracing_subscriber::registry().with(layers).init();

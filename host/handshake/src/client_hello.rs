@@ -75,13 +75,23 @@ impl FirstFlight {
     /// # Errors
     /// Returns an error if the flight is not a ClientHello of a supported version.
     pub async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Result<Self, Refusal> {
-        let mut bytes = Vec::with_capacity(1024);
+        Self::read_after(Vec::new(), socket).await
+    }
+
+    /// Reads a first flight whose beginning has been read from the socket. The caller bounds the
+    /// time.
+    ///
+    /// # Errors
+    /// Returns an error if the flight is not a ClientHello of a supported version.
+    pub async fn read_after(
+        mut bytes: Vec<u8>,
+        socket: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Self, Refusal> {
+        bytes.reserve(1024);
         let mut assembly = Assembly::default();
         loop {
             if assembly.process(&bytes)? {
-                let body = assembly.message.get(MESSAGE_HEADER..).unwrap_or_default();
-                let hello = classify(body, Versions::Tls)?;
-                return Ok(Self { bytes, hello });
+                return Ok(Self { hello: assembly.hello()?, bytes });
             }
             if bytes.len() >= MAX_FLIGHT {
                 return Err(Refusal::TooLarge);
@@ -91,6 +101,21 @@ impl FirstFlight {
             if read.map_err(Refusal::Connection)? == 0 {
                 return Err(Refusal::Connection(std::io::ErrorKind::UnexpectedEof.into()));
             }
+        }
+    }
+
+    /// Returns the first flight that consists of these bytes.
+    ///
+    /// # Errors
+    /// Returns the bytes if they are not a complete and valid first flight.
+    pub fn complete(bytes: Vec<u8>) -> Result<Self, Vec<u8>> {
+        let mut assembly = Assembly::default();
+        if !matches!(assembly.process(&bytes), Ok(true)) {
+            return Err(bytes);
+        }
+        match assembly.hello() {
+            Ok(hello) => Ok(Self { bytes, hello }),
+            Err(_) => Err(bytes),
         }
     }
 
@@ -165,6 +190,11 @@ impl Assembly {
                 _ => return Ok(true),
             }
         }
+    }
+
+    /// Returns the content of the complete message.
+    fn hello(&self) -> Result<Hello, Refusal> {
+        classify(self.message.get(MESSAGE_HEADER..).unwrap_or_default(), Versions::Tls)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use super::connection::{self, Protocol};
+use super::connection::{AcceptedConnection, FirstFlightReceived, FirstFlightState, Protocol};
 use super::datagrams::{Common, DatagramListener, Datagrams};
 use crate::admin::Admin;
 use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
@@ -96,16 +96,26 @@ pub async fn serve(
                 let span = tracing::info_span!("connection", %peer, association = Empty);
                 // One token for both parts, so that a connection counts once.
                 let (of_serving, counted) = (span.clone(), connections.token());
-                let begin = async move {
-                    if let Some(begun) = connection::begin(gateway, socket, peer, handshake).await {
-                        let serving = begun.serve(protocol, permits, stop).instrument(of_serving);
-                        main.spawn(async move {
-                            let _counted = counted;
-                            serving.await;
-                        });
+                let serve = move |received: FirstFlightReceived| {
+                    async move {
+                        let _counted = counted;
+                        received.serve(protocol, permits, stop).await;
                     }
+                    .instrument(of_serving)
                 };
-                first_flights.handle().spawn(begin.instrument(span));
+                match AcceptedConnection::new(gateway, socket, peer, handshake).read_at_once() {
+                    FirstFlightState::Received(received) => {
+                        main.spawn(serve(received));
+                    }
+                    FirstFlightState::Pending(accepted) => {
+                        let read = async move {
+                            if let Some(received) = accepted.read().await {
+                                main.spawn(serve(received));
+                            }
+                        };
+                        first_flights.handle().spawn(read.instrument(span));
+                    }
+                }
             }
             () = signals.next() => break,
         }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, recv};
 use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,6 +39,28 @@ pub enum Protocol {
     Mqtt,
 }
 
+/// Maximum size of a first flight that is read when the connection is accepted, in bytes.
+const MAX_READ_AT_ONCE: usize = 2048;
+
+/// An accepted connection.
+pub struct AcceptedConnection {
+    gateway: Arc<Gateway>,
+    socket: TcpStream,
+    /// The part of the first flight that has been read.
+    read: Vec<u8>,
+    peer: SocketAddr,
+    active: ActiveHandshake,
+    start: Instant,
+}
+
+/// The state of a connection after it was accepted.
+pub enum FirstFlightState {
+    /// Its first flight has arrived.
+    Received(FirstFlightReceived),
+    /// It must wait for its first flight, or that is to be refused.
+    Pending(AcceptedConnection),
+}
+
 /// A connection with a complete first flight.
 pub struct FirstFlightReceived {
     gateway: Arc<Gateway>,
@@ -47,42 +71,78 @@ pub struct FirstFlightReceived {
     start: Instant,
 }
 
-/// Reads the first flight of a client. Returns `None` if the client was rejected.
-pub async fn begin(
-    gateway: Arc<Gateway>,
-    mut socket: TcpStream,
-    peer: SocketAddr,
-    active: ActiveHandshake,
-) -> Option<FirstFlightReceived> {
-    // Primitives are small and answered one by one.
-    let _ = socket.set_nodelay(true);
-    let start = Instant::now();
-    // A client sends its first flight at once. The longer timeout for the rest is for devices that
-    // compute slowly.
-    let timeout = gateway.config.limits.first_flight();
-    let reading = async {
-        match tokio::time::timeout(timeout, FirstFlight::read(&mut socket)).await {
-            Ok(Ok(flight)) => Ok((flight, socket)),
-            Ok(Err(refusal)) => Err(reject_before_handshake(socket, refusal).await),
-            Err(_) => Err(Refusal::Connection(ErrorKind::TimedOut.into())),
+impl AcceptedConnection {
+    /// Takes an accepted connection.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        active: ActiveHandshake,
+    ) -> Self {
+        // Primitives are small and answered one by one.
+        let _ = socket.set_nodelay(true);
+        Self { gateway, socket, read: Vec::new(), peer, active, start: Instant::now() }
+    }
+
+    /// Reads a first flight that has already arrived, which is usual when the gateway is busy.
+    pub fn read_at_once(mut self) -> FirstFlightState {
+        let mut read = Vec::with_capacity(MAX_READ_AT_ONCE);
+        // Tokio would first wait for the socket to be ready. After an error, the stream has ended.
+        let received = recv(&self.socket, spare_capacity(&mut read), RecvFlags::DONTWAIT);
+        if received.is_err() {
+            return FirstFlightState::Pending(self);
         }
-    };
-    let read = tokio::select! {
-        read = reading => read,
-        // The handshake has not failed, so it does not count as failed.
-        () = active.displaced() => {
-            refused(&gateway, peer, "displaced", DISPLACED);
-            return None;
+        match FirstFlight::complete(read) {
+            Ok(flight) => {
+                let Self { gateway, socket, peer, active, start, .. } = self;
+                active.has_begun();
+                FirstFlightState::Received(FirstFlightReceived {
+                    gateway,
+                    socket,
+                    flight,
+                    peer,
+                    active,
+                    start,
+                })
+            }
+            Err(read) => {
+                self.read = read;
+                FirstFlightState::Pending(self)
+            }
         }
-    };
-    match read {
-        Ok((flight, socket)) => {
-            active.has_begun();
-            Some(FirstFlightReceived { gateway, socket, flight, peer, active, start })
-        }
-        Err(refusal) => {
-            failed(&gateway, peer, active, &refusal);
-            None
+    }
+
+    /// Reads the first flight of a client. Returns `None` if the client was rejected.
+    pub async fn read(self) -> Option<FirstFlightReceived> {
+        let Self { gateway, mut socket, read, peer, active, start } = self;
+        // A client sends its first flight at once. The longer timeout for the rest is for devices that
+        // compute slowly.
+        let timeout = gateway.config.limits.first_flight();
+        let reading = async {
+            let flight = FirstFlight::read_after(read, &mut socket);
+            match tokio::time::timeout(timeout, flight).await {
+                Ok(Ok(flight)) => Ok((flight, socket)),
+                Ok(Err(refusal)) => Err(reject_before_handshake(socket, refusal).await),
+                Err(_) => Err(Refusal::Connection(ErrorKind::TimedOut.into())),
+            }
+        };
+        let read = tokio::select! {
+            read = reading => read,
+            // The handshake has not failed, so it does not count as failed.
+            () = active.displaced() => {
+                refused(&gateway, peer, "displaced", DISPLACED);
+                return None;
+            }
+        };
+        match read {
+            Ok((flight, socket)) => {
+                active.has_begun();
+                Some(FirstFlightReceived { gateway, socket, flight, peer, active, start })
+            }
+            Err(refusal) => {
+                failed(&gateway, peer, active, &refusal);
+                None
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 //! An HTTP client that spawns a task for each connection wakes this task for each request. The task
 //! in turn wakes the request for the head of the response and for its content. In this pool the
 //! task of the request writes and reads itself, which avoids these wake-ups.
+//!
+//! A connection is used only in the runtime where it was opened, whose driver wakes it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -19,12 +21,13 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, timeout};
 
 use crate::error::error_chain;
 use crate::response;
 
-/// Maximum number of idle connections in the pool.
+/// Maximum number of idle connections of a runtime in the pool.
 const MAX_IDLE: usize = 64;
 /// Timeout after which an idle connection is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,8 +42,8 @@ pub struct PlainHttp {
     idle: Arc<Idle>,
 }
 
-/// Idle connections, the most recently used at the back.
-type Idle = Mutex<VecDeque<(Instant, PooledConnection)>>;
+/// Idle connections of each runtime, the most recently used at the back.
+type Idle = Mutex<HashMap<runtime::Id, VecDeque<(Instant, PooledConnection)>>>;
 
 struct PooledConnection {
     sender: SendRequest<Full<Bytes>>,
@@ -72,8 +75,9 @@ impl PlainHttp {
     /// # Errors
     /// Returns the reason why there is no response, for the log.
     pub async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), String> {
+        let here = Handle::current().id();
         loop {
-            let pooled = lock(&self.idle).pop_back();
+            let pooled = lock(&self.idle).get_mut(&here).and_then(VecDeque::pop_back);
             let is_new = pooled.is_none();
             let mut connection = match pooled {
                 Some((_, connection)) => connection,
@@ -81,7 +85,7 @@ impl PlainHttp {
             };
             match connection.ask(request, self.content_bytes).await {
                 Ok(answer) => {
-                    self.put_back(connection);
+                    self.put_back(here, connection);
                     return Ok(answer);
                 }
                 // The peer closed the idle connection, and no part of the request was sent.
@@ -106,11 +110,12 @@ impl PlainHttp {
         Ok(PooledConnection { sender, connection })
     }
 
-    fn put_back(&self, connection: PooledConnection) {
+    fn put_back(&self, here: runtime::Id, connection: PooledConnection) {
         if connection.sender.is_closed() {
             return;
         }
-        let mut idle = lock(&self.idle);
+        let mut all = lock(&self.idle);
+        let idle = all.entry(here).or_default();
         if idle.len() < MAX_IDLE {
             idle.push_back((Instant::now(), connection));
         }
@@ -155,7 +160,9 @@ impl PooledConnection {
     }
 }
 
-fn lock(idle: &Idle) -> MutexGuard<'_, VecDeque<(Instant, PooledConnection)>> {
+fn lock(
+    idle: &Idle,
+) -> MutexGuard<'_, HashMap<runtime::Id, VecDeque<(Instant, PooledConnection)>>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -164,9 +171,10 @@ async fn close_idle(idle: Weak<Idle>) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 2).await;
         let Some(idle) = idle.upgrade() else { return };
-        let mut idle = lock(&idle);
-        while idle.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIMEOUT) {
-            idle.pop_front();
+        for idle in lock(&idle).values_mut() {
+            while idle.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIMEOUT) {
+                idle.pop_front();
+            }
         }
     }
 }

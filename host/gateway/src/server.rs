@@ -3,24 +3,28 @@
 pub mod connection;
 
 mod accept;
+mod connection_threads;
 mod datagrams;
 mod tasks;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_policy::{Fault, Faults};
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::accept::Signals;
+use self::connection::Protocol;
+use self::connection_threads::ConnectionThread;
 use self::datagrams::DatagramListener;
 use crate::admin::metrics_endpoint;
 use crate::admin::{Admin, status};
-use crate::config::{Config, Mqtt};
+use crate::config::Config;
 use crate::listener::loopback_http::LoopbackServer;
 use crate::listener::socket_activation;
 use crate::notification::relay::Relay;
@@ -43,14 +47,9 @@ pub async fn run(
 ) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     accept::raise_descriptor_limit(config.limits.connections, config.limits.handshakes);
-    let (address, monitor) = (config.listen.address.clone(), config.metrics.address.clone());
-    // Before the store is opened: if the address is in use, the start fails early.
-    let listener = socket_activation::listener(&address)
-        .await
-        .map_err(|e| own(format!("cannot bind listen.address {address}: {e}")))?;
-    let local = listener.local_addr().map_err(|e| own(format!("listen.address: {e}")))?;
-    let mqtt = listen_for_mqtt(file, &config.mqtt).await?;
-    let mqtt_address = mqtt.as_ref().and_then(|listener| listener.local_addr().ok());
+    let monitor = config.metrics.address.clone();
+    // Before the store is opened: if an address is in use, the start fails early.
+    let (threads, local, mqtt_address) = listen(file, &config).await?;
     let datagrams = DatagramListener::bind(&config.coap).await.map_err(own)?;
     let coap_address = datagrams.as_ref().and_then(|listener| listener.local_addr().ok());
     let gateway = Arc::new(Gateway::open(file, config, outputs, recording).await?);
@@ -89,17 +88,31 @@ pub async fn run(
     audit::ready(local, &gateway.policy.current());
     socket_activation::tell_ready();
 
-    accept::serve(&gateway, (listener, mqtt, datagrams), admin, signals).await;
+    accept::serve(&gateway, (threads, datagrams), admin, signals).await;
     Ok(())
 }
 
-/// Listens for MQTT clients, if configured.
-async fn listen_for_mqtt(file: &Path, config: &Mqtt) -> Result<Option<TcpListener>, Faults> {
-    let Some(address) = &config.listen else { return Ok(None) };
-    let listener = socket_activation::bind(address).await.map_err(|e| {
-        Faults(vec![Fault::of(file, format!("cannot bind mqtt.listen {address}: {e}"))])
-    })?;
-    Ok(Some(listener))
+/// Starts the threads for connections with a listener each, and with a second one for MQTT clients if
+/// configured. Returns the addresses of the listeners too.
+async fn listen(
+    file: &Path,
+    config: &Config,
+) -> Result<(Vec<ConnectionThread>, SocketAddr, Option<SocketAddr>), Faults> {
+    let own = |what: String| Faults(vec![Fault::of(file, what)]);
+    let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut threads = connection_threads::start(count)
+        .map_err(|e| own(format!("cannot start the threads for connections: {e}")))?;
+    let address = &config.listen.address;
+    let local = socket_activation::listeners(address, count)
+        .await
+        .and_then(|all| connection_threads::listen(&mut threads, all, Protocol::Http))
+        .map_err(|e| own(format!("cannot bind listen.address {address}: {e}")))?;
+    let Some(address) = &config.mqtt.listen else { return Ok((threads, local, None)) };
+    let mqtt = socket_activation::bind(address, count)
+        .await
+        .and_then(|all| connection_threads::listen(&mut threads, all, Protocol::Mqtt))
+        .map_err(|e| own(format!("cannot bind mqtt.listen {address}: {e}")))?;
+    Ok((threads, local, Some(mqtt)))
 }
 
 /// Listens for notifications of the upstream CSE, if configured.

@@ -102,6 +102,7 @@ mod operations {
     mod audit;
     mod audit_chain;
     mod certs_command;
+    mod connection_threads;
     mod event_names;
     mod faults;
     mod hardening;

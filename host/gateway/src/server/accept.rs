@@ -1,4 +1,4 @@
-//! The accept loop, from the first connection to the last.
+//! The accept loops, from the first connection to the last.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use super::connection::{AcceptedConnection, FirstFlightReceived, FirstFlightState, Protocol};
+use super::connection_threads::ConnectionThread;
 use super::datagrams::{Common, DatagramListener, Datagrams};
 use crate::admin::Admin;
 use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
@@ -51,79 +53,102 @@ impl Signals {
     }
 }
 
-/// Serves connections until a signal, and then until they have ended or the drain timeout. The second
-/// listener is that of MQTT.
+/// State that the accept loops of all threads share.
+struct Acceptor {
+    gateway: Arc<Gateway>,
+    common: Common,
+    /// Peers that only connect must cost active peers as little as possible.
+    first_flights: LowPriority,
+}
+
+impl Acceptor {
+    /// Accepts connections on a thread, and serves them there.
+    async fn run(self: Arc<Self>, listener: TcpListener, protocol: Protocol) {
+        let (thread, stop) = (Handle::current(), self.common.stop.child_token());
+        loop {
+            let (socket, peer) = accept(&listener).await;
+            let handshake = match self.common.peers.admit(peer.ip()) {
+                Ok(handshake) => handshake,
+                Err(limit) => {
+                    self.gateway.metrics.refused(limit.cause());
+                    audit::handshake_refused(peer, limit.cause(), limit.why());
+                    continue;
+                }
+            };
+            let span = tracing::info_span!("connection", %peer, association = Empty);
+            // One token for both parts, so that a connection counts once.
+            let (of_serving, counted) = (span.clone(), self.common.connections.token());
+            let (permits, stop) = (self.common.permits.clone(), stop.clone());
+            let serve = move |received: FirstFlightReceived| {
+                async move {
+                    let _counted = counted;
+                    received.serve(protocol, permits, stop).await;
+                }
+                .instrument(of_serving)
+            };
+            match AcceptedConnection::new(self.gateway.clone(), socket, peer, handshake)
+                .read_at_once()
+            {
+                FirstFlightState::Received(received) => {
+                    thread.spawn(serve(received));
+                }
+                FirstFlightState::Pending(accepted) => {
+                    let thread = thread.clone();
+                    let read = async move {
+                        if let Some(received) = accepted.read().await {
+                            thread.spawn(serve(received));
+                        }
+                    };
+                    self.first_flights.handle().spawn(read.instrument(span));
+                }
+            }
+        }
+    }
+}
+
+/// Serves connections until a signal, and then until they have ended or the drain timeout.
 pub async fn serve(
     gateway: &Arc<Gateway>,
-    (listener, mqtt, datagrams): (TcpListener, Option<TcpListener>, Option<DatagramListener>),
+    (threads, datagrams): (Vec<ConnectionThread>, Option<DatagramListener>),
     admin: Admin,
     mut signals: Signals,
 ) {
-    let stop = CancellationToken::new();
-    let connections = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(gateway.config.limits.connections));
-    let peers = PeerLimits::new(HandshakeLimits {
-        all: gateway.config.limits.handshakes,
-        active: gateway.config.limits.handshakes_per_peer,
-        failures: gateway.config.limits.failed_handshakes_per_minute,
-    });
-    // Peers that only connect must cost active peers as little as possible.
-    let first_flights = LowPriority::for_futures("first-flight");
-    let main = Handle::current();
+    let common = Common {
+        peers: PeerLimits::new(HandshakeLimits {
+            all: gateway.config.limits.handshakes,
+            active: gateway.config.limits.handshakes_per_peer,
+            failures: gateway.config.limits.failed_handshakes_per_minute,
+        }),
+        permits: Arc::new(Semaphore::new(gateway.config.limits.connections)),
+        connections: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    };
+    let (stop, connections) = (common.stop.clone(), common.connections.clone());
     let _datagrams = datagrams.map(|listener| {
-        let common = Common {
-            peers: peers.clone(),
-            permits: permits.clone(),
-            connections: connections.clone(),
-            stop: stop.clone(),
-        };
-        let datagrams = Datagrams::new(gateway.clone(), listener, common);
+        let datagrams = Datagrams::new(gateway.clone(), listener, common.clone());
         AbortOnDropHandle::new(tokio::spawn(datagrams.run()))
     });
-    loop {
-        tokio::select! {
-            (socket, peer, protocol) = accept_any(&listener, mqtt.as_ref()) => {
-                let handshake = match peers.admit(peer.ip()) {
-                    Ok(handshake) => handshake,
-                    Err(limit) => {
-                        gateway.metrics.refused(limit.cause());
-                        audit::handshake_refused(peer, limit.cause(), limit.why());
-                        continue;
-                    }
-                };
-                let (gateway, stop) = (gateway.clone(), stop.clone());
-                let (permits, main) = (permits.clone(), main.clone());
-                let span = tracing::info_span!("connection", %peer, association = Empty);
-                // One token for both parts, so that a connection counts once.
-                let (of_serving, counted) = (span.clone(), connections.token());
-                let serve = move |received: FirstFlightReceived| {
-                    async move {
-                        let _counted = counted;
-                        received.serve(protocol, permits, stop).await;
-                    }
-                    .instrument(of_serving)
-                };
-                match AcceptedConnection::new(gateway, socket, peer, handshake).read_at_once() {
-                    FirstFlightState::Received(received) => {
-                        main.spawn(serve(received));
-                    }
-                    FirstFlightState::Pending(accepted) => {
-                        let read = async move {
-                            if let Some(received) = accepted.read().await {
-                                main.spawn(serve(received));
-                            }
-                        };
-                        first_flights.handle().spawn(read.instrument(span));
-                    }
-                }
-            }
-            () = signals.next() => break,
+    let first_flights = LowPriority::for_futures("first-flight");
+    let acceptor = Arc::new(Acceptor { gateway: gateway.clone(), common, first_flights });
+    let (mut accepting, mut running) = (JoinSet::new(), Vec::new());
+    for thread in threads {
+        for (listener, protocol) in thread.listeners {
+            accepting.spawn_on(acceptor.clone().run(listener, protocol), &thread.handle);
+        }
+        running.push(thread.running);
+    }
+    tokio::select! {
+        () = signals.next() => {}
+        // An accept loop ends only by a panic, or with its thread. Either ends the gateway.
+        Some(Err(ended)) = accepting.join_next() => {
+            std::panic::resume_unwind(ended.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string())))
         }
     }
     gateway.stop();
     socket_activation::tell_stopping();
     // A successor may bind the address and the admin socket from now on.
-    drop((listener, mqtt, admin));
+    accepting.shutdown().await;
+    drop(admin);
     let drain = Duration::from_secs(gateway.config.limits.drain_seconds);
     audit::stopping(connections.len(), drain.as_secs());
     stop.cancel();
@@ -136,23 +161,6 @@ pub async fn serve(
         () = signals.next() => {
             audit::stopped(connections.len(), "stopped at once, at a second signal");
         }
-    }
-}
-
-/// Accepts a connection of either listener.
-async fn accept_any(
-    listener: &TcpListener,
-    mqtt: Option<&TcpListener>,
-) -> (TcpStream, SocketAddr, Protocol) {
-    let of_mqtt = async {
-        match mqtt {
-            Some(listener) => accept(listener).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        (socket, peer) = accept(listener) => (socket, peer, Protocol::Http),
-        (socket, peer) = of_mqtt => (socket, peer, Protocol::Mqtt),
     }
 }
 

@@ -86,6 +86,7 @@ async fn bind(address: &ListenAddress) -> io::Result<UdpSocket> {
 }
 
 /// Limits and ends that associations over datagrams share with all others.
+#[derive(Clone)]
 pub struct Common {
     /// Limits on handshakes by address.
     pub peers: PeerLimits,

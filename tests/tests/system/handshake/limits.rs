@@ -165,7 +165,11 @@ fn stalling_hosts_do_not_delay_other_handshakes() {
 #[test]
 fn displaced_handshake_does_not_bar_host() {
     let limits = "handshakes = 4\nhandshakes-per-peer = 4\nfailed-handshakes-per-minute = 3";
-    let gateway = Setup::new().with("limits", limits).start();
+    // One listener accepts the connections in their order.
+    let processor = rustix::thread::sched_getcpu().to_string();
+    let gateway =
+        Setup::new().with("limits", limits).started_through(&["taskset", "-c", &processor]);
+    let gateway = gateway.start();
     let port = gateway.port();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut held = Vec::new();

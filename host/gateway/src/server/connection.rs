@@ -219,7 +219,10 @@ impl FirstFlightReceived {
         let pipeline = Pipeline::new(gateway.clone());
         let why = match protocol {
             Protocol::Http => serve_http(&mut stream, pipeline, &session, &stop).await,
-            Protocol::Mqtt => mqtt::serve(&mut stream, pipeline, session.clone(), &stop).await,
+            // Boxed, because most associations do not need its memory.
+            Protocol::Mqtt => {
+                Box::pin(mqtt::serve(&mut stream, pipeline, session.clone(), &stop)).await
+            }
         };
         if session.has_acknowledged() {
             lingering_close(&mut stream).await;
@@ -296,7 +299,8 @@ async fn serve_http(
         Served::Upgraded(serialization, read) => {
             drop(exchange);
             let session = (pipeline, session.clone(), serialization);
-            websocket::serve(stream, read, session, stop).await
+            // Boxed, because most associations do not need its memory.
+            Box::pin(websocket::serve(stream, read, session, stop)).await
         }
     }
 }

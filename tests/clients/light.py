@@ -82,6 +82,11 @@ class Mqtt:
             reasons.extend(codes)
             subscribed.set()
 
+        def on_connect(client, data, flags, code, properties) -> None:
+            if code.is_failure:
+                on_subscribe(client, data, None, [code], properties)
+
+        self.client.on_connect = on_connect
         self.client.on_subscribe = on_subscribe
         self.client.connect("127.0.0.1", PORT)
         self.client.loop_start()

@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::command_line::{CommandOutput, to_end};
 use crate::paths;
@@ -42,5 +42,16 @@ impl Script {
             Self::Node => command.arg(scripts.join("light.mjs")),
         };
         to_end(command.arg(settings.to_string()).env("SAEGIS_CLIENTS", folder))
+    }
+
+    /// Runs the light and asserts that it registers, reads its value, is notified of it, is refused
+    /// another originator, and deregisters. Returns what it prints.
+    #[track_caller]
+    pub fn assert_works(self, settings: &Value) -> Value {
+        let seen = self.run(settings).expect(0).json();
+        assert_eq!(seen["registered"], "Clight-AE1", "{self:?}: {seen}");
+        assert_eq!(seen["latest"], "on", "{self:?}: {seen}");
+        assert_eq!(seen["notified"], json!(["on"]), "{self:?}: {seen}");
+        seen
     }
 }

@@ -81,6 +81,7 @@ mod mqtt {
     mod impersonation;
     mod mosquitto;
     mod notifications;
+    mod other_clients;
     mod primitives;
     mod sessions;
 }

@@ -9,22 +9,12 @@ fn with_key(gateway: &Gateway, subprotocol: &str, credential: Credential<'_>) ->
         "identity": credential.identity, "key": credential.key})
 }
 
-/// Runs a light, which registers, is notified, is refused another originator and deregisters.
-#[track_caller]
-fn assert_works(script: Script, settings: &Value) -> Value {
-    let seen = script.run(settings).expect(0).json();
-    assert_eq!(seen["registered"], "Clight-AE1", "{seen}");
-    assert_eq!(seen["latest"], "on", "{seen}");
-    assert_eq!(seen["notified"], json!(["on"]), "{seen}");
-    seen
-}
-
 #[test]
 fn lights_in_python_and_javascript_use_keys() {
     let gateway = Setup::new().start();
     for script in Script::all() {
         for subprotocol in ["oneM2M.json", "oneM2M.cbor", "oneM2M.R2.0.json"] {
-            let seen = assert_works(script, &with_key(&gateway, subprotocol, LIGHT1));
+            let seen = script.assert_works(&with_key(&gateway, subprotocol, LIGHT1));
             assert_eq!(seen["protocol"], "TLSv1.2", "{seen}");
             assert_eq!(seen["suite"], "PSK-AES128-CBC-SHA256", "{seen}");
         }
@@ -41,7 +31,7 @@ fn lights_in_python_and_javascript_use_certificates() {
             let settings = json!({"binding": "websocket", "port": gateway.port(),
                 "subprotocol": subprotocol, "server_name": GATEWAY_NAME, "anchor": pki.anchor(),
                 "chain": light.chain, "private_key": light.key});
-            let seen = assert_works(script, &settings);
+            let seen = script.assert_works(&settings);
             assert_eq!(seen["protocol"], "TLSv1.3", "{seen}");
         }
     }

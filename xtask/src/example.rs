@@ -1,12 +1,12 @@
 //! `cargo xtask example`: the complete worked example of TS-0003 clause 7.1. A MAF, the IN-CSE and
-//! a home gateway run as three processes, with two lights and a smartphone as clients.
+//! a home gateway run as three processes, with two lights and a smartphone as clients, which use HTTP,
+//! MQTT and WebSocket.
 //!
 //! The files are a temporary copy of `examples/worked` with free ports. Each printed command is
 //! executed by a shell in that folder, and its whole output is printed.
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     env,
     ffi::OsString,
     fmt::Write as _,
@@ -41,8 +41,8 @@ const MAF: &str = "maf";
 const IN: &str = "in";
 const HOME: &str = "mn";
 
-/// The services with their ports in the files.
-const PORTS: [(&str, u16); 3] = [(MAF, 8445), (IN, 8444), (HOME, 8443)];
+/// The services with their ports in the files. The home gateway has one for MQTT, too.
+const PORTS: [(&str, u16); 4] = [(MAF, 8445), (IN, 8444), (HOME, 8443), (HOME, 8883)];
 
 /// Page with the same commands.
 const PAGE: &str = "docs/src/tutorials/worked-example.md";
@@ -110,10 +110,11 @@ fn the_home_gateway_registers(scene: &mut Scene) -> Result<()> {
 fn the_lights_register(scene: &Scene) -> Result<()> {
     let at_home = |line: &str, shows: &str| scene.expect(&[HOME], line, 0, &[shows]);
     let light1 = "saegis ae --config devices/light1.toml";
-    let light2 = "saegis ae --config devices/light2.toml";
+    let light2 = "saegis ae --config devices/light2.toml --binding mqtt";
 
     print_section(
-        "Two lights register at the home gateway, each with the key that it shares with it.",
+        "Two lights register at the home gateway, each with the key that it shares with it: light 1 over \
+         HTTP, light 2 over MQTT.",
     );
     at_home(&format!("{light1} register"), "registered as Clight-AE1: -/light1")?;
     at_home(&format!("{light2} register"), "registered as Clight-AE2: -/light2")?;
@@ -186,7 +187,7 @@ struct Scene {
     /// Each service with its port in the files and its actual port.
     ports: Vec<(&'static str, u16, u16)>,
     /// Reserves the ports of services that have not started yet.
-    kept: HashMap<&'static str, TcpListener>,
+    kept: Vec<(&'static str, TcpListener)>,
     /// Commands so far.
     commands: RefCell<Vec<String>>,
 }
@@ -199,12 +200,12 @@ impl Scene {
         let others = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([programs].into_iter().chain(env::split_paths(&others)))?;
 
-        let mut kept = HashMap::new();
+        let mut kept = Vec::new();
         let mut ports = Vec::new();
         for (name, port) in PORTS {
             let listener = TcpListener::bind((LOOPBACK.trim_end_matches(':'), 0))?;
             ports.push((name, port, listener.local_addr()?.port()));
-            kept.insert(name, listener);
+            kept.push((name, listener));
         }
         let folder = Folder::new()?;
         copy(&project.root.join("examples/worked"), &folder.0, &ports)?;
@@ -226,7 +227,7 @@ impl Scene {
         let to = File::create(&log)?;
         let mut command = process::tied(&line.split(' ').collect::<Vec<_>>());
         command.stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to);
-        self.kept.remove(name);
+        self.kept.retain(|(service, _)| *service != name);
         let child = self.place(&mut command).spawn().with_context(|| format!("step `{line}`"))?;
         self.services.push(Service { name, child, log });
         self.wait(name, "gateway.ready")

@@ -32,7 +32,7 @@ function tls() {
   };
 }
 
-// Messages that have come, and whoever waits for one.
+// Messages that have come, and the function that continues a wait for one.
 const came = [];
 let wake = () => {};
 

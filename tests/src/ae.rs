@@ -17,14 +17,23 @@ pub struct Ae<'a> {
 impl<'a> Ae<'a> {
     /// Writes the configuration of an AE next to the configuration of the gateway.
     pub fn new(gateway: &'a Gateway, ae_id: &str, credential: Credential<'_>, name: &str) -> Self {
+        Self::at(gateway.port(), gateway, ae_id, credential, name)
+    }
+
+    /// Writes the configuration of an AE that connects to this port of the gateway.
+    pub fn at(
+        port: u16,
+        gateway: &'a Gateway,
+        ae_id: &str,
+        credential: Credential<'_>,
+        name: &str,
+    ) -> Self {
         let file = format!("{name}.toml");
         let text = format!(
-            "[registrar]\naddress = \"127.0.0.1:{}\"\ncse-id = \"mn-cse-123456\"\n\
+            "[registrar]\naddress = \"127.0.0.1:{port}\"\ncse-id = \"mn-cse-123456\"\n\
              [credential]\nkpsa-id = \"{}\"\nkpsa = \"{}\"\n\
              [ae]\nae-id = \"{ae_id}\"\napp-id = \"Nlight\"\nname = \"{name}\"\n",
-            gateway.port(),
-            credential.identity,
-            credential.key,
+            credential.identity, credential.key,
         );
         gateway.write(&file, text);
         Self { gateway, file }

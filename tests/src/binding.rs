@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::client::{Client, Credential, Tool};
+use crate::client::{Client, Credential, LIGHT1, Tool};
 use crate::gateway::Gateway;
 use crate::http::Request;
 use crate::light::Light;
@@ -16,7 +16,7 @@ pub enum Binding {
     Http(Tool),
     /// WebSocket, with the subprotocol oneM2M.json.
     WebSocket,
-    /// MQTT, in JSON, as the client of light 1.
+    /// MQTT, in JSON.
     Mqtt,
 }
 
@@ -119,13 +119,68 @@ pub enum Association {
     /// WebSocket.
     WebSocket(Box<WebSocket>),
     /// MQTT.
-    Mqtt(Box<Mqtt>),
+    Mqtt(Box<MqttClient>),
 }
 
-/// Topic of requests of light 1.
-const REQ: &str = "/oneM2M/req/Clight-AE1/mn-cse-123456/json";
 /// Topic of registrations. The gateway ignores the Credential-ID in it.
 const REG_REQ: &str = "/oneM2M/reg_req/credential/mn-cse-123456/json";
+
+/// A client of the MQTT server. Its Client Identifier and topics have the AE-ID of light 1, or the one
+/// that it is assigned.
+pub struct MqttClient {
+    port: u16,
+    identity: String,
+    key: String,
+    ae_id: Option<String>,
+    connection: Mqtt,
+}
+
+impl MqttClient {
+    #[track_caller]
+    fn connect(port: u16, credential: Credential<'_>, ae_id: Option<&str>) -> Self {
+        let client_id = ae_id.map_or_else(|| "device".into(), |ae_id| format!("A::{ae_id}"));
+        let mut connection = Mqtt::connect(port, credential, &client_id);
+        assert_eq!(connection.subscribe("/oneM2M/reg_resp/credential/#"), 1);
+        if let Some(ae_id) = ae_id {
+            assert_eq!(connection.subscribe(&format!("/oneM2M/resp/{ae_id}/#")), 1);
+        }
+        Self {
+            port,
+            identity: credential.identity.into(),
+            key: credential.key.into(),
+            ae_id: ae_id.map(Into::into),
+            connection,
+        }
+    }
+
+    #[track_caller]
+    fn ask_text(&mut self, topic: &str, text: &str) -> Value {
+        self.connection.send(&mqtt::publish(topic, None, text.as_bytes()));
+        self.connection.message().1
+    }
+
+    /// Returns the topic of requests other than registrations.
+    fn topic(&self) -> String {
+        let ae_id = self.ae_id.as_deref().expect("it is registered");
+        format!("/oneM2M/req/{ae_id}/mn-cse-123456/json")
+    }
+
+    #[track_caller]
+    fn ask(&mut self, request: &Primitive<'_>) -> Answer {
+        let id = format!("mqtt-{}", self.connection.id());
+        let registers = (request.op, request.ty) == (1, Some(2));
+        let topic = if registers { REG_REQ.into() } else { self.topic() };
+        let answer = Answer::of(&self.ask_text(&topic, &request.json(&id)), &id);
+        // A client that is assigned an AE-ID connects again with it.
+        if let Some(ae_id) = answer.content["m2m:ae"]["aei"].as_str()
+            && self.ae_id.is_none()
+        {
+            let credential = Credential { identity: &self.identity, key: &self.key };
+            *self = Self::connect(self.port, credential, Some(ae_id));
+        }
+        answer
+    }
+}
 
 /// A response.
 #[derive(Debug)]
@@ -160,12 +215,9 @@ impl Binding {
                 Association::WebSocket(Box::new(opened.expect("the gateway opens a WebSocket")))
             }
             Self::Mqtt => {
-                let port = gateway.mqtt_port();
-                let mut light = Mqtt::connect(port, credential, "A::Clight-AE1");
-                for filter in ["/oneM2M/resp/Clight-AE1/#", "/oneM2M/reg_resp/credential/#"] {
-                    assert_eq!(light.subscribe(filter), 1, "{filter}");
-                }
-                Association::Mqtt(Box::new(light))
+                let ae_id = (credential.identity == LIGHT1.identity).then_some("Clight-AE1");
+                let client = MqttClient::connect(gateway.mqtt_port(), credential, ae_id);
+                Association::Mqtt(Box::new(client))
             }
         }
     }
@@ -191,13 +243,7 @@ impl Association {
                 let id = socket.id();
                 Answer::of(&self.ask_text(&request.json(&id)), &id)
             }
-            Self::Mqtt(client) => {
-                let id = format!("mqtt-{}", client.id());
-                let registers = (request.op, request.ty) == (1, Some(2));
-                let topic = if registers { REG_REQ } else { REQ };
-                client.send(&mqtt::publish(topic, None, request.json(&id).as_bytes()));
-                Answer::of(&client.message().1, &id)
-            }
+            Self::Mqtt(client) => client.ask(request),
         }
     }
 
@@ -210,10 +256,7 @@ impl Association {
                 socket.send_text(text);
                 socket.primitive()
             }
-            Self::Mqtt(client) => {
-                client.send(&mqtt::publish(REQ, None, text.as_bytes()));
-                client.message().1
-            }
+            Self::Mqtt(client) => client.ask_text(&client.topic(), text),
         }
     }
 

@@ -66,7 +66,6 @@ mod cse {
 
 /// The WebSocket binding.
 mod websocket {
-    mod command_line;
     mod hostile;
     mod notifications;
     mod other_clients;
@@ -100,6 +99,7 @@ mod peers;
 /// Commands, telemetry and reliability for operators.
 mod operations {
     mod admin;
+    mod ae_bindings;
     mod audit;
     mod audit_chain;
     mod certs_command;

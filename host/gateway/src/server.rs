@@ -157,6 +157,7 @@ fn spawn_tasks(tasks: &mut JoinSet<()>, gateway: &Arc<Gateway>) {
     tasks.spawn(async move { own.backend.sweep().await });
     tasks.spawn(tasks::watch_clock());
     tasks.spawn(tasks::complete_trails(gateway.clone()));
+    tasks.spawn(tasks::tidy_waiting_notifications(gateway.clone()));
     tasks.spawn(tasks::watch_expiry(gateway.clone()));
     tasks.spawn(tasks::tidy(gateway.clone()));
     for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {

@@ -304,7 +304,7 @@ impl KpsaId {
 }
 
 /// The type of a Credential-ID (TS-0003 clause 12.3.2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum CredentialType {
     /// 10: KpmID, a key shared with an M2M Enrolment Function.
@@ -331,7 +331,7 @@ impl CredentialType {
 }
 
 /// A Credential-ID, `type-value`, split at the first `-` (TS-0003 clause 10.4).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CredentialId {
     kind: CredentialType,
     value: Box<str>,

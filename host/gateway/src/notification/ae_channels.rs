@@ -170,7 +170,7 @@ impl AeChannels {
         notification: &Notification,
     ) -> Result<ResponsePrimitive, Failure> {
         let open = lock(&self.open).get(credential).cloned().ok_or_else(not_connected)?;
-        self.check(&open, ae).await?;
+        self.check(&open, ae).await.map_err(|_| not_connected())?;
         let too_many = |why: &str| Failure::NoAssociation(why.into());
         let permit = open.limiter.begin(cause.clone());
         let permit = permit.ok_or_else(|| too_many("too many unanswered requests to the AE"))?;
@@ -184,13 +184,35 @@ impl AeChannels {
     }
 
     /// Checks that a connection stands for an AE. Its credential may have been revoked since it was
-    /// opened.
+    /// opened, or may have another AE-ID now.
     async fn check(&self, open: &Open, ae: &str) -> Result<(), Failure> {
-        let is_valid = open.active.revalidate(&self.policy.current()).await == Revalidation::Valid;
-        if !is_valid || open.active.has_lost_its_ae_id(&self.ae_ids) || !open.stands_for(ae) {
+        if open.active.revalidate(&self.policy.current()).await != Revalidation::Valid {
             return Err(not_connected());
         }
+        if open.active.has_lost_its_ae_id(&self.ae_ids) || !open.stands_for(ae) {
+            return Err(Failure::OtherRegistration);
+        }
         Ok(())
+    }
+
+    /// Removes what has waited too long, and logs how many notifications were lost since the last
+    /// call.
+    pub fn tidy(&self) {
+        let losses = {
+            let mut waiting = lock(&self.waiting);
+            waiting.expire(Instant::now());
+            self.forget(&mut waiting);
+            waiting.take_losses()
+        };
+        for ((ae, loss), notifications) in losses {
+            tracing::warn!(
+                event = "notification.dropped",
+                notifications,
+                to = ae,
+                "dropped notifications that waited for the connection of an AE: {}",
+                loss.why()
+            );
+        }
     }
 
     /// Has a notification that a request of `cause` has caused wait for an AE, or sent at once where its
@@ -383,6 +405,12 @@ impl Channel {
                     waiting.remove(credential, entry.number);
                     all.forget(&mut waiting);
                     delay = all.timeout;
+                }
+                Err(Failure::OtherRegistration) => {
+                    let mut waiting = lock(&all.waiting);
+                    waiting.deregister(credential, &entry.waits.ae);
+                    all.forget(&mut waiting);
+                    continue;
                 }
                 Err(_) => has_unanswered = true,
             }

@@ -166,11 +166,8 @@ impl Notifier {
         };
         let (ae, about) = (ae.clone(), notification.about.clone());
         let why = match self.holder(&ae, registrant(&notification.named_by)) {
-            Ok(holder) => match self.channels.send((&holder, cause), &ae, notification) {
-                Some(durable) => return Ok(Some(durable)),
-                None => "it is too large to wait for the connection of the AE".into(),
-            },
-            Err(why) => why.to_string(),
+            Ok(holder) => return Ok(self.channels.send((&holder, cause), &ae, notification)),
+            Err(why) => why,
         };
         tracing::warn!(
             event = "notification.failed",

@@ -3,12 +3,23 @@
 //! A notification counts for its AE and for the credential whose request caused it. The limit of one
 //! AE is shared between these credentials, so that none can make the AE lose the notifications of
 //! others. The limit of all AEs is shared between the AEs, so that none can use it up.
+//!
+//! Sizes and ends are kept in order, because a lock is held while others make room. The search looks
+//! at the entries of one queue, which are at most [`MAX_PER_AE`].
 
-use std::collections::{HashMap, VecDeque};
+mod losses;
+mod ranking;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 use saegis_cse::Notification;
 use saegis_onem2m::id::CredentialId;
 use tokio::time::Instant;
+
+use self::losses::Losses;
+pub(super) use self::losses::{Loss, LossSums};
+use self::ranking::Ranking;
 
 /// Maximum number of bytes that wait for one AE.
 const MAX_BYTES_PER_AE: usize = 256 << 10;
@@ -32,20 +43,18 @@ const OVERHEAD: usize = 512;
 /// Queues of notifications, by the credential of their AE.
 #[derive(Default)]
 pub(super) struct Waiting {
-    queues: HashMap<CredentialId, Queue>,
-    /// Bytes that each credential has caused.
-    of_cause: HashMap<CredentialId, usize>,
-    bytes: usize,
+    /// The oldest entry of each is first.
+    queues: HashMap<CredentialId, VecDeque<Entry>>,
+    /// Bytes in each queue.
+    sizes: Ranking,
+    /// Bytes that each credential has caused, in each queue.
+    of_cause: HashMap<CredentialId, Ranking>,
+    /// The queue of each entry, by its end.
+    ends: BTreeMap<(Instant, u64), CredentialId>,
     next: u64,
     /// Numbers of those on disk that do not wait any more.
     removed: Vec<u64>,
-}
-
-#[derive(Default)]
-struct Queue {
-    /// The oldest is first.
-    entries: VecDeque<Entry>,
-    bytes: usize,
+    losses: Losses,
 }
 
 /// A notification that waits.
@@ -77,76 +86,92 @@ fn size(ae: &str, notification: &Notification) -> usize {
     (notification.content.len() + texts + OVERHEAD).max(MIN_SIZE)
 }
 
-impl Queue {
-    /// Selects the entries that make room for `excess` bytes. The credential that has caused the
-    /// most bytes, with those it adds, yields first, and its oldest entry first. Returns nothing if
-    /// the one that adds has the most and no entry left to yield.
-    fn victims(&self, added: Option<(&CredentialId, usize)>, excess: usize) -> Option<Vec<u64>> {
-        let mut shares: HashMap<&CredentialId, usize> = added.into_iter().collect();
-        for entry in &self.entries {
-            *shares.entry(&entry.cause).or_default() += entry.size;
-        }
-        let (mut victims, mut freed) = (Vec::new(), 0);
-        while freed < excess {
-            let most = shares.values().copied().max()?;
-            let has_most = |cause: &CredentialId| shares.get(cause) == Some(&most);
-            let adding = added.map(|(cause, _)| cause).filter(|cause| has_most(cause));
-            let yields = |entry: &&Entry| {
-                let is_its = adding.map_or_else(|| has_most(&entry.cause), |c| entry.cause == *c);
-                is_its && !victims.contains(&entry.number)
-            };
-            let victim = self.entries.iter().find(yields)?;
-            freed += victim.size;
-            victims.push(victim.number);
-            if let Some(share) = shares.get_mut(&victim.cause) {
-                *share -= victim.size;
-            }
-        }
-        Some(victims)
+/// Selects the entries of a queue that make room for `excess` bytes. The credential that has caused
+/// the most bytes, with those it adds, yields first, and its oldest entry first. Returns nothing if
+/// the one that adds has the most and no entry left to yield.
+fn victims(
+    queue: &VecDeque<Entry>,
+    added: Option<(&CredentialId, usize)>,
+    excess: usize,
+) -> Option<Vec<u64>> {
+    let mut shares: HashMap<_, (usize, VecDeque<&Entry>)> = HashMap::new();
+    shares.extend(added.map(|(cause, size)| (cause, (size, VecDeque::new()))));
+    for entry in queue {
+        let (bytes, entries) = shares.entry(&entry.cause).or_default();
+        *bytes += entry.size;
+        entries.push_back(entry);
     }
+    let is_adding = |cause| added.is_some_and(|(adding, _)| adding == cause);
+    // The one that adds yields before others with as many bytes.
+    let rank = |cause, bytes, entries: &VecDeque<&Entry>| {
+        let oldest = entries.front().map_or(u64::MAX, |entry| entry.number);
+        (bytes, is_adding(cause), Reverse(oldest), cause)
+    };
+    let ranked = shares.iter().map(|(cause, (bytes, entries))| rank(*cause, *bytes, entries));
+    let mut order: BinaryHeap<_> = ranked.collect();
+    let (mut victims, mut freed) = (Vec::new(), 0);
+    while freed < excess {
+        let (_, _, _, cause) = order.pop()?;
+        let (bytes, entries) = shares.get_mut(cause)?;
+        let victim = entries.pop_front()?;
+        freed += victim.size;
+        victims.push(victim.number);
+        *bytes -= victim.size;
+        if *bytes > 0 {
+            order.push(rank(cause, *bytes, entries));
+        }
+    }
+    Some(victims)
 }
 
 impl Waiting {
     /// Adds a notification that a request of `cause` has caused for the AE of a credential. Removes
-    /// others if necessary. Returns its number, or `None` if there is no room: the notification
-    /// exceeds the limit of an AE, or would displace notifications of credentials that have caused
-    /// less.
+    /// others if necessary. Returns its number, or `None` if there is no room.
     pub(super) fn put(
         &mut self,
         (credential, cause): (&CredentialId, &CredentialId),
         waits: Waits,
     ) -> Option<u64> {
         let size = size(&waits.ae, &waits.notification);
-        if size > MAX_BYTES_PER_AE {
+        let made = match size {
+            ..=MAX_BYTES_PER_AE => self.make_room((credential, cause), size),
+            _ => Err(Loss::TooLarge),
+        };
+        if let Err(loss) = made {
+            self.losses.count(&waits.ae, loss);
             return None;
-        }
-        let of_ae = self.bytes_of(credential) + size;
-        if !self.displace(credential, Some((cause, size)), of_ae.saturating_sub(MAX_BYTES_PER_AE)) {
-            return None;
-        }
-        while self.of_cause.get(cause).is_some_and(|bytes| bytes + size > MAX_BYTES_PER_CAUSE)
-            && self.displace_of(cause)
-        {}
-        while self.bytes + size > MAX_BYTES {
-            let others = self.queues.iter().filter(|(c, _)| *c != credential);
-            let largest = others.max_by_key(|(_, queue)| queue.bytes);
-            let largest = largest.filter(|(_, q)| q.bytes >= self.bytes_of(credential) + size);
-            let is_displaced = match largest.map(|(c, _)| c.clone()) {
-                Some(largest) => self.displace(&largest, None, 1),
-                None => self.displace(credential, Some((cause, size)), 1),
-            };
-            if !is_displaced {
-                return None;
-            }
         }
         self.next += 1;
-        self.bytes += size;
-        *self.of_cause.entry(cause.clone()).or_default() += size;
-        let queue = self.queues.entry(credential.clone()).or_default();
-        queue.bytes += size;
         let (number, cause) = (self.next, cause.clone());
-        queue.entries.push_back(Entry { number, cause, size, waits });
+        self.sizes.add(credential, size);
+        self.of_cause.entry(cause.clone()).or_default().add(credential, size);
+        self.ends.insert((waits.until, number), credential.clone());
+        let queue = self.queues.entry(credential.clone()).or_default();
+        queue.push_back(Entry { number, cause, size, waits });
         Some(number)
+    }
+
+    /// Removes entries until one of this size may be added.
+    fn make_room(
+        &mut self,
+        (credential, cause): (&CredentialId, &CredentialId),
+        size: usize,
+    ) -> Result<(), Loss> {
+        let added = Some((cause, size));
+        let excess = (self.sizes.size_of(credential) + size).saturating_sub(MAX_BYTES_PER_AE);
+        self.displace(credential, added, excess)?;
+        while self.of_cause.get(cause).is_some_and(|all| all.total() + size > MAX_BYTES_PER_CAUSE)
+            && self.displace_of(cause)
+        {}
+        while self.sizes.total() + size > MAX_BYTES {
+            let own = self.sizes.size_of(credential) + size;
+            let largest = self.sizes.largest().find(|(_, other)| *other != credential);
+            match largest.filter(|(bytes, _)| *bytes >= own).map(|(_, other)| other.clone()) {
+                Some(largest) => self.displace(&largest, None, 1)?,
+                None => self.displace(credential, added, 1)?,
+            }
+        }
+        Ok(())
     }
 
     /// Adds a notification that was on disk, with its number. They are added in their order.
@@ -167,233 +192,96 @@ impl Waiting {
         std::mem::take(&mut self.removed)
     }
 
-    fn bytes_of(&self, credential: &CredentialId) -> usize {
-        self.queues.get(credential).map_or(0, |queue| queue.bytes)
+    /// Returns the numbers of lost notifications since the last call.
+    pub(super) fn take_losses(&mut self) -> LossSums {
+        self.losses.take()
     }
 
-    /// Makes room for `excess` bytes in a queue. Returns whether there is room.
+    /// Makes room for `excess` bytes in a queue.
     fn displace(
         &mut self,
         credential: &CredentialId,
         added: Option<(&CredentialId, usize)>,
         excess: usize,
-    ) -> bool {
+    ) -> Result<(), Loss> {
         if excess == 0 {
-            return true;
+            return Ok(());
         }
-        let victims = self.queues.get(credential).and_then(|q| q.victims(added, excess));
-        let Some(victims) = victims else { return false };
-        victims.iter().for_each(|number| self.remove(credential, *number));
-        true
+        let victims = self.queues.get(credential).and_then(|queue| victims(queue, added, excess));
+        for number in victims.ok_or(Loss::NoRoom)? {
+            self.lose(credential, number, Loss::Displaced);
+        }
+        Ok(())
     }
 
     /// Removes the oldest notification that a credential has caused, for the AE that has the most of
     /// them.
     fn displace_of(&mut self, cause: &CredentialId) -> bool {
-        let bytes = |queue: &Queue| -> usize {
-            queue.entries.iter().filter(|entry| entry.cause == *cause).map(|entry| entry.size).sum()
-        };
-        let most = self.queues.iter().max_by_key(|(_, queue)| bytes(queue));
-        let at = most.and_then(|(credential, queue)| {
-            let at = queue.entries.iter().position(|entry| entry.cause == *cause)?;
-            Some((credential.clone(), at))
-        });
-        at.is_some_and(|(credential, at)| self.remove_at(&credential, at))
+        let most = self.of_cause.get(cause).and_then(|all| all.largest().next());
+        let Some(credential) = most.map(|(_, credential)| credential.clone()) else { return false };
+        let queue = self.queues.get(&credential).into_iter().flatten();
+        let oldest = queue.into_iter().find(|entry| entry.cause == *cause).map(|e| e.number);
+        oldest.is_some_and(|number| self.lose(&credential, number, Loss::Displaced))
     }
 
     /// Removes the notifications that wait until then at most.
     pub(super) fn expire(&mut self, now: Instant) {
-        let over = |queue: &Queue| queue.entries.iter().position(|entry| entry.waits.until <= now);
-        let expired = self.queues.iter().filter(|(_, queue)| over(queue).is_some());
-        for credential in expired.map(|(credential, _)| credential.clone()).collect::<Vec<_>>() {
-            while let Some(at) = self.queues.get(&credential).and_then(over) {
-                self.remove_at(&credential, at);
-            }
+        while let Some(((until, number), credential)) = self.ends.first_key_value()
+            && *until <= now
+        {
+            let (number, credential) = (*number, credential.clone());
+            self.lose(&credential, number, Loss::Expired);
+        }
+    }
+
+    /// Removes the notifications for an AE of a credential that is no longer registered.
+    pub(super) fn deregister(&mut self, credential: &CredentialId, ae: &str) {
+        let queue = self.queues.get(credential).into_iter().flatten();
+        let its = queue.filter(|entry| entry.waits.ae == ae).map(|entry| entry.number);
+        for number in its.collect::<Vec<_>>() {
+            self.lose(credential, number, Loss::Deregistered);
         }
     }
 
     /// Returns the first notification after that number that waits for a credential.
     pub(super) fn first_after(&self, credential: &CredentialId, number: u64) -> Option<Entry> {
-        let entries = &self.queues.get(credential)?.entries;
-        entries.iter().find(|entry| entry.number > number).cloned()
+        let queue = self.queues.get(credential)?;
+        queue.get(queue.partition_point(|entry| entry.number <= number)).cloned()
     }
 
-    /// Removes a notification, if it still waits.
+    /// Removes a notification that the AE has got, if it still waits.
     pub(super) fn remove(&mut self, credential: &CredentialId, number: u64) {
-        let queue = self.queues.get(credential);
-        if let Some(at) = queue.and_then(|q| q.entries.iter().position(|e| e.number == number)) {
-            self.remove_at(credential, at);
-        }
+        self.take(credential, number);
     }
 
-    /// Removes an entry of a queue. Returns whether there is one.
-    fn remove_at(&mut self, credential: &CredentialId, at: usize) -> bool {
-        let Some(queue) = self.queues.get_mut(credential) else { return false };
-        let Some(entry) = queue.entries.remove(at) else { return false };
-        let size = entry.size;
-        if entry.waits.is_stored {
-            self.removed.push(entry.number);
-        }
-        queue.bytes -= size;
-        self.bytes -= size;
-        if queue.entries.is_empty() {
+    fn lose(&mut self, credential: &CredentialId, number: u64, loss: Loss) -> bool {
+        let Some(entry) = self.take(credential, number) else { return false };
+        self.losses.count(&entry.waits.ae, loss);
+        true
+    }
+
+    fn take(&mut self, credential: &CredentialId, number: u64) -> Option<Entry> {
+        let queue = self.queues.get_mut(credential)?;
+        let at = queue.binary_search_by_key(&number, |entry| entry.number).ok()?;
+        let entry = queue.remove(at)?;
+        if queue.is_empty() {
             self.queues.remove(credential);
         }
-        if let Some(bytes) = self.of_cause.get_mut(&entry.cause) {
-            *bytes -= size;
-            if *bytes == 0 {
+        self.sizes.subtract(credential, entry.size);
+        if let Some(all) = self.of_cause.get_mut(&entry.cause) {
+            all.subtract(credential, entry.size);
+            if all.total() == 0 {
                 self.of_cause.remove(&entry.cause);
             }
         }
-        true
+        self.ends.remove(&(entry.waits.until, number));
+        if entry.waits.is_stored {
+            self.removed.push(number);
+        }
+        Some(entry)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use saegis_cse::{Destination, NamedBy};
-
-    use super::*;
-
-    fn notification(content: &str) -> Notification {
-        Notification {
-            to: Destination::Connection("Ca".into()),
-            named_by: NamedBy::Ae { stem: "Ca".into(), registrant: None },
-            about: "/c/sub".into(),
-            from: "/c".into(),
-            request_id: "r".into(),
-            release: "3".into(),
-            content: Bytes::copy_from_slice(content.as_bytes()),
-        }
-    }
-
-    const RETENTION: Duration = Duration::from_secs(300);
-
-    /// Has a notification wait. Returns whether there is room.
-    fn put(
-        waiting: &mut Waiting,
-        who: (&CredentialId, &CredentialId),
-        ae: &str,
-        notification: Notification,
-    ) -> bool {
-        let (until, is_stored) = (Instant::now() + RETENTION, waiting.next.is_multiple_of(2));
-        waiting.put(who, Waits { ae: ae.into(), notification, until, is_stored }).is_some()
-    }
-
-    fn credential(name: &str) -> CredentialId {
-        CredentialId::parse(&format!("12-{name}@b.c")).unwrap()
-    }
-
-    /// Returns content with which a notification for `Ca` or `Cb` counts for this many bytes.
-    fn content_of(bytes: usize) -> String {
-        "x".repeat(bytes - size("Ca", &notification(&"x".repeat(MIN_SIZE))) + MIN_SIZE)
-    }
-
-    fn contents(waiting: &Waiting, credential: &CredentialId) -> Vec<String> {
-        let queue = waiting.queues.get(credential);
-        let entries = queue.into_iter().flat_map(|queue| &queue.entries);
-        entries
-            .map(|e| String::from_utf8_lossy(&e.waits.notification.content).into_owned())
-            .collect()
-    }
-
-    #[test]
-    fn ae_that_falls_behind_loses_oldest() {
-        let a = credential("a");
-        let mut waiting = Waiting::default();
-        for n in 0..MAX_PER_AE + 5 {
-            assert!(put(&mut waiting, (&a, &a), "Ca", notification(&n.to_string())));
-        }
-        assert_eq!(contents(&waiting, &a).len(), MAX_PER_AE);
-        let first = waiting.first_after(&a, 0).unwrap();
-        assert_eq!(first.waits.notification.content, "5");
-        assert_eq!(waiting.first_after(&a, first.number).unwrap().waits.notification.content, "6");
-        waiting.remove(&a, first.number);
-        waiting.remove(&a, first.number);
-        assert_eq!(contents(&waiting, &a).len(), MAX_PER_AE - 1);
-        let large = content_of(MAX_BYTES_PER_AE);
-        assert!(put(&mut waiting, (&a, &a), "Ca", notification(&large)));
-        assert_eq!(contents(&waiting, &a), [large.as_str()]);
-        assert!(!put(&mut waiting, (&a, &a), "Ca", notification(&format!("{large}x"))));
-        // Every second one is on disk, and is removed there as well.
-        let removed = waiting.take_removed();
-        assert_eq!((removed.len(), removed[0], removed[52]), (53, 1, 105));
-        waiting.expire(Instant::now());
-        assert_eq!(waiting.bytes, MAX_BYTES_PER_AE);
-        waiting.expire(Instant::now() + RETENTION);
-        assert!(waiting.take_removed().is_empty());
-        assert_eq!((waiting.bytes, waiting.queues.len(), waiting.of_cause.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn cause_displaces_its_own_notifications_first() {
-        let (ae, good, evil) = (credential("ae"), credential("good"), credential("evil"));
-        let mut waiting = Waiting::default();
-        assert!(put(&mut waiting, (&ae, &good), "Ca", notification("first")));
-        for n in 0..3 * MAX_PER_AE {
-            assert!(put(&mut waiting, (&ae, &evil), "Ca", notification(&n.to_string())));
-        }
-        assert!(put(&mut waiting, (&ae, &good), "Ca", notification("last")));
-        let all = contents(&waiting, &ae);
-        assert_eq!(all.len(), MAX_PER_AE);
-        assert!(all.contains(&"first".into()) && all.contains(&"last".into()), "{all:?}");
-        let large = content_of(MAX_BYTES_PER_AE / 2);
-        for _ in 0..5 {
-            assert!(put(&mut waiting, (&ae, &evil), "Ca", notification(&large)));
-        }
-        assert_eq!(contents(&waiting, &ae)[..2], ["first", "last"]);
-    }
-
-    #[test]
-    fn large_notification_displaces_none_of_others() {
-        let (ae, good, evil) = (credential("ae"), credential("good"), credential("evil"));
-        let mut waiting = Waiting::default();
-        let content = content_of(MAX_BYTES_PER_AE / 4);
-        assert!(put(&mut waiting, (&ae, &good), "Ca", notification(&content)));
-        assert!(put(&mut waiting, (&ae, &good), "Ca", notification("good")));
-        assert!(!put(
-            &mut waiting,
-            (&ae, &evil),
-            "Ca",
-            notification(&content_of(MAX_BYTES_PER_AE))
-        ));
-        assert_eq!(contents(&waiting, &ae), [content.as_str(), "good"]);
-        // What counts is the size, also where the number is full.
-        for n in 0..3 * MAX_PER_AE {
-            assert!(put(&mut waiting, (&ae, &evil), "Ca", notification(&n.to_string())));
-        }
-        let all = contents(&waiting, &ae);
-        assert_eq!(all[..2], [content.as_str(), "good"]);
-        assert!(all.len() <= MAX_PER_AE);
-    }
-
-    #[test]
-    fn largest_queue_makes_room_for_others() {
-        let good = credential("good");
-        let large = content_of(MAX_BYTES_PER_AE);
-        let mut waiting = Waiting::default();
-        assert!(put(&mut waiting, (&good, &good), "Ca", notification("good")));
-        // Each AE causes its own notifications.
-        for n in 0..2 * MAX_BYTES / MAX_BYTES_PER_AE {
-            let evil = credential(&format!("e{n}"));
-            assert!(put(&mut waiting, (&evil, &evil), "Cb", notification(&large)));
-            assert!(waiting.bytes <= MAX_BYTES);
-        }
-        assert!(put(&mut waiting, (&good, &good), "Ca", notification("better")));
-        assert_eq!(contents(&waiting, &good), ["good", "better"]);
-        // One credential causes those of many AEs.
-        let mut waiting = Waiting::default();
-        let evil = credential("evil");
-        for n in 0..2 * MAX_BYTES / MAX_BYTES_PER_AE {
-            let ae = credential(&format!("a{n}"));
-            assert!(put(&mut waiting, (&ae, &good), "Cb", notification("good")));
-            assert!(put(&mut waiting, (&ae, &evil), "Cb", notification(&large[MIN_SIZE..])));
-            assert_eq!(contents(&waiting, &ae)[0], "good");
-        }
-        assert!(waiting.of_cause[&evil] <= MAX_BYTES_PER_CAUSE);
-        assert!(waiting.bytes < MAX_BYTES_PER_CAUSE + (1 << 20));
-    }
-}
+#[path = "waiting_tests.rs"]
+mod tests;

@@ -183,3 +183,14 @@ pub async fn complete_trails(gateway: Arc<Gateway>) {
         }
     }
 }
+
+/// Interval between log lines about lost notifications.
+const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Removes notifications that have waited too long, and logs the lost ones.
+pub async fn tidy_waiting_notifications(gateway: Arc<Gateway>) {
+    loop {
+        tokio::time::sleep(LOSS_LOG_INTERVAL).await;
+        gateway.ae_channels.tidy();
+    }
+}

@@ -3,7 +3,9 @@
 
 use std::thread;
 
-use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, WebSocket};
+use saegis_tests::{
+    Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, WebSocket, wait_until,
+};
 use serde_json::{Value, json};
 
 const OWN: &str = "Clight-AE1";
@@ -158,4 +160,43 @@ fn absent_aes_leave_room_for_others() {
     put(&mut light, OWN, &value);
     let mut own = websocket(&gateway);
     assert_eq!(answer_notification(&mut own), value);
+}
+
+/// Notifications that are lost while they wait are logged, in sums.
+#[test]
+fn lost_notifications_are_logged_in_sums() {
+    let (gateway, mut light, mut other) = with_lights(Setup::new());
+    put(&mut light, OWN, "on");
+    for n in 0..150 {
+        put(&mut other, OTHER, &n.to_string());
+    }
+    let lost = || {
+        let lines = gateway.log().all(Mark::START, "notification.dropped", 0);
+        assert!(lines.iter().all(|line| line.text("to") == OWN), "{lines:?}");
+        assert!(lines.iter().all(|line| line.message().contains("displaced")), "{lines:?}");
+        lines.iter().map(|line| line.number("notifications")).sum::<u64>()
+    };
+    wait_until("51 are logged as displaced", || lost() == 51);
+}
+
+/// Notifications for an AE-ID that its credential no longer has are not sent again and again.
+#[test]
+fn notifications_for_former_ae_id_end_at_once() {
+    const FORMER: &str = "Cformer";
+    let table = format!("ae_id,kpsa,kpsa_id\n,{},{}\n", LIGHT1.key, LIGHT1.identity);
+    let gateway = Setup::new().file("psk-lookup-table.csv", &table).start();
+    let mut light = connect(&gateway, LIGHT1);
+    register(&mut light, FORMER, "former");
+    create(&mut light, FORMER, "/cse/former/lamp", 4, json!({"m2m:cin": {"con": "on"}}));
+    light.ask(&Request::delete("/cse/former").from(FORMER)).unwrap().expect(200, 2002);
+    let mut light = connect(&gateway, LIGHT1);
+    register(&mut light, OWN, "light1");
+    put(&mut light, OWN, "on");
+    let mut own = websocket(&gateway);
+    assert_eq!(answer_notification(&mut own), "on");
+    let lost = gateway.log().wait_for(Mark::START, "notification.dropped", |event| {
+        event.message().contains("no longer registered")
+    });
+    assert_eq!((lost.text("to").as_str(), lost.number("notifications")), (FORMER, 1), "{lost:?}");
+    assert!(gateway.log().all(Mark::START, "notification.failed", 0).is_empty());
 }

@@ -9,8 +9,11 @@
 //!    TS-0008 V3.7.0, but not in one message.
 //! 4. [`write_response`] creates the response in the form that the request asked for,
 //!    [`Transfers`] splits it into blocks, and [`Exchanges`] sends and repeats it.
+//!
+//! A client sends the messages of a [`ClientTransfer`] through [`Exchanges`].
 
 mod block;
+mod client_transfer;
 mod exchange;
 mod format;
 mod message;
@@ -21,6 +24,7 @@ mod response;
 mod transfer;
 
 pub use block::Block;
+pub use client_transfer::{ClientStep, ClientTransfer};
 pub use exchange::{Busy, Due, EXCHANGE_LIFETIME, Exchange, Exchanges, Received};
 pub use format::{ResponseForm, code_of};
 pub use message::{Code, Kind, MAX_MESSAGE_OPTIONS, MAX_TOKEN, Malformed, Message, Parts, Token};

@@ -21,7 +21,7 @@ use crate::binding::{BindingError, bad};
 use crate::rsc::Rsc;
 
 /// Length of a message without its options and its payload, and with the options of a block.
-const OVERHEAD: usize = 32;
+pub(super) const OVERHEAD: usize = 32;
 /// Memory of a body beside its options and its data, and of an option beside its value, in bytes.
 const OF_BODY: usize = 512;
 const OF_OPTION: usize = 64;

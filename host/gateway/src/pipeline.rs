@@ -17,6 +17,7 @@ mod recovery;
 mod registration;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use saegis_cse::{Authority, is_asynchronous};
 use saegis_onem2m::credential::Entity;
@@ -100,6 +101,11 @@ impl Pipeline {
     /// Settings of the CoAP binding.
     pub fn coap(&self) -> &Coap {
         &self.gateway.config.coap
+    }
+
+    /// Timeout for the response of an AE to a notification.
+    pub fn notification_timeout(&self) -> Duration {
+        Duration::from_secs(self.gateway.config.notifications.timeout_seconds)
     }
 
     /// The connections that AEs keep open.

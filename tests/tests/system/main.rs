@@ -91,6 +91,7 @@ mod coap {
     mod impersonation;
     mod libcoap;
     mod loss;
+    mod notifications;
 }
 
 mod maf;

@@ -4,6 +4,7 @@
 //! blocks of a request and maps it to a primitive ([`saegis_onem2m::coap`]); the module here connects
 //! that to the pipeline.
 
+mod requests_to_ae;
 mod server;
 
 pub use server::{Link, Shared, serve};

@@ -1,5 +1,5 @@
 //! Connections that AEs have opened themselves and keep open, over which requests are sent to them
-//! (WebSocket, TS-0020 clause 5.2). Nothing here knows a protocol.
+//! (WebSocket, TS-0020 clause 5.2; MQTT; the association of CoAP). Nothing here knows a protocol.
 //!
 //! A notification for an AE whose connection is not open waits for it (TS-0020 clause 6.5), bounded in
 //! number, size and time. It belongs to the credential that the AE had by then, so nobody who registers
@@ -53,12 +53,22 @@ pub struct AeChannels {
     waiting: Mutex<Waiting>,
 }
 
+/// What a connection is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    /// A connection, whose end is noticed.
+    Connection,
+    /// Datagrams.
+    Datagrams,
+}
+
 /// An open connection.
 struct Open {
     active: Arc<ActiveAssociation>,
-    requests: mpsc::Sender<RequestPrimitive>,
+    carrier: Carrier,
+    requests: mpsc::Sender<Box<RequestPrimitive>>,
     /// The waiting notifications, one at a time.
-    deliveries: mpsc::Sender<RequestPrimitive>,
+    deliveries: mpsc::Sender<Box<RequestPrimitive>>,
     /// Requests that are not answered yet, by the credential that caused them.
     limiter: Arc<FairLimiter<CredentialId>>,
     pending: Mutex<HashMap<String, oneshot::Sender<Result<ResponsePrimitive, Failure>>>>,
@@ -77,9 +87,9 @@ pub struct Channel {
 /// Requests to an AE, for whoever serves its connection.
 pub struct RequestsToAe {
     /// Requests of others, and notifications that others wait for.
-    pub asked: mpsc::Receiver<RequestPrimitive>,
+    pub asked: mpsc::Receiver<Box<RequestPrimitive>>,
     /// Notifications that have waited, one at a time.
-    pub waiting: mpsc::Receiver<RequestPrimitive>,
+    pub waiting: mpsc::Receiver<Box<RequestPrimitive>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,27 +145,45 @@ impl AeChannels {
     /// Opens the connection of an association, with the requests to its AE. An earlier one of the same
     /// credential is superseded.
     pub fn open(self: &Arc<Self>, active: Arc<ActiveAssociation>) -> (Channel, RequestsToAe) {
-        let credential = active.association.credential_id.clone();
-        let (requests, asked) = mpsc::channel(MAX_PENDING);
-        let (deliveries, waiting) = mpsc::channel(1);
-        let open = Arc::new(Open {
-            active,
-            requests,
-            deliveries,
-            limiter: FairLimiter::new(MAX_PENDING, MAX_PENDING_PER_CAUSE),
-            pending: Mutex::default(),
-            superseded: CancellationToken::new(),
-            has_waiting: Notify::new(),
-        });
+        let (open, requests) = Open::new(active, Carrier::Connection);
+        let credential = open.active.association.credential_id.clone();
         if let Some(before) = lock(&self.open).insert(credential, open.clone()) {
             before.superseded.cancel();
         }
-        (Channel { all: self.clone(), open }, RequestsToAe { asked, waiting })
+        (Channel { all: self.clone(), open }, requests)
+    }
+
+    /// Does the same for an association over datagrams, whose end may not be noticed. Returns `None` if
+    /// the credential has an open connection, which takes the requests then.
+    pub fn open_over_datagrams(
+        self: &Arc<Self>,
+        active: Arc<ActiveAssociation>,
+    ) -> Option<(Channel, RequestsToAe)> {
+        let (open, requests) = Open::new(active, Carrier::Datagrams);
+        let credential = open.active.association.credential_id.clone();
+        let mut all = lock(&self.open);
+        if all.get(&credential).is_some_and(|other| other.carrier == Carrier::Connection) {
+            return None;
+        }
+        if let Some(before) = all.insert(credential, open.clone()) {
+            before.superseded.cancel();
+        }
+        drop(all);
+        Some((Channel { all: self.clone(), open }, requests))
     }
 
     /// Whether the connection of a credential is open.
     pub fn is_open(&self, credential: &CredentialId) -> bool {
         lock(&self.open).contains_key(credential)
+    }
+
+    /// Whether a notification goes over the open connection of a credential. An association over
+    /// datagrams takes it only if the AE has no point of access.
+    pub fn takes(&self, credential: &CredentialId, to: &Destination) -> bool {
+        let all = lock(&self.open);
+        all.get(credential).is_some_and(|open| {
+            open.carrier == Carrier::Connection || matches!(to, Destination::Connection(_))
+        })
     }
 
     /// Sends a notification that a request of `cause` has caused to an AE, over the open connection of
@@ -304,6 +332,22 @@ fn request(ae: &str, notification: &Notification) -> Result<RequestPrimitive, Fa
 }
 
 impl Open {
+    fn new(active: Arc<ActiveAssociation>, carrier: Carrier) -> (Arc<Self>, RequestsToAe) {
+        let (requests, asked) = mpsc::channel(MAX_PENDING);
+        let (deliveries, waiting) = mpsc::channel(1);
+        let open = Self {
+            active,
+            carrier,
+            requests,
+            deliveries,
+            limiter: FairLimiter::new(MAX_PENDING, MAX_PENDING_PER_CAUSE),
+            pending: Mutex::default(),
+            superseded: CancellationToken::new(),
+            has_waiting: Notify::new(),
+        };
+        (Arc::new(open), RequestsToAe { asked, waiting })
+    }
+
     fn stands_for(&self, ae: &str) -> bool {
         self.active.association.entity().stems().iter().any(|stem| stem.as_str() == ae)
     }
@@ -311,7 +355,7 @@ impl Open {
     /// Sends a request with an identifier of its own, which no other request has.
     async fn ask(
         &self,
-        requests: &mpsc::Sender<RequestPrimitive>,
+        requests: &mpsc::Sender<Box<RequestPrimitive>>,
         mut request: RequestPrimitive,
     ) -> Result<ResponsePrimitive, Failure> {
         let id = format!("{:016x}", rand::rng().random::<u64>());
@@ -319,7 +363,7 @@ impl Open {
         let (response, waits) = oneshot::channel();
         lock(&self.pending).insert(id.clone(), response);
         let _pending = Pending { open: self, id };
-        requests.send(request).await.map_err(|_| not_connected())?;
+        requests.send(Box::new(request)).await.map_err(|_| not_connected())?;
         let response = waits.await.map_err(|_| not_connected())??;
         Ok(ResponsePrimitive { request_id: asked, ..response })
     }
@@ -367,6 +411,11 @@ impl Channel {
     /// Returns whether somebody still waits for the response to a request.
     pub fn is_awaited(&self, id: &str) -> bool {
         lock(&self.open.pending).contains_key(id)
+    }
+
+    /// Returns whether the same credential has opened another connection.
+    pub fn is_superseded(&self) -> bool {
+        self.open.superseded.is_cancelled()
     }
 
     /// Waits until the same credential has opened another connection.

@@ -237,7 +237,7 @@ impl Notifier {
             _ => None,
         };
         if let (NamedBy::Ae { stem, .. }, Some(Ok(holder))) = (&notification.named_by, &holder)
-            && self.channels.is_open(holder)
+            && self.channels.takes(holder, &notification.to)
         {
             let response = self.channels.ask((holder, cause), stem, notification).await?;
             return answered_by(response, |from| is_of(&self.own, from, stem));

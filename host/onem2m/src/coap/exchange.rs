@@ -282,6 +282,11 @@ impl Exchanges {
         Ok(datagram)
     }
 
+    /// Gives up an own request. A response to it is rejected from now on.
+    pub fn cancel(&mut self, token: Token) {
+        self.sent.retain(|sent| !sent.is_request || sent.token != token);
+    }
+
     /// Returns what is due: acknowledgements of requests that take long, and repetitions.
     pub fn poll(&mut self, now: Instant) -> Due {
         self.forget(now);

@@ -52,6 +52,14 @@ impl ResponseForm {
     }
 }
 
+impl ResponseForm {
+    /// Returns the serialization of the content.
+    #[must_use]
+    pub fn serialization(self) -> Serialization {
+        serialization(self.content_format).unwrap_or_default()
+    }
+}
+
 fn supported(options: &Options, number: u16) -> Option<u16> {
     let value = u16::try_from(options.uint(number, 2).ok()??).ok()?;
     serialization(value).map(|_| value)

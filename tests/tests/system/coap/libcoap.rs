@@ -35,7 +35,7 @@ fn run(client: &str, port: u16, credential: Credential<'_>, words: &[&str], path
     let key = (0..credential.key.len()).step_by(2);
     let key = key.map(|at| u8::from_str_radix(&credential.key[at..at + 2], 16).unwrap()).collect();
     let mut command = Command::new(client);
-    command.args(["-v", "7", "-B", "4", "-u", credential.identity, "-k"]);
+    command.args(["-v", "7", "-B", "2", "-u", credential.identity, "-k"]);
     command.arg(OsString::from_vec(key)).args(words);
     command.arg(format!("coaps://127.0.0.1:{port}/{path}"));
     let mut running = Running::start(&mut command);

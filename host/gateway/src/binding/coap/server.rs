@@ -14,16 +14,18 @@ use saegis_handshake::dtls::{Channel, Read};
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::binding::BindingError;
 use saegis_onem2m::coap::{
-    Exchange, Exchanges, Parts, Received, ResponseForm, Step, Transfers, read_request,
+    Exchange, Exchanges, Parts, Received, ResponseForm, Step, Token, Transfers, read_request,
     write_refusal, write_response,
 };
 use saegis_onem2m::id::CredentialId;
-use saegis_onem2m::primitive::ResponsePrimitive;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::serialization::Serialization;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::requests_to_ae::{AePath, PathLimits, Unexpected};
 use crate::pipeline::{HeldResponse, Pipeline};
 use crate::session::Session;
 use crate::telemetry::audit;
@@ -91,6 +93,10 @@ struct Connection<'a> {
     pipeline: &'a Pipeline,
     session: &'a Arc<Session>,
     in_flight: FuturesUnordered<BoxFuture<'a, Answer>>,
+    /// Requests to the AE of the association.
+    path: Option<AePath>,
+    /// Serialization of the last request, which the AE gets its own in.
+    serialization: Serialization,
     last_message: Instant,
 }
 
@@ -114,6 +120,8 @@ pub async fn serve(
         pipeline,
         session,
         in_flight: FuturesUnordered::new(),
+        path: None,
+        serialization: Serialization::default(),
         last_message: Instant::now(),
     };
     let ending = connection.run(stop).await;
@@ -145,13 +153,16 @@ impl Ending {
 impl Connection<'_> {
     async fn run(&mut self, stop: &CancellationToken) -> Ending {
         let idle = self.pipeline.coap().idle();
+        self.open_path();
         let session = self.session;
         let replaced = self.link.replaced.clone();
         let mut ended = pin!(session.ended());
         let mut stopping = false;
         loop {
             let idle_at = self.last_message + idle;
-            let due = self.exchanges.next_poll().map_or(idle_at, |at| idle_at.min(at.into()));
+            let until = self.path.as_ref().and_then(AePath::until);
+            let due = self.exchanges.next_poll().into_iter().chain(until);
+            let due = due.map(Instant::from).fold(idle_at, Instant::min);
             tokio::select! {
                 datagram = self.link.incoming.recv(), if !stopping => {
                     let Some(datagram) = datagram else { return Ending::silent("replaced") };
@@ -160,6 +171,7 @@ impl Connection<'_> {
                     }
                 }
                 Some(answer) = self.in_flight.next() => self.respond(answer),
+                request = AePath::next(self.path.as_mut()), if !stopping => self.ask(&request),
                 () = sleep_until(due) => {
                     if idle_at <= Instant::now() && self.in_flight.is_empty() {
                         return Ending::announced("idle");
@@ -184,14 +196,56 @@ impl Connection<'_> {
         messages.into_iter().all(|message| {
             self.last_message = Instant::now();
             match self.exchanges.receive(&Bytes::from(message), self.last_message.into()) {
-                Received::Nothing | Received::Rejected(_) => true,
+                Received::Nothing => true,
+                Received::Rejected(token) => {
+                    self.path.iter_mut().for_each(|path| path.rejected(token));
+                    true
+                }
                 Received::Reply(datagram) => self.link.send(&datagram),
                 Received::Request(exchange, request) => self.request(exchange, request),
-                Received::Response(_, _, acknowledgement) => {
-                    acknowledgement.is_none_or(|datagram| self.link.send(&datagram))
+                Received::Response(token, response, acknowledgement) => {
+                    let is_open = acknowledgement.is_none_or(|ack| self.link.send(&ack));
+                    is_open && self.response(token, response)
                 }
             }
         })
+    }
+
+    /// Makes this association the one that takes the requests to its AE. Of several, that is the one
+    /// of the last request.
+    fn open_path(&mut self) {
+        if self.path.as_ref().is_none_or(AePath::is_superseded) {
+            self.path = None;
+            self.path = AePath::open(self.pipeline, self.session);
+        }
+    }
+
+    /// Sends a request to the AE.
+    fn ask(&mut self, request: &RequestPrimitive) {
+        let limits = PathLimits {
+            max_message: self.pipeline.coap().max_message(),
+            max_content: self.pipeline.limits().content_bytes,
+            timeout: self.pipeline.notification_timeout(),
+        };
+        let Some(path) = &mut self.path else { return };
+        let own = (&self.pipeline.this_cse().cse_id, limits);
+        let to = (&**self.session, self.serialization);
+        if let Some(datagram) = path.start(request, to, own, &mut self.exchanges) {
+            self.link.send(&datagram);
+        }
+    }
+
+    /// Handles a response of the AE. Returns whether the association is open.
+    fn response(&mut self, token: Token, response: Parts) -> bool {
+        let max_content = self.pipeline.limits().content_bytes;
+        let Some(path) = &mut self.path else { return true };
+        match path.receive(token, response, max_content, &mut self.exchanges) {
+            Ok(next) => next.is_none_or(|datagram| self.link.send(&datagram)),
+            Err(Unexpected) => {
+                self.pipeline.count_unexpected();
+                true
+            }
+        }
     }
 
     /// Handles a request, or a block of one. Returns whether the association is open.
@@ -202,6 +256,8 @@ impl Connection<'_> {
         match step {
             Step::Answer(response) => self.send_response(exchange, response),
             Step::Request(request) => {
+                self.open_path();
+                self.serialization = ResponseForm::of(&request).serialization();
                 let (pipeline, session) = (self.pipeline, self.session);
                 self.in_flight.push(Box::pin(async move {
                     let response = handle(pipeline, session, &request).await;
@@ -230,7 +286,12 @@ impl Connection<'_> {
 
     /// Sends acknowledgements and repetitions that are due.
     fn poll(&mut self) {
-        let due = self.exchanges.poll(Instant::now().into());
+        let now = Instant::now().into();
+        let due = self.exchanges.poll(now);
+        if let Some(path) = &mut self.path {
+            path.not_acknowledged(&due.failed);
+            path.expire(&mut self.exchanges, now);
+        }
         self.pipeline.count_retransmitted(due.repeated);
         for datagram in due.datagrams {
             self.link.send(&datagram);

@@ -292,8 +292,8 @@ where
 /// Waits for a slot, and then for a request to the AE.
 async fn next_request(
     slots: &Arc<Semaphore>,
-    requests: Option<&mut mpsc::Receiver<RequestPrimitive>>,
-) -> (Option<OwnedSemaphorePermit>, Option<RequestPrimitive>) {
+    requests: Option<&mut mpsc::Receiver<Box<RequestPrimitive>>>,
+) -> (Option<OwnedSemaphorePermit>, Option<Box<RequestPrimitive>>) {
     let Some(requests) = requests else { return std::future::pending().await };
     let permit = slots.clone().acquire_owned().await.ok();
     (permit, requests.recv().await)

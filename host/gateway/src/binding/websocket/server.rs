@@ -380,8 +380,8 @@ impl Connection {
 /// Waits for a slot, and then for a request.
 async fn next(
     slots: &Arc<Semaphore>,
-    requests: &mut mpsc::Receiver<RequestPrimitive>,
-) -> (Option<OwnedSemaphorePermit>, Option<RequestPrimitive>) {
+    requests: &mut mpsc::Receiver<Box<RequestPrimitive>>,
+) -> (Option<OwnedSemaphorePermit>, Option<Box<RequestPrimitive>>) {
     let permit = slots.clone().acquire_owned().await.ok();
     (permit, requests.recv().await)
 }

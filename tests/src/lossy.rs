@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What happens to datagrams, in percent.
+/// Faults that datagrams meet, in percent.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
     /// Lost datagrams.

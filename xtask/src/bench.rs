@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: Saegis beside its contenders, with the same work.
 
 mod against;
+mod args;
 mod contender;
 mod cores;
 mod peers;
@@ -18,58 +19,13 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
 
+pub use self::args::Args;
+use self::args::Part;
 use self::contender::{Contender, LOAD_CORE, Place, SERVER_CORE};
 use self::report::{Report, Row, Single};
 use self::round::{CERTIFICATES, Work, behind, empty_folder, make_credentials, number};
 use crate::{modules, process, project::Project};
-
-/// A part of the benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Part {
-    /// New connections with pre-shared keys
-    Psk,
-    /// New connections with certificates
-    Certificates,
-    /// Requests over persistent connections
-    KeepAlive,
-    /// Idle associations, a million rows, starts, reloads
-    Scale,
-    /// Effect of a second core
-    Cores,
-    /// Rates without TLS, and in-memory handshakes
-    Limits,
-}
-
-/// Arguments of the benchmark.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Run only these parts
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Part>,
-    /// Run one short round with fewer identities, as a smoke test
-    #[arg(long)]
-    quick: bool,
-    /// Compare only this checkout and another commit
-    #[arg(long, value_name = "REV", conflicts_with_all = ["only", "quick"])]
-    against: Option<String>,
-    /// Number of rounds of a comparison with another commit
-    #[arg(long, value_name = "N", default_value_t = 9, requires = "against")]
-    rounds: usize,
-    /// Compare only the rows whose names contain one of these texts
-    #[arg(long, value_name = "TEXT", requires = "against")]
-    row: Vec<String>,
-    /// Give the server both cores in a comparison with another commit
-    #[arg(long, requires = "against")]
-    both_cores: bool,
-}
-
-impl Args {
-    fn wants(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
-    }
-}
 
 /// Runs the benchmark. A failure is reported and does not discard the other figures.
 pub fn run(project: &Project, args: &Args) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    Args,
+    args::Args,
     contender::{Contender, Place, SERVER_CORE},
     round::{CERTIFICATES, Work, behind, empty_folder, make_credentials, number},
 };

@@ -296,7 +296,7 @@ impl Connection {
         }
     }
 
-    /// Ends the association, and tells the peer so.
+    /// Ends the association with an alert to the peer.
     pub fn close(&mut self) {
         self.channel.close();
         for datagram in self.channel.outgoing() {

@@ -169,9 +169,9 @@ impl Server {
     /// association `id`. The caller bounds the number of handshakes, in all and by address.
     ///
     /// # Errors
-    /// Returns the reason why no association was established, at the latest after `timeout`. What
-    /// follows a lookup of a pre-shared key is not reported to the client, which cannot distinguish
-    /// an unknown identity from a wrong key (RFC 4279 clause 5.4).
+    /// Returns the reason why no association was established, at the latest after `timeout`. A
+    /// failure after the lookup of a pre-shared key is not reported to the client, which cannot
+    /// distinguish an unknown identity from a wrong key (RFC 4279 clause 5.4).
     pub async fn accept(
         &self,
         id: u64,

@@ -5,3 +5,4 @@ pub mod loopback_http;
 pub mod loopback_peer;
 pub mod peer_limits;
 pub mod socket_activation;
+pub mod yielding_writer;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::binding::http::{self, Exchange, HttpTimeouts, Served};
 use crate::binding::{mqtt, websocket};
 use crate::listener::peer_limits::ActiveHandshake;
+use crate::listener::yielding_writer::YieldingWriter;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
 use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyMapping};
@@ -191,7 +192,8 @@ impl FirstFlightReceived {
                 return refused("timeout", "the handshake took too long");
             }
         };
-        let Accepted { association, mut stream, exported } = accepted;
+        let Accepted { association, stream, exported } = accepted;
+        let mut stream = YieldingWriter::new(stream);
         // At the limit it waits for another association to end, because it is authenticated by now.
         let permit = tokio::select! {
             permit = timeout_at(deadline, permits.acquire_owned()) => permit,

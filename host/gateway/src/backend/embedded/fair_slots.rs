@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use saegis_onem2m::id::CredentialId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -159,6 +160,18 @@ impl State {
     }
 }
 
+impl Slot {
+    /// Releases the slot after a delay.
+    pub fn release_after(self, delay: Duration) {
+        if !delay.is_zero() {
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                drop(self);
+            });
+        }
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(slots) = self.slots.take() {
@@ -170,7 +183,6 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn credential(name: &str) -> CredentialId {
         CredentialId::parse(&format!("12-{name}@in.provider.com")).unwrap()
@@ -225,6 +237,20 @@ mod tests {
         let slot = again.await.unwrap();
         drop(slot);
         assert_eq!(slots.state().free, 1);
+    }
+
+    #[tokio::test]
+    async fn slot_is_released_after_delay() {
+        let slots = FairSlots::new(2);
+        let (first, second) = (credential("a"), credential("b"));
+        slots.take(&first).await.release_after(Duration::ZERO);
+        assert_eq!(slots.state().free, 2);
+        slots.take(&first).await.release_after(Duration::from_millis(1));
+        let held = slots.take(&first).await;
+        assert_eq!(slots.state().free, 0);
+        drop(slots.take(&second).await);
+        drop(held);
+        assert_eq!(slots.state().free, 2);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use crate::low_priority::LowPriority;
 /// Maximum numbers of requests that the embedded CSE executes at a time: writers, of which one uses the
 /// disk, writers of heavy credentials, and long requests that only read, at a low priority.
 const MAX_WRITERS: usize = 8;
-const MAX_HEAVY_WRITERS: usize = 4;
+const MAX_HEAVY_WRITERS: usize = 2;
 const MAX_LONG_READERS: usize = 8;
 
 /// Maximum number of concurrent short readers for each processor: one computes, and one may wait

@@ -20,10 +20,17 @@ const FORGOTTEN: Duration = Duration::from_millis(1);
 /// Cost of a commit in addition to processor time: all credentials share one disk.
 pub(super) const COMMIT_COST: Duration = Duration::from_millis(1);
 
+/// Rest of a writer that gives way, as a multiple of the time of its write, and its maximum. Without
+/// it, many small writes would use the whole disk and a processor.
+const REST: u32 = 9;
+const MAX_REST: Duration = Duration::from_millis(250);
+
 /// Usage of each credential.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     of: Mutex<HashMap<CredentialId, Used>>,
+    /// Time of the last write of a credential that did not give way.
+    usual_write: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +59,29 @@ impl Usage {
 
     fn is_heavy_at(&self, credential: &CredentialId, now: Instant) -> bool {
         self.of().get(credential).is_some_and(|used| used.now(now) > HEAVY.as_secs_f64())
+    }
+
+    fn usual_write(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.usual_write.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a write of a credential that does not give way.
+    pub(super) fn note_usual_write(&self) {
+        *self.usual_write() = Some(Instant::now());
+    }
+
+    /// Returns how long the writers that give way rest after one of them has used the store for
+    /// this time.
+    pub(super) fn rest_after(&self, used: Duration) -> Duration {
+        self.rest_after_at(used, Instant::now())
+    }
+
+    fn rest_after_at(&self, used: Duration, now: Instant) -> Duration {
+        let last = *self.usual_write();
+        match last.is_some_and(|at| now.saturating_duration_since(at) < DECAY) {
+            true => used.saturating_mul(REST).min(MAX_REST),
+            false => Duration::ZERO,
+        }
     }
 
     /// Adds usage of a credential.
@@ -102,5 +132,16 @@ mod tests {
         }
         assert!(!usage.of().contains_key(&busy), "it is forgotten");
         assert!(thread_time() > Duration::ZERO);
+    }
+
+    #[test]
+    fn writers_that_give_way_rest_while_others_write() {
+        let (usage, write) = (Usage::default(), Duration::from_millis(2));
+        assert_eq!(usage.rest_after(write), Duration::ZERO);
+        usage.note_usual_write();
+        let now = Instant::now();
+        assert_eq!(usage.rest_after_at(write, now), REST * write);
+        assert_eq!(usage.rest_after_at(Duration::from_secs(9), now), MAX_REST);
+        assert_eq!(usage.rest_after_at(write, now + DECAY), Duration::ZERO);
     }
 }

@@ -156,13 +156,20 @@ impl<'a> Work<'a> {
         let active = self.active.clone();
         let (usage, credential, reads) =
             (self.shared.usage.clone(), self.credential.clone(), self.reads);
+        let gives_way = self.low_priority;
         let work = move || {
             // Moved into the work, because the waiting future may be dropped.
-            let _held = (slot, active);
-            let start = thread_time();
+            let _active = active;
+            let (begun, start) = (Instant::now(), thread_time());
+            if !reads && !gives_way {
+                usage.note_usual_write();
+            }
             let done = work(&at, &budget);
             let used = thread_time().saturating_sub(start);
             usage.charge(&credential, if reads { used } else { used + COMMIT_COST });
+            if let Some(slot) = slot.filter(|_| !reads && gives_way) {
+                slot.release_after(usage.rest_after(begun.elapsed()));
+            }
             done
         };
         // A writer uses the disk, and a lower priority would block other writers for longer.

@@ -48,6 +48,8 @@ enum BindingName {
     Websocket,
     /// MQTT (TS-0010).
     Mqtt,
+    /// CoAP over DTLS (TS-0008).
+    Coap,
 }
 
 impl BindingName {
@@ -58,6 +60,7 @@ impl BindingName {
             (Self::Websocket, _) => Binding::WebSocket,
             (Self::Mqtt, Verb::Register) => Binding::MqttRegistration,
             (Self::Mqtt, _) => Binding::Mqtt,
+            (Self::Coap, _) => Binding::Coap,
         }
     }
 }
@@ -104,7 +107,7 @@ enum Verb {
         address: Option<String>,
     },
     /// Print each new value in a container, or each change of a resource, until interrupted. Needs
-    /// `--binding websocket` or `mqtt`, and an AE that has registered with it.
+    /// `--binding websocket`, `mqtt` or `coap`, and an AE that has registered with it.
     Watch {
         /// The container's name; or, of a resource that is not a container of the AE, its address, such
         /// as `/mn-cse-123456/cse/light1/lamp`.
@@ -162,13 +165,18 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
         ));
     }
     if let Verb::Watch { resource } = &args.verb {
-        return watch::watch(&mut session, &config, resource, as_json).await;
+        let watched = watch::watch(&mut session, &config, resource, as_json).await;
+        session.close().await;
+        return watched;
     }
-    let done = carry_out(&mut session, &config, binding, args.verb).await?;
+    let (protocol, suite) = (session.protocol, session.suite.clone());
+    let done = carry_out(&mut session, &config, binding, args.verb).await;
+    session.close().await;
+    let done = done?;
     if as_json {
         let association = json!({
-            "protocol": session.protocol,
-            "suite": session.suite,
+            "protocol": protocol,
+            "suite": suite,
             "cse_id": config.registrar.cse_id.to_string(),
             kind: proof,
         });

@@ -12,11 +12,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected as Facts, Connection};
 use hyper_util::rt::TokioIo;
 use saegis_handshake::certificate::Expected;
-use saegis_handshake::{Connected, TlsStream, certificate, psk};
+use saegis_handshake::{Connected, TlsStream, certificate, dtls, psk};
 use saegis_onem2m::credential::PresharedKey;
 use tokio::net::TcpStream;
 
 use crate::certificates::PeerCertificates;
+use crate::coap::{DatagramProof, connect_datagrams, resolve};
 use crate::credential::Credential;
 use crate::endpoint::Endpoint;
 
@@ -29,6 +30,19 @@ pub(crate) enum Authentication {
     Certificates(PeerCertificates),
     /// Neither: no certificates are configured.
     None,
+}
+
+const NO_CERTIFICATE: &str = "policies/certificates.toml has no own certificate";
+const NO_CERTIFICATES: &str = "there is no policies/certificates.toml";
+
+fn log_established(who: &str, protocol: &str, suite: &str) {
+    tracing::info!(
+        event = "peer.association-established",
+        who,
+        protocol,
+        suite,
+        "association established as client: {who}"
+    );
 }
 
 /// Waits for an association with the peer `who`, for at most `timeout`.
@@ -63,14 +77,34 @@ impl Connector {
         let endpoint = self.endpoint.clone();
         let who = &endpoint.name;
         let connected = within(endpoint.connect_timeout, who, self.associate()).await?;
-        tracing::info!(
-            event = "peer.association-established",
-            who,
-            protocol = connected.protocol,
-            suite = connected.suite,
-            "association established as client: {who}"
-        );
+        log_established(who, connected.protocol, &connected.suite);
         Ok(Stream::over(connected))
+    }
+
+    /// Establishes an association over datagrams, within `limit`.
+    pub async fn connect_datagrams(self, limit: Duration) -> Result<dtls::Connected, String> {
+        let who = &self.endpoint.name;
+        let Endpoint { address, domain_name: name, flavour, connect_timeout, .. } = &*self.endpoint;
+        let failed = |why: String| format!("no association with {who}: {why}");
+        let found = resolve(address).await.map_err(|e| failed(format!("{address}: {e}")))?;
+        let proof = match &self.authentication {
+            Authentication::Key(credential) => {
+                let key = PresharedKey::new(credential.kpsa.expose());
+                let key = key.map_err(|e| failed(e.to_string()))?;
+                let id = credential.kpsa_id.clone();
+                DatagramProof::Key(credential.suites_of_datagrams(), id, key)
+            }
+            Authentication::Certificates(PeerCertificates { trust, own }) => {
+                let own = own.as_ref().ok_or_else(|| failed(NO_CERTIFICATE.into()))?;
+                DatagramProof::Certificate(trust.clone(), own, Expected::Named(*flavour))
+            }
+            Authentication::None => return Err(failed(NO_CERTIFICATES.into())),
+        };
+        let timeout = limit.min(*connect_timeout);
+        let connected = connect_datagrams(found, name.as_deref(), proof, timeout).await;
+        let connected = connected.map_err(failed)?;
+        log_established(who, connected.protocol, &connected.suite);
+        Ok(connected)
     }
 
     async fn associate(self) -> Result<Connected<TcpStream>, String> {
@@ -82,19 +116,19 @@ impl Connector {
             Authentication::Key(credential) => {
                 let key = PresharedKey::new(credential.kpsa.expose()).map_err(|e| e.to_string())?;
                 let id = credential.kpsa_id.clone();
-                let client = psk::Client::new(&credential.suites, id, key);
+                let client = psk::Client::new(credential.suites(), id, key);
                 let client = client.map_err(|e| e.to_string())?;
                 client.connect(socket, name.as_deref()).await.map_err(|e| e.to_string())
             }
             Authentication::Certificates(certificates) => {
                 let own = certificates.own.as_ref();
-                let own = own.ok_or("policies/certificates.toml has no own certificate")?;
+                let own = own.ok_or(NO_CERTIFICATE)?;
                 let name = name.as_deref().ok_or("its domain name is not known")?;
                 let client = certificate::Client::new(certificates.trust.clone(), own);
                 let connected = client.connect(socket, name, Expected::Named(*flavour)).await;
                 connected.map_err(|e| e.to_string())
             }
-            Authentication::None => Err("there is no policies/certificates.toml".into()),
+            Authentication::None => Err(NO_CERTIFICATES.into()),
         }
     }
 }

@@ -18,15 +18,31 @@ pub struct Credential {
     /// Shared key Kpsa in hexadecimal digits. Toward a MAF it is Km, and the option is `km`.
     #[serde(alias = "km", deserialize_with = "key")]
     pub kpsa: PresharedKey,
-    /// Cipher suites to offer, in order of preference.
-    #[serde(default = "default_suites", deserialize_with = "suites")]
-    pub suites: Vec<Suite>,
+    /// Cipher suites to offer, in order of preference. Absent, it offers the default of TLS or DTLS.
+    #[serde(default, deserialize_with = "suites_if_there")]
+    pub suites: Option<Vec<Suite>>,
 }
 
-/// Returns the cipher suites that are offered by default.
-#[must_use]
-pub fn default_suites() -> Vec<Suite> {
-    Suite::DEFAULT.to_vec()
+impl Credential {
+    /// Returns the cipher suites to offer over a stream.
+    #[must_use]
+    pub fn suites(&self) -> &[Suite] {
+        self.suites.as_deref().unwrap_or(Suite::DEFAULT)
+    }
+
+    /// Returns the cipher suites to offer over datagrams.
+    #[must_use]
+    pub fn suites_of_datagrams(&self) -> &[Suite] {
+        self.suites.as_deref().unwrap_or(Suite::DEFAULT_OF_DATAGRAMS)
+    }
+}
+
+/// Deserializes a list of cipher suites that is present.
+///
+/// # Errors
+/// Returns an error if a name is not a supported suite, or the list is empty or has a duplicate.
+pub fn suites_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Suite>>, D::Error> {
+    suites(from).map(Some)
 }
 
 /// Deserializes a key in hexadecimal digits.

@@ -7,10 +7,22 @@ use saegis_certificate::Flavour;
 
 use crate::credential::Credential;
 
+/// The protocol of the requests to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PeerBinding {
+    /// HTTP over TLS (TS-0009).
+    #[default]
+    Http,
+    /// CoAP over DTLS (TS-0008).
+    Coap,
+}
+
 /// A CSE or MAF, with the means of authentication.
 pub struct Endpoint {
     /// Name for logs and errors.
     pub name: String,
+    /// Protocol of the requests.
+    pub binding: PeerBinding,
     /// Address, `host:port`.
     pub address: String,
     /// Domain name that the server's certificate must prove; also sent as server name indication.

@@ -4,7 +4,7 @@
 //! Read the parts in this order:
 //!
 //! 1. [`Session`] is one association of an AE with its registrar CSE or its MAF (TS-0003 clause
-//!    8.2), with requests over HTTP, WebSocket or MQTT
+//!    8.2), with requests over HTTP, WebSocket, MQTT or CoAP
 //!    ([`Binding`]). [`Peer`] is the other side, [`Proof`] the AE's own [`Credential`] or certificate.
 //! 2. [`PeerClient`] is a pool of associations with one CSE or MAF, its [`Endpoint`], for the
 //!    gateway. It follows changes of the certificates in force ([`CertificateSource`]).
@@ -18,7 +18,7 @@
 //! An AE retrieves a resource from its registrar CSE:
 //!
 //! ```
-//! use saegis_client::{Binding, Credential, Peer, Proof, Session, default_suites};
+//! use saegis_client::{Binding, Credential, Peer, Proof, Session};
 //! use saegis_onem2m::credential::PresharedKey;
 //! use saegis_onem2m::primitive::Operation;
 //! use saegis_onem2m::rsc::Rsc;
@@ -74,7 +74,7 @@
 //! let credential = Credential {
 //!     kpsa_id: "AE1@in.provider.com".parse()?,
 //!     kpsa: PresharedKey::new(KEY)?,
-//!     suites: default_suites(),
+//!     suites: None,
 //! };
 //! let from = "Clight-AE1".to_string();
 //! let proof = Proof::Key(&credential);
@@ -87,6 +87,7 @@
 //! ```
 
 mod certificates;
+mod coap;
 mod connector;
 mod credential;
 mod endpoint;
@@ -100,9 +101,10 @@ mod session;
 mod websocket;
 
 pub use certificates::{CertificateSource, PeerCertificates};
+pub use coap::{CoapEndpoint, DatagramProof, connect_datagrams};
 pub use connector::{Stream, within};
-pub use credential::{Credential, default_suites, key};
-pub use endpoint::{Endpoint, NoAnswer};
+pub use credential::{Credential, key, suites_if_there};
+pub use endpoint::{Endpoint, NoAnswer, PeerBinding};
 pub use error::error_chain;
 pub use mqtt::{Message, MqttConnection};
 pub use plain_http::PlainHttp;

@@ -7,13 +7,16 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use saegis_onem2m::coap::write_request as write_coap_request;
 use saegis_onem2m::http::write_request;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::serialization::Serialization;
 
 use crate::certificates::{CertificateSource, PeerCertificates};
+use crate::coap::CoapEndpoint;
 use crate::connector::{Authentication, Connector};
-use crate::endpoint::{Endpoint, NoAnswer};
+use crate::endpoint::{Endpoint, NoAnswer, PeerBinding};
 use crate::error::error_chain;
 use crate::response;
 
@@ -24,13 +27,23 @@ const MAX_IDLE: usize = 64;
 /// so that the other end rarely closes first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(240);
 
+/// Maximum number of concurrent requests over an association of CoAP.
+const MAX_CONCURRENT: usize = 8;
+
 type Pool = Client<Connector, Full<bytes::Bytes>>;
 
 /// A client of one endpoint, which establishes associations on demand.
 pub struct PeerClient {
     endpoint: Arc<Endpoint>,
     certificates: CertificateSource,
-    pool: Mutex<Option<(Option<PeerCertificates>, Pool)>>,
+    current: Mutex<Option<(Option<PeerCertificates>, Transport)>>,
+}
+
+/// The associations with an endpoint.
+#[derive(Clone)]
+enum Transport {
+    Http(Pool),
+    Coap(Arc<CoapEndpoint>, Connector),
 }
 
 impl PeerClient {
@@ -38,7 +51,7 @@ impl PeerClient {
     /// of `certificates`.
     #[must_use]
     pub fn new(endpoint: Endpoint, certificates: CertificateSource) -> Self {
-        Self { endpoint: Arc::new(endpoint), certificates, pool: Mutex::default() }
+        Self { endpoint: Arc::new(endpoint), certificates, current: Mutex::default() }
     }
 
     /// Sends a request whose target is at the CSE `at`, and waits for the response.
@@ -51,15 +64,29 @@ impl PeerClient {
         at: &CseId,
         timeout: Duration,
     ) -> Result<ResponsePrimitive, NoAnswer> {
-        match tokio::time::timeout(timeout, self.exchange(request, at)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(why)) => Err(NoAnswer::Failed(why)),
-            Err(_) => Err(NoAnswer::Late),
+        let response = match self.transport() {
+            Transport::Http(pool) => {
+                let exchange = self.over_http(&pool, request, at);
+                let response = tokio::time::timeout(timeout, exchange).await;
+                response.map_err(|_| NoAnswer::Late)?.map_err(NoAnswer::Failed)?
+            }
+            Transport::Coap(endpoint, connector) => {
+                let out = write_coap_request(request, at, Serialization::Json);
+                let out = out.map_err(|e| NoAnswer::Failed(e.to_string()))?;
+                let max_content = self.endpoint.content_bytes;
+                let connect = |limit| connector.connect_datagrams(limit);
+                endpoint.ask(out, max_content, timeout, connect).await?
+            }
+        };
+        if response.request_id != request.request_id {
+            return Err(NoAnswer::Failed("the response belongs to another request".into()));
         }
+        Ok(response)
     }
 
-    async fn exchange(
+    async fn over_http(
         &self,
+        pool: &Pool,
         request: &RequestPrimitive,
         at: &CseId,
     ) -> Result<ResponsePrimitive, String> {
@@ -71,30 +98,26 @@ impl PeerClient {
             .path_and_query(parts.uri.path_and_query().map_or("/", |p| p.as_str()));
         parts.uri = uri.build().map_err(|e| e.to_string())?;
         let http = http::Request::from_parts(parts, Full::new(body));
-        let response = self.pool().request(http).await.map_err(|e| error_chain(&e))?;
-        let response = response::read(response, self.endpoint.content_bytes).await?;
-        if response.request_id != request.request_id {
-            return Err("the response belongs to another request".into());
-        }
-        Ok(response)
+        let response = pool.request(http).await.map_err(|e| error_chain(&e))?;
+        response::read(response, self.endpoint.content_bytes).await
     }
 
-    /// Returns the pool. A change of the certificates in force starts a new pool. The connections
-    /// of the old one end with their requests.
-    fn pool(&self) -> Pool {
+    /// Returns the associations. A change of the certificates in force starts new ones. The old ones
+    /// end with their requests.
+    fn transport(&self) -> Transport {
         let certificates = match &self.endpoint.credential {
             Some(_) => None,
             None => (self.certificates)(),
         };
-        let mut current = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, pool)) = &*current {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, transport)) = &*current {
             let is_same = match (of, &certificates) {
                 (Some(of), Some(certificates)) => of.is_same(certificates),
                 (None, None) => true,
                 _ => false,
             };
             if is_same {
-                return pool.clone();
+                return transport.clone();
             }
         }
         let authentication = match (&self.endpoint.credential, &certificates) {
@@ -102,12 +125,20 @@ impl PeerClient {
             (None, Some(certificates)) => Authentication::Certificates(certificates.clone()),
             (None, None) => Authentication::None,
         };
-        let pool = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(MAX_IDLE)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .build(Connector::new(self.endpoint.clone(), authentication));
-        *current = Some((certificates, pool.clone()));
-        pool
+        let connector = Connector::new(self.endpoint.clone(), authentication);
+        let transport = match self.endpoint.binding {
+            PeerBinding::Http => Transport::Http(
+                Client::builder(TokioExecutor::new())
+                    .pool_max_idle_per_host(MAX_IDLE)
+                    .pool_idle_timeout(IDLE_TIMEOUT)
+                    .pool_timer(TokioTimer::new())
+                    .build(connector),
+            ),
+            PeerBinding::Coap => {
+                Transport::Coap(Arc::new(CoapEndpoint::new(MAX_CONCURRENT)), connector)
+            }
+        };
+        *current = Some((certificates, transport.clone()));
+        transport
     }
 }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use rand::RngExt;
 use saegis_certificate::{Flavour, OwnCertificate, Trust};
 use saegis_handshake::certificate::Expected;
-use saegis_handshake::{certificate, psk};
+use saegis_handshake::{Connected, certificate, dtls, psk};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::write_request;
@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::coap::{Coap, DatagramProof, connect_datagrams, resolve};
 use crate::credential::Credential;
 use crate::mqtt::Mqtt;
 use crate::response;
@@ -69,6 +70,8 @@ pub enum Binding {
     Mqtt,
     /// MQTT, for the registration of an AE.
     MqttRegistration,
+    /// CoAP over DTLS (TS-0008).
+    Coap,
 }
 
 impl Binding {
@@ -83,9 +86,11 @@ enum Transport {
     Http(SendRequest<Full<Bytes>>),
     WebSocket(Box<WebSocket>),
     Mqtt(Box<Mqtt>),
+    Coap(Box<Coap>),
 }
 
 impl Transport {
+    /// Opens a binding over a stream.
     async fn open<S>(
         stream: S,
         binding: Binding,
@@ -111,6 +116,7 @@ impl Transport {
                 let registers = binding == Binding::MqttRegistration;
                 Ok(Self::Mqtt(Box::new(Mqtt::open(stream, from, registers, cse).await?)))
             }
+            Binding::Coap => Err("CoAP needs datagrams".into()),
         }
     }
 }
@@ -169,44 +175,29 @@ impl Session {
         };
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let named = host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
-        let connect = async {
-            let socket = TcpStream::connect(&address).await.map_err(|e| e.to_string())?;
-            match by {
-                Proof::Key(credential) => {
-                    let key = PresharedKey::new(credential.kpsa.expose());
-                    let key = key.map_err(|e| e.to_string())?;
-                    let id = credential.kpsa_id.clone();
-                    let client = psk::Client::new(&credential.suites, id, key);
-                    let client = client.map_err(|e| e.to_string())?;
-                    let host = named.then_some(host);
-                    client.connect(socket, host).await.map_err(|e| e.to_string())
-                }
-                Proof::Certificate { trust, own, name, flavour } => {
-                    let client = certificate::Client::new(trust, own);
-                    let connected = client.connect(socket, name, Expected::Named(flavour)).await;
-                    connected.map_err(|e| e.to_string())
-                }
-            }
+        let host = named.then_some(host);
+        let (transport, facts) = if binding == Binding::Coap {
+            // DTLS does not report a wrong key, so the handshake itself has the timeout.
+            let connected = datagrams(&address, by, host, peer.timeout).await.map_err(failed)?;
+            let dtls::Connected { connection, protocol, suite, exported } = connected;
+            (Transport::Coap(Box::new(Coap::new(connection))), (protocol, suite, exported))
+        } else {
+            let connect = stream(&address, by, host);
+            let connected = tokio::time::timeout(peer.timeout, connect)
+                .await
+                .map_err(|_| failed("timed out".into()))?
+                .map_err(&failed)?;
+            let Connected { stream, protocol, suite, exported, .. } = connected;
+            let opening = Transport::open(stream, binding, &address, &from, &peer.cse_id);
+            let transport = tokio::time::timeout(peer.timeout, opening)
+                .await
+                .map_err(|_| broken("no answer in time".into()))?
+                .map_err(broken)?;
+            (transport, (protocol, suite, exported))
         };
-        let connected = tokio::time::timeout(peer.timeout, connect)
-            .await
-            .map_err(|_| failed("timed out".into()))?
-            .map_err(&failed)?;
-        let opening = Transport::open(connected.stream, binding, &address, &from, &peer.cse_id);
-        let transport = tokio::time::timeout(peer.timeout, opening)
-            .await
-            .map_err(|_| broken("no answer in time".into()))?
-            .map_err(broken)?;
-        Ok(Self {
-            protocol: connected.protocol,
-            suite: connected.suite,
-            cse: peer.cse_id.clone(),
-            from,
-            host: address.clone(),
-            timeout: peer.timeout,
-            transport,
-            exported: connected.exported,
-        })
+        let (protocol, suite, exported) = facts;
+        let (cse, timeout) = (peer.cse_id.clone(), peer.timeout);
+        Ok(Self { protocol, suite, cse, from, host: address, timeout, transport, exported })
     }
 
     /// Sends a request to a resource, and waits for the response.
@@ -261,6 +252,7 @@ impl Session {
                 }
                 Transport::WebSocket(socket) => socket.ask(&request).await,
                 Transport::Mqtt(connection) => connection.ask(&request).await,
+                Transport::Coap(coap) => coap.ask(&request, at, MAX_CONTENT).await,
             }
         };
         let response = tokio::time::timeout(self.timeout, exchange)
@@ -284,6 +276,7 @@ impl Session {
             Transport::Http(_) => Err(broken("over HTTP the registrar sends no requests".into())),
             Transport::WebSocket(socket) => socket.request().await.map_err(broken),
             Transport::Mqtt(connection) => connection.request().await.map_err(broken),
+            Transport::Coap(coap) => coap.request().await.map_err(broken),
         }
     }
 
@@ -296,6 +289,59 @@ impl Session {
             Transport::Http(_) => Err(broken("over HTTP the registrar sends no requests".into())),
             Transport::WebSocket(socket) => socket.respond(response).await.map_err(broken),
             Transport::Mqtt(connection) => connection.respond(response).await.map_err(broken),
+            Transport::Coap(coap) => coap.respond(response).await.map_err(broken),
+        }
+    }
+
+    /// Ends the association. Over datagrams, the registrar learns it only so.
+    pub async fn close(self) {
+        if let Transport::Coap(coap) = self.transport {
+            coap.close().await;
+        }
+    }
+}
+
+/// Establishes an association over a stream. `host` is the name in `address`, if it is one.
+async fn stream(
+    address: &str,
+    by: Proof<'_>,
+    host: Option<&str>,
+) -> Result<Connected<TcpStream>, String> {
+    let socket = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+    match by {
+        Proof::Key(credential) => {
+            let key = PresharedKey::new(credential.kpsa.expose()).map_err(|e| e.to_string())?;
+            let id = credential.kpsa_id.clone();
+            let client = psk::Client::new(credential.suites(), id, key);
+            let client = client.map_err(|e| e.to_string())?;
+            client.connect(socket, host).await.map_err(|e| e.to_string())
+        }
+        Proof::Certificate { trust, own, name, flavour } => {
+            let client = certificate::Client::new(trust, own);
+            let connected = client.connect(socket, name, Expected::Named(flavour)).await;
+            connected.map_err(|e| e.to_string())
+        }
+    }
+}
+
+/// Establishes an association over datagrams, in the same way.
+async fn datagrams(
+    address: &str,
+    by: Proof<'_>,
+    host: Option<&str>,
+    timeout: Duration,
+) -> Result<dtls::Connected, String> {
+    let found = resolve(address).await?;
+    match by {
+        Proof::Key(credential) => {
+            let key = PresharedKey::new(credential.kpsa.expose()).map_err(|e| e.to_string())?;
+            let id = credential.kpsa_id.clone();
+            let proof = DatagramProof::Key(credential.suites_of_datagrams(), id, key);
+            connect_datagrams(found, host, proof, timeout).await
+        }
+        Proof::Certificate { trust, own, name, flavour } => {
+            let proof = DatagramProof::Certificate(trust, own, Expected::Named(flavour));
+            connect_datagrams(found, Some(name), proof, timeout).await
         }
     }
 }

@@ -55,12 +55,14 @@ impl PeerCses {
     /// Creates the configured peers.
     pub fn new(config: &Config, policy: &Arc<Policy>) -> Self {
         let remote = |peer: &Peer| {
+            let (binding, address) = peer.endpoint();
             Arc::new(PeerCse {
                 own: config.cse.cse_id.clone(),
                 dial: PeerClient::new(
                     Endpoint {
                         name: format!("the CSE {}", peer.cse_id),
-                        address: peer.address.clone(),
+                        binding,
+                        address: address.into(),
                         domain_name: peer.name(&config.cse.identity()),
                         flavour: Flavour::CseId,
                         credential: peer.credential.clone(),

@@ -2,6 +2,7 @@
 //! them, and impersonation is refused on the way (TS-0003 clause 7.1.3 of the worked example).
 
 mod announcement;
+mod coap;
 mod forwarded_originators;
 mod impersonation;
 mod notifications;

@@ -8,10 +8,9 @@ use saegis_onem2m::id::{AbsoluteId, AeIdStem, AppId, CseId, KpsaId};
 use saegis_policy::{Fault, Faults};
 use serde::de::{Deserialize, Deserializer, Error as _};
 
-use saegis_client::{Credential, Peer, default_suites, key};
+use saegis_client::{Credential, Peer, key, suites_if_there};
 use saegis_gateway::config::maf::KeyPart;
 use saegis_gateway::config::read;
-use saegis_handshake::suites;
 use saegis_onem2m::serde::parsed;
 
 /// Configuration of an AE.
@@ -152,10 +151,7 @@ impl TryFrom<ProofInFile> for Proof {
                 certificate: None,
                 key: None,
                 trust_anchors: None,
-            } => {
-                let suites = suites.unwrap_or_else(default_suites);
-                Ok(Self::Key(Credential { kpsa_id, kpsa, suites }))
-            }
+            } => Ok(Self::Key(Credential { kpsa_id, kpsa, suites })),
             ProofInFile {
                 kpsa_id: None,
                 kpsa: None,
@@ -231,8 +227,4 @@ fn id_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<KpsaId>, D::
 
 fn key_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PresharedKey>, D::Error> {
     key(from).map(Some)
-}
-
-fn suites_if_there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Suite>>, D::Error> {
-    suites(from).map(Some)
 }

@@ -12,7 +12,7 @@ pub enum AeError {
     Config(#[from] Faults),
     /// The verb needs another binding.
     #[error(
-        "watch needs --binding websocket or mqtt: over HTTP the registrar CSE sends no requests"
+        "watch needs --binding websocket, mqtt or coap: over HTTP the registrar CSE sends no requests"
     )]
     Binding,
     /// The association could not be established, or was closed.

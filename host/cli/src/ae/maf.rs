@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
 use saegis_certificate::Flavour;
-use saegis_handshake::Suite;
 use saegis_maf::client::{Client, KeyTerms, Terms, read_registered_key};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::id::CseId;
@@ -90,7 +89,7 @@ fn make(maf: &Maf, relative_key_id: &str, key: &PresharedKey) -> Result<Credenti
     let kpsa_id = id.parse().map_err(|e| broken(format!("the key's identifier {e}")))?;
     let key =
         PresharedKey::new(maf.key.of(key.expose())).map_err(|e| broken(format!("the key {e}")))?;
-    Ok(Credential { kpsa_id, kpsa: key, suites: Suite::DEFAULT.to_vec() })
+    Ok(Credential { kpsa_id, kpsa: key, suites: None })
 }
 
 /// Registers with the MAF, and registers a key for the registrar.

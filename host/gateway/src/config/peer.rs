@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use saegis_client::PeerBinding;
 use saegis_onem2m::id::{CseId, check_fqdn};
 use saegis_onem2m::serde::parsed;
 use saegis_policy::{Document, Generation};
@@ -20,7 +21,8 @@ pub struct Peer {
     /// CSE-ID of the peer, with or without its slash.
     #[serde(deserialize_with = "parsed")]
     pub cse_id: CseId,
-    /// Address of its TLS listener: `host:port`.
+    /// Address of its TLS listener: `host:port`; or of its CoAP server over DTLS:
+    /// `coaps://host:port`.
     pub address: String,
     /// Registers this CSE with the peer. Only one peer can have this option.
     #[serde(default)]
@@ -61,6 +63,14 @@ fn domain_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::
 }
 
 impl Peer {
+    /// Returns the protocol, and the address as `host:port`.
+    pub fn endpoint(&self) -> (PeerBinding, &str) {
+        match self.address.strip_prefix("coaps://") {
+            Some(address) => (PeerBinding::Coap, address),
+            None => (PeerBinding::Http, &self.address),
+        }
+    }
+
     /// Returns the domain name that its certificate must contain: `<CSE-ID>.<service provider>` for
     /// the IN-CSE. A CSE that registers with the IN-CSE has the label of the IN-CSE in between.
     /// Returns `None` if the service provider is not known.
@@ -103,9 +113,15 @@ pub(super) fn check(peers: &[Peer], own: &Cse, document: &mut Document<'_>) {
         if peers.iter().take(nth).any(|other| other.cse_id == *id) {
             fault(format!("{id} is listed twice"));
         }
-        let port = peer.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none() {
-            fault(format!("{id}: address {:?} is not of the form host:port", peer.address));
+        let (_, address) = peer.endpoint();
+        let is_address = address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+        });
+        if !is_address {
+            fault(format!(
+                "{id}: address {:?} is not of the form host:port or coaps://host:port",
+                peer.address
+            ));
         }
         if peer.credential.is_none() && peer.name(own).is_none() {
             fault(format!(

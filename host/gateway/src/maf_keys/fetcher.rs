@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::config::maf::{CredentialOf, MafPeer};
 use crate::maf_keys::cache::{CachedKey, KeyCache, KeyUnavailable};
-use saegis_client::{Endpoint, NoAnswer, PeerClient};
+use saegis_client::{Endpoint, NoAnswer, PeerBinding, PeerClient};
 
 /// Maximum number of concurrent fetches from one MAF.
 const MAX_CONCURRENT: usize = 64;
@@ -96,6 +96,7 @@ impl KeyFetcher {
         for maf in &self.mafs {
             let endpoint = Endpoint {
                 name: format!("the MAF {}", maf.peer.fqdn),
+                binding: PeerBinding::Http,
                 address: maf.peer.address.clone(),
                 domain_name: Some(maf.peer.fqdn.clone()),
                 flavour: Flavour::Fqdn,

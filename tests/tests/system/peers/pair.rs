@@ -55,13 +55,19 @@ pub struct Pair {
 impl Pair {
     /// Returns two gateways with these credentials.
     pub fn new(saef: Saef) -> Self {
+        Self::with_address(saef, |port| format!("127.0.0.1:{port}"))
+    }
+
+    /// Returns two gateways. The home gateway reaches the IN-CSE at an address, given the port of
+    /// its TLS listener.
+    pub fn with_address(saef: Saef, in_address: impl FnOnce(u16) -> String) -> Self {
         let ((in_socket, in_port), (mn_socket, mn_port)) = (listening_socket(), listening_socket());
-        let peer = |cse: &str, port: u16, key: &str, more: &str| {
+        let peer = |cse: &str, address: &str, key: &str, more: &str| {
             let credential = match saef {
                 Saef::Psk => format!("credential = {{ {key} }}"),
                 Saef::Certificates => String::new(),
             };
-            format!("cse-id = \"{cse}\"\naddress = \"127.0.0.1:{port}\"\n{credential}\n{more}")
+            format!("cse-id = \"{cse}\"\naddress = \"{address}\"\n{credential}\n{more}")
         };
         let phone = format!("Cphone,,{},{}\n", PHONE.key, PHONE.identity);
         let mn_row = format!(",{MN},0f0e0d0c0b0a09080706050403020100,mn@in.provider.com\n");
@@ -79,11 +85,11 @@ impl Pair {
             in_port,
             infrastructure: Setup::new()
                 .with_cse("in-cse", "IN-CSE")
-                .with("[peer]", &peer(MN, mn_port, IN_KEY, ""))
+                .with("[peer]", &peer(MN, &format!("127.0.0.1:{mn_port}"), IN_KEY, ""))
                 .file("psk-lookup-table.csv", &table(&phone, &mn_row))
                 .with_descriptor(in_socket),
             home: Setup::new()
-                .with("[peer]", &peer("in-cse", in_port, MN_KEY, &up))
+                .with("[peer]", &peer("in-cse", &in_address(in_port), MN_KEY, &up))
                 .file("psk-lookup-table.csv", &table(&light, in_row))
                 .with_descriptor(mn_socket),
         };

@@ -245,13 +245,13 @@ impl CoapLight {
             key_out[..key.len()].copy_from_slice(&key);
             Ok(key.len())
         });
-        Self::handshake(&context.build(), socket, bound)
+        let mut ssl = Ssl::new(&context.build())?;
+        ssl.set_connect_state();
+        Self::handshake(ssl, socket, bound)
     }
 
-    fn handshake(context: &SslContext, socket: UdpSocket, bound: Duration) -> io::Result<Self> {
+    fn handshake(ssl: Ssl, socket: UdpSocket, bound: Duration) -> io::Result<Self> {
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let mut ssl = Ssl::new(context)?;
-        ssl.set_connect_state();
         let mut stream = SslStream::new(ssl, Datagrams(socket))?;
         let start = Instant::now();
         loop {
@@ -369,6 +369,47 @@ impl CoapLight {
     /// Ends the association with close_notify.
     pub fn close(mut self) {
         let _ = self.stream.shutdown();
+    }
+}
+
+/// An AE that accepts an association over DTLS from its registrar CSE.
+pub struct ListeningCoapAe {
+    socket: UdpSocket,
+    context: SslContext,
+}
+
+impl ListeningCoapAe {
+    /// Accepts clients with the key.
+    pub fn with_key(credential: Credential<'_>) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let mut context = SslContext::builder(SslMethod::dtls_server()).expect("a context");
+        context.set_cipher_list(CCM_8).expect("a suite");
+        let (identity, key) = (credential.identity.as_bytes().to_vec(), bytes(credential.key));
+        context.set_psk_server_callback(move |_, found, key_out| {
+            assert_eq!(found, Some(&identity[..]));
+            key_out[..key.len()].copy_from_slice(&key);
+            Ok(key.len())
+        });
+        Self { socket, context: context.build() }
+    }
+
+    /// Returns the address for `poa`.
+    pub fn url(&self) -> String {
+        let port = self.socket.local_addr().expect("it is bound").port();
+        format!("coaps://127.0.0.1:{port}/told")
+    }
+
+    /// Performs the handshake of the first client.
+    ///
+    /// # Errors
+    /// Fails if the handshake does not finish in time.
+    pub fn accept(self, bound: Duration) -> io::Result<CoapLight> {
+        self.socket.set_read_timeout(Some(bound))?;
+        let (_, peer) = self.socket.peek_from(&mut [0; 1])?;
+        self.socket.connect(peer)?;
+        let mut ssl = Ssl::new(&self.context)?;
+        ssl.set_accept_state();
+        CoapLight::handshake(ssl, self.socket, bound)
     }
 }
 

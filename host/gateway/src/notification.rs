@@ -2,6 +2,7 @@
 
 pub mod ae_channels;
 pub mod ae_connections;
+mod ae_datagrams;
 pub mod failure;
 mod fair_limiter;
 pub mod relay;

@@ -127,8 +127,8 @@ impl Gateway {
         let cses = Arc::new(PeerCses::new(&config, &policy));
         let timeout = Duration::from_secs(config.notifications.timeout_seconds);
         let targets = Targets::new(config.notifications.targets.clone());
-        let (suites, known) = (config.listen.suites.clone(), bindings.clone());
-        let aes = Aes::new(policy.clone(), known, targets.clone(), suites, timeout);
+        let suites = (config.listen.suites.clone(), config.coap.suites.clone());
+        let aes = Aes::new(policy.clone(), bindings.clone(), targets.clone(), suites, timeout);
         let (ae_channels, mqtt_sessions) = open_channels(&config, &policy, &bindings, timeout)?;
         let notifier = {
             let (own, cses) = (config.cse.identity(), cses.clone());

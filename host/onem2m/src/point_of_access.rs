@@ -12,6 +12,8 @@ pub enum Scheme {
     Http,
     /// HTTP over a security association.
     Https,
+    /// CoAP over a security association.
+    Coaps,
 }
 
 impl Scheme {
@@ -19,6 +21,7 @@ impl Scheme {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+            Self::Coaps => "coaps",
         }
     }
 }
@@ -98,6 +101,8 @@ mod tests {
             assert_eq!(read.scheme(), Scheme::Http);
             assert_eq!(PointOfAccess::parse(good, Scheme::Https), Err(E::Scheme), "{good}");
         }
+        let read = PointOfAccess::parse("coaps://[::1]:5684/in", Scheme::Coaps).unwrap();
+        assert_eq!(read.uri().port_u16(), Some(5684));
         for (bad, why) in [
             ("", E::Malformed),
             ("http://", E::Malformed),
@@ -105,6 +110,7 @@ mod tests {
             ("http://u@a.b/", E::Malformed),
             ("http://u:p@a.b/", E::Malformed),
             ("coap://a.b", E::Scheme),
+            ("coaps://a.b", E::Scheme),
             ("a.b", E::Scheme),
             ("http://a.b/?ct=xml", E::Serialization),
             ("http://a.b/?x&ct=cbor", E::Serialization),

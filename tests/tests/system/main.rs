@@ -88,10 +88,12 @@ mod mqtt {
 /// The CoAP binding over DTLS.
 mod coap {
     mod associations;
+    mod command_line;
     mod impersonation;
     mod libcoap;
     mod loss;
     mod notifications;
+    mod points_of_access;
 }
 
 mod maf;

@@ -3,7 +3,7 @@
 //! An address is an `http://` URL, or that of an AE. A registered AE is reached through its `poa`
 //! if its `rr` allows requests, or else through its polling channel (TS-0001 clause 9.6.5, TS-0004
 //! clause 7.5.1.2). A notification for an AE is sent to the point of access unchanged. Of several
-//! points of access, an `https://` one is preferred. A notification for an AE at another CSE is
+//! points of access, an `https://` or `coaps://` one is preferred. A notification for an AE at another CSE is
 //! sent to that CSE.
 
 use saegis_onem2m::id::CredentialId;
@@ -132,7 +132,7 @@ fn point_of_access(ae: &Record) -> Option<PointOfAccess> {
         let mut texts = all.iter().filter_map(Value::as_str);
         texts.find_map(|text| PointOfAccess::parse(text, scheme).ok())
     };
-    of(Scheme::Https).or_else(|| of(Scheme::Http))
+    [Scheme::Https, Scheme::Coaps, Scheme::Http].into_iter().find_map(of)
 }
 
 #[cfg(test)]
@@ -160,7 +160,11 @@ mod tests {
         assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
         change(json!({"rr": true}));
         let at = |url: &str, named_by| {
-            let scheme = if url.starts_with("https") { Scheme::Https } else { Scheme::Http };
+            let scheme = match url.split_once(':').unwrap().0 {
+                "https" => Scheme::Https,
+                "coaps" => Scheme::Coaps,
+                _ => Scheme::Http,
+            };
             let there = PointOfAccess::parse(url, scheme).unwrap();
             Route::Send(Destination::PointOfAccess(there), named_by)
         };
@@ -185,6 +189,8 @@ mod tests {
         // A point of access over a security association is preferred.
         change(json!({"poa": ["http://a.b:1/x", "https://u@a.b/", "https://a.b:2/y"]}));
         assert_eq!(to("cse/light1"), at("https://a.b:2/y", ae()));
+        change(json!({"poa": ["http://a.b:1/x", "coap://a.b", "coaps://a.b/z"]}));
+        assert_eq!(to("cse/light1"), at("coaps://a.b/z", ae()));
         // Without such an address, over its own connection.
         change(json!({"poa": ["mqtt://a.b"]}));
         let own = Route::Send(Destination::Connection("Clight-AE1".into()), ae());

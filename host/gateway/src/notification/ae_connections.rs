@@ -1,8 +1,8 @@
 //! Associations with AEs in which this gateway is the client.
 //!
 //! This is SA2 of TS-0003 clause 8.2, which follows SA1, the association of the AE, and uses the
-//! same credential. It is established to send a request to an AE with an `https://` point of
-//! access, and is then pooled.
+//! same credential. It is established to send a request to an AE with an `https://` or `coaps://`
+//! point of access, and is then pooled.
 //!
 //! With a key, the AE and the gateway prove possession of it. With certificates, both present one,
 //! and that of the AE must contain the same identity as in its own association.
@@ -23,11 +23,13 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use lru::LruCache;
 use saegis_handshake::certificate::{self, Expected};
 use saegis_handshake::{Connected, Suite, psk};
+use saegis_onem2m::coap::Parts;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::primitive::ResponsePrimitive;
-use saegis_policy::Policy;
+use saegis_policy::{Generation, Policy};
 use tokio::net::TcpStream;
 
+use super::ae_datagrams::DatagramPools;
 use super::response::read;
 use crate::config::bare;
 use crate::notification::failure::Failure;
@@ -56,6 +58,7 @@ pub struct Aes {
     suites: Vec<Suite>,
     timeout: Duration,
     known: Mutex<Known>,
+    datagrams: DatagramPools,
 }
 
 /// Stored data of AEs that have connected.
@@ -80,7 +83,7 @@ impl Aes {
         policy: Arc<Policy>,
         bindings: AeIdStore,
         targets: Arc<Targets>,
-        suites: Vec<Suite>,
+        (suites, suites_of_datagrams): (Vec<Suite>, Vec<Suite>),
         timeout: Duration,
     ) -> Arc<Self> {
         let known = Mutex::new(Known {
@@ -88,7 +91,8 @@ impl Aes {
             of_ae: LruCache::new(MAX_CREDENTIALS),
             pools: LruCache::new(MAX_CLIENTS),
         });
-        Arc::new(Self { policy, bindings, targets, suites, timeout, known })
+        let datagrams = DatagramPools::new(targets.clone(), suites_of_datagrams, timeout);
+        Arc::new(Self { policy, bindings, targets, suites, timeout, known, datagrams })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -139,21 +143,41 @@ impl Aes {
         credential: &CredentialId,
         request: http::Request<Full<Bytes>>,
     ) -> Result<ResponsePrimitive, Failure> {
+        let (evidence, generation) = self.evidence(credential).await?;
+        let pool = self.pool(credential, evidence, generation.number);
+        let response = pool.request(request).await;
+        read(response.map_err(|e| Failure::NoAssociation(error_chain(&e)))?).await
+    }
+
+    /// Sends a request over CoAP to the holder of a credential, and reads the response.
+    pub async fn ask_over_coap(
+        &self,
+        credential: &CredentialId,
+        uri: &Uri,
+        request: Parts,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let (evidence, generation) = self.evidence(credential).await?;
+        self.datagrams.ask((credential, evidence), &generation, uri, request).await
+    }
+
+    /// Returns the inputs of a credential that is valid now. It may have been revoked since the
+    /// association was established.
+    async fn evidence(
+        &self,
+        credential: &CredentialId,
+    ) -> Result<(Arc<CredentialRevalidation>, Arc<Generation>), Failure> {
         let evidence = self.known().credentials.get(credential).cloned();
         let evidence = evidence.ok_or_else(|| {
             let why = "its credential has not been used since the gateway started";
             Failure::NoAssociation(why.into())
         })?;
         let generation = self.policy.current();
-        // Revalidated for each request: a credential may be revoked after the association was
-        // established.
         if let Err(why) = evidence.is_good_in(&generation).await {
             self.known().pools.pop(credential);
+            self.datagrams.end(credential);
             return Err(Failure::NoAssociation(why));
         }
-        let pool = self.pool(credential, evidence, generation.number);
-        let response = pool.request(request).await;
-        read(response.map_err(|e| Failure::NoAssociation(error_chain(&e)))?).await
+        Ok((evidence, generation))
     }
 
     /// Returns the pool of associations with an AE. It is replaced with each generation, and when

@@ -31,7 +31,11 @@ impl Targets {
         let authority = url.authority().ok_or(Failure::NotAllowed)?;
         let name = authority.host();
         let bare = bare(name);
-        let of_scheme = if url.scheme_str() == Some("https") { 443 } else { 80 };
+        let of_scheme = match url.scheme_str() {
+            Some("https") => 443,
+            Some("coaps") => 5684,
+            _ => 80,
+        };
         let port = authority.port_u16().unwrap_or(of_scheme);
         let addresses = match bare.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, port)],

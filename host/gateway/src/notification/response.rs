@@ -9,7 +9,7 @@ use saegis_onem2m::rsc::Rsc;
 use super::failure::Failure;
 
 /// Maximum size of a response, in bytes.
-const MAX_CONTENT: usize = 64 << 10;
+pub const MAX_CONTENT: usize = 64 << 10;
 
 /// Reads the response of a server that may not implement oneM2M. Only a resource is expected to
 /// respond to a notification (TS-0001 table 9.6.8-2, notificationURI). The HTTP status decides, and

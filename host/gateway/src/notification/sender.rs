@@ -1,5 +1,6 @@
 //! Sends notifications to AEs, of the embedded CSE and of the upstream CSE. Uses HTTP if a rule
-//! allows the address, a security association with the AE, or the registrar CSE of the AE.
+//! allows the address, a security association with the AE (HTTP or CoAP), or the registrar CSE of
+//! the AE.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use saegis_cse::{Destination, NamedBy, Notification};
+use saegis_onem2m::coap::write_notification as write_coap_notification;
 use saegis_onem2m::http::write_notification;
 use saegis_onem2m::id::{CredentialId, OriginatorId};
 use saegis_onem2m::point_of_access::Scheme;
@@ -248,16 +250,23 @@ impl Notifier {
             Destination::PointOfAccess(there) => there,
         };
         let Notification { from, request_id, release, content, .. } = notification;
-        let request = write_notification(there.uri(), from, request_id, release, content.clone())
-            .map_err(|e| Failure::NoResponse(e.to_string()))?
-            .map(Full::new);
+        let (uri, content) = (there.uri(), content.clone());
+        let http = |content| {
+            let written = write_notification(uri, from, request_id, release, content);
+            written.map(|r| r.map(Full::new)).map_err(|e| Failure::NoResponse(e.to_string()))
+        };
         let response = match (holder, there.scheme()) {
             (Some(Err(why @ Failure::OtherRegistration)), _) => return Err(why),
-            (Some(holder), Scheme::Https) => self.aes.ask(&holder?, request).await?,
-            (_, Scheme::Http) => {
-                self.in_the_clear(there.uri(), request, &notification.named_by).await?
+            (Some(holder), Scheme::Https) => self.aes.ask(&holder?, http(content)?).await?,
+            (Some(holder), Scheme::Coaps) => {
+                let written = write_coap_notification(uri, from, request_id, release, content);
+                let written = written.map_err(|e| Failure::NoResponse(e.to_string()))?;
+                self.aes.ask_over_coap(&holder?, uri, written).await?
             }
-            (None, Scheme::Https) => return Err(Failure::NotAllowed),
+            (_, Scheme::Http) => {
+                self.in_the_clear(uri, http(content)?, &notification.named_by).await?
+            }
+            (None, Scheme::Https | Scheme::Coaps) => return Err(Failure::NotAllowed),
         };
         match &notification.named_by {
             NamedBy::Ae { stem, .. } => answered_by(response, |from| is_of(&self.own, from, stem)),

@@ -1,0 +1,87 @@
+//! Notifications to AEs at a `coaps://` address, over an association in which the gateway is the
+//! client (SA2).
+
+use std::time::Duration;
+
+use saegis_tests::{
+    BOUND, CoapLight, CoapMessage, Credential, Gateway, LIGHT1, LIGHT2, Light, ListeningCoapAe,
+    Mark, Request, Setup,
+};
+use serde_json::json;
+
+const OWN: &str = "Clight-AE1";
+const URI_PATH: u16 = 11;
+const REQUEST_ID: u16 = 283;
+const STATUS: u16 = 307;
+
+/// A light that is registered over HTTP with a point of access, and subscribes to its container.
+fn with_subscription(poa: &str) -> (Gateway, Light) {
+    let rules = "targets = [\"127.0.0.1\"]\ntimeout-seconds = 5";
+    let gateway = Setup::new().with("notifications", rules).start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let ae = json!({"m2m:ae": {
+        "rn": "light1", "api": "Nlight", "rr": true, "poa": [poa], "srv": ["3"],
+    }});
+    let told = json!({"m2m:sub": {"rn": "told", "nu": [OWN], "enc": {"net": [3]}}});
+    for request in [
+        Request::create("/cse", 2, &ae),
+        Request::create_container("/cse/light1", "lamp"),
+        Request::create("/cse/light1/lamp", 23, &told),
+    ] {
+        light.ask(&request.from(OWN)).unwrap().expect(201, 2001);
+    }
+    (gateway, light)
+}
+
+fn switch(light: &mut Light, value: &str) {
+    let request = Request::create_instance("/cse/light1/lamp", value).from(OWN);
+    light.ask(&request).unwrap().expect(201, 2001);
+}
+
+/// Reads a notification, and responds to it in the name of the AE or of another one.
+fn respond(ae: &mut CoapLight, value: &str, from: Option<&str>) {
+    let request = ae.receive(BOUND).unwrap().expect("a notification");
+    assert_eq!((request.kind, request.code), (0, 2), "{request:?}");
+    assert_eq!(request.value(URI_PATH), Some(&b"told"[..]));
+    assert_eq!(request.json()["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], value);
+    let id = request.value(REQUEST_ID).expect("it has an identifier");
+    let response = CoapMessage { kind: 2, code: 0x44, ..request.clone() };
+    let response = CoapMessage { options: Vec::new(), payload: Vec::new(), ..response };
+    let response = response.option(STATUS, 2000u16.to_be_bytes()).option(REQUEST_ID, id);
+    let response = from.into_iter().fold(response, |r, from| r.option(279, from));
+    ae.send(&response.option(271, "3"));
+}
+
+#[test]
+fn ae_at_coaps_address_is_notified() {
+    let ae = ListeningCoapAe::with_key(LIGHT1);
+    let (gateway, mut light) = with_subscription(&ae.url());
+    switch(&mut light, "on");
+    let mut ae = ae.accept(BOUND).unwrap();
+    respond(&mut ae, "on", Some(OWN));
+    let established = gateway.log().wait("ae.association-established");
+    assert_eq!(established.text("protocol"), "DTLSv1.2");
+    assert_eq!(established.text("suite"), "TLS_PSK_WITH_AES_128_CCM_8");
+    // The association is used again.
+    switch(&mut light, "off");
+    respond(&mut ae, "off", None);
+    // A response in the name of another is none.
+    let mark = gateway.log().mark();
+    switch(&mut light, "dim");
+    respond(&mut ae, "dim", Some("Clight-AE2"));
+    let failed = gateway.log().wait_after(mark, "notification.failed");
+    assert!(failed.message().contains("Clight-AE2"), "{failed:?}");
+}
+
+/// A host that has the address of the AE and not its key receives nothing.
+#[test]
+fn other_host_at_coaps_address_receives_nothing() {
+    let key = LIGHT2.key;
+    let ae = ListeningCoapAe::with_key(Credential { key, ..LIGHT1 });
+    let (gateway, mut light) = with_subscription(&ae.url());
+    switch(&mut light, "on");
+    assert!(ae.accept(Duration::from_secs(7)).is_err());
+    let failed = gateway.log().wait("notification.failed");
+    assert!(failed.message().contains("no association"), "{failed:?}");
+    assert!(gateway.log().all(Mark::START, "ae.association-established", 0).is_empty());
+}

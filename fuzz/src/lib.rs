@@ -15,6 +15,7 @@ mod certificate;
 mod client_hello;
 mod client_key_exchange;
 mod coap;
+mod dtls;
 mod http_primitive;
 mod ids;
 mod mqtt;
@@ -28,6 +29,7 @@ pub use certificate::certificate;
 pub use client_hello::client_hello;
 pub use client_key_exchange::client_key_exchange;
 pub use coap::coap;
+pub use dtls::dtls;
 pub use http_primitive::http_primitive;
 pub use ids::ids;
 pub use mqtt::mqtt;
@@ -38,11 +40,12 @@ pub use primitive::{primitive, websocket};
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("certificate", certificate),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
     ("coap", coap),
+    ("dtls", dtls),
     ("http_primitive", http_primitive),
     ("ids", ids),
     ("mqtt", mqtt),

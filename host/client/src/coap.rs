@@ -2,6 +2,7 @@
 //! the peer within it.
 
 mod binding;
+mod command;
 mod connect;
 mod driver;
 mod endpoint;
@@ -10,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use saegis_handshake::dtls::Connection;
-use saegis_onem2m::coap::{Exchange, Parts, read_response};
-use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::coap::{Parts, read_response};
+use saegis_onem2m::primitive::ResponsePrimitive;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub(crate) use binding::Coap;
+use command::{Command, Incoming, ReplyTo};
 pub(crate) use connect::resolve;
 pub use connect::{DatagramProof, connect_datagrams};
 use driver::Driver;
@@ -33,24 +35,6 @@ pub(crate) struct CoapClient {
     commands: mpsc::Sender<Command>,
     last_heard: Arc<Mutex<Instant>>,
     driver: JoinHandle<()>,
-}
-
-/// A request of the peer.
-pub(crate) struct Incoming {
-    pub request: Box<RequestPrimitive>,
-    reply: ReplyTo,
-}
-
-/// The exchange of a request, and the request for the form of its response.
-pub(crate) struct ReplyTo {
-    exchange: Exchange,
-    request: Parts,
-}
-
-/// A command for the task of the association.
-enum Command {
-    Ask { request: Parts, max_content: usize, answer: oneshot::Sender<Result<Parts, String>> },
-    Respond { to: ReplyTo, response: Box<ResponsePrimitive> },
 }
 
 impl CoapClient {
@@ -101,7 +85,7 @@ impl CoapClient {
         self.commands.is_closed()
     }
 
-    /// Ends the association, and tells the peer so.
+    /// Ends the association, with an alert for the peer.
     pub(crate) async fn close(self) {
         drop(self.commands);
         // The peer drops an idle association some day.

@@ -293,7 +293,7 @@ impl Session {
         }
     }
 
-    /// Ends the association. Over datagrams, the registrar learns it only so.
+    /// Ends the association. Over datagrams, only this call sends an alert.
     pub async fn close(self) {
         if let Transport::Coap(coap) = self.transport {
             coap.close().await;

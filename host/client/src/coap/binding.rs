@@ -9,7 +9,8 @@ use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::serialization::Serialization;
 use tokio::sync::mpsc;
 
-use super::{CoapClient, Incoming, MAX_REQUESTS, ReplyTo};
+use super::command::{Incoming, ReplyTo};
+use super::{CoapClient, MAX_REQUESTS};
 
 /// An association of an AE with its registrar.
 pub(crate) struct Coap {
@@ -55,7 +56,7 @@ impl Coap {
         self.client.respond(to, response.clone()).await
     }
 
-    /// Ends the association, and tells the registrar so.
+    /// Ends the association, with an alert for the registrar.
     pub(crate) async fn close(self) {
         self.client.close().await;
     }

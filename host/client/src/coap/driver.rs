@@ -14,7 +14,7 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Command, Incoming, ReplyTo};
+use super::command::{Command, Incoming, ReplyTo};
 
 /// Maximum size of a message, in bytes (RFC 7252 clause 4.6).
 const MAX_MESSAGE: usize = 1152;

@@ -47,7 +47,7 @@ pub struct AeChannels {
     timeout: Duration,
     /// How long a notification waits.
     retention: Duration,
-    /// Sessions that outlive their connections. What waits for them is on disk.
+    /// Sessions that outlive their connections. Their notifications are on disk.
     sessions: Option<Arc<DurableSessions>>,
     open: Mutex<HashMap<CredentialId, Arc<Open>>>,
     waiting: Mutex<Waiting>,

@@ -2,7 +2,7 @@
 //! notifications that wait for them, on disk.
 //!
 //! The content of the file is in memory as well. A thread writes changes to the file, as many as have
-//! come meanwhile in one transaction. Whoever needs a change to be durable waits for it.
+//! come meanwhile in one transaction. A caller that needs a durable change waits for it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -319,7 +319,7 @@ fn commit(store: &Store, changes: &[Change]) -> Result<(), Error> {
     access.commit(transaction)
 }
 
-/// Reads the file. What has expired is removed from it.
+/// Reads the file, and removes expired entries from it.
 fn load(
     store: &Store,
     retention: Duration,

@@ -72,7 +72,7 @@ fn session_keeps_subscriptions_until_client_wants_clean_one() {
     assert!(!resume(&gateway, "A::Clight-AE1").1);
 }
 
-/// What waits for the client when the power fails is delivered, and each subscription is in force.
+/// After a kill, notifications that waited are delivered, and each subscription is in force.
 #[test]
 fn session_and_queued_notifications_survive_kill() {
     // The time of waiting in memory plays no part.

@@ -52,7 +52,7 @@ pub(super) enum Received<'a> {
     Disconnect,
 }
 
-/// What took time.
+/// The result of a [`Received::Later`].
 pub(super) enum Completed {
     /// The response to a request.
     Answer(Answer),
@@ -76,7 +76,7 @@ struct Subscribed {
     is_acknowledged: bool,
 }
 
-/// What a request must be to agree with its topic.
+/// The condition for a request to agree with its topic.
 enum Expected {
     /// The From is that AE-ID-Stem, if it has one.
     From(Option<AeIdStem>),
@@ -236,7 +236,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Takes the result of what took time.
+    /// Takes the result of a [`Received::Later`].
     ///
     /// # Errors
     /// Returns the reason to end the connection.

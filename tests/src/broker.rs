@@ -62,6 +62,16 @@ impl Broker {
     /// Accepts the connection and the subscription of the gateway.
     #[track_caller]
     pub fn accept(&self) -> BrokerConnection {
+        self.accept_with(0)
+    }
+
+    /// Accepts the connection of the gateway, and refuses its subscription.
+    #[track_caller]
+    pub fn refuse_subscription(&self) -> BrokerConnection {
+        self.accept_with(0x80)
+    }
+
+    fn accept_with(&self, code: u8) -> BrokerConnection {
         let (mut socket, _) = self.listener.accept().expect("a connection");
         socket.set_read_timeout(Some(BOUND)).expect("a socket");
         let (first, connect) = read(&mut socket).expect("a CONNECT");
@@ -81,7 +91,7 @@ impl Broker {
         // A retained message may arrive before the confirmation (MQTT 3.1.1, 3.8.4).
         let retained = packet(0x31, b"\0\x13/oneM2M/resp/C/json{}");
         socket.write_all(&retained).expect("it reads");
-        let granted = vec![0; filters.len()];
+        let granted = vec![code; filters.len()];
         let ack = packet(0x90, &[id, &granted].concat());
         socket.write_all(&ack).expect("it reads");
         BrokerConnection { socket, client_id, filters }

@@ -51,6 +51,9 @@ pub enum TopicError {
     /// The filter selects topics of other clients.
     #[error("the filter selects topics of other clients")]
     Wildcard,
+    /// Another Credential-ID can have the same level in a topic.
+    #[error("the Credential-ID has `:`, which stands for `/` in a topic")]
+    Ambiguous,
     /// The type is not `json`, `cbor` or `xml`.
     #[error("the last level of the topic is not json, cbor or xml")]
     Type,

@@ -33,9 +33,11 @@ impl RequestTopics {
     /// by its Credential-ID (clause 6.4.4).
     ///
     /// # Errors
-    /// Returns an error if the Credential-ID cannot be a level of a topic.
+    /// Returns an error if the Credential-ID cannot be a level of a topic, or if another one can have
+    /// the same level.
     pub fn of_registration(credential_id: &str, cse: &CseId) -> Result<Self, TopicError> {
         let kinds = (REGISTRATION_REQUEST, REGISTRATION_RESPONSE);
+        check_unambiguous(credential_id)?;
         Self::new(kinds, &credential_id.replace('/', ":"), cse)
     }
 
@@ -49,6 +51,17 @@ impl RequestTopics {
         let topics = Self { request: topic(request), response: topic(response) };
         if topics.response.len() > MAX_TOPIC { Err(TopicError::TooLong) } else { Ok(topics) }
     }
+}
+
+/// Checks that a Credential-ID has no `:`, which the level of a topic has instead of `/`. The scheme of
+/// a public key identifier, `ni:` (RFC 6920), is an exception, so `ni/` is not accepted.
+fn check_unambiguous(credential_id: &str) -> Result<(), TopicError> {
+    let (_, value) = credential_id.split_once('-').unwrap_or(("", credential_id));
+    let is_unambiguous = match value.strip_prefix("ni:") {
+        Some(rest) => !rest.contains(':'),
+        None => !value.contains(':') && !value.starts_with("ni/"),
+    };
+    if is_unambiguous { Ok(()) } else { Err(TopicError::Ambiguous) }
 }
 
 /// Returns the filters of all responses of a CSE, to any originator.
@@ -117,5 +130,16 @@ mod tests {
             assert!(RequestTopics::of(from, &cse).is_err(), "{from:?}");
         }
         assert!(RequestTopics::of_registration("12-a+b", &cse).is_err());
+    }
+
+    #[test]
+    fn credential_ids_have_different_topics() {
+        let cse = CseId::parse("mn-cse").unwrap();
+        let topics = |id: &str| RequestTopics::of_registration(id, &cse).map(|of| of.request);
+        let key = "20-ni:///sha-256;f4OxZX";
+        assert_eq!(topics(key).unwrap(), "/oneM2M/reg_req/20-ni::::sha-256;f4OxZX/mn-cse/json");
+        for id in ["12-a:b", "20-ni:a:b", "20-ni////sha-256;f4OxZX", "20-ni/::/sha-256;f4OxZX"] {
+            assert_eq!(topics(id), Err(TopicError::Ambiguous), "{id}");
+        }
     }
 }

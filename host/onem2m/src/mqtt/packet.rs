@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 pub use mqtt_proto::v3::{
-    Connack, Connect, ConnectReturnCode, Packet, Publish, Subscribe, Unsubscribe,
+    Connack, Connect, ConnectReturnCode, Packet, Publish, Suback, Subscribe, SubscribeReturnCode,
+    Unsubscribe,
 };
 pub use mqtt_proto::{Pid, Protocol, QoS, QosPid};
 
@@ -67,6 +68,10 @@ pub fn decode(bytes: &[u8]) -> Result<Packet, PacketError> {
             return Err(PacketError::Version);
         }
         Packet::Connect(connect) if !is_plain(connect) => return Err(PacketError::Malformed),
+        Packet::Suback(ack) if *suback(ack.pid, &granted(ack)) != *bytes => {
+            return Err(PacketError::Malformed);
+        }
+        Packet::Suback(_) => {}
         other => {
             let same = other.encode().is_ok_and(|again| again.as_ref() == bytes);
             if !same {
@@ -105,6 +110,17 @@ pub fn suback(pid: Pid, granted: &[Option<QoS>]) -> Bytes {
     bytes.extend([high, low]);
     bytes.extend(granted.iter().map(|granted| granted.map_or(0x80, |qos| qos as u8)));
     bytes.into()
+}
+
+/// Returns for each filter of a SUBACK its Quality of Service, or none if it is refused.
+fn granted(ack: &Suback) -> Vec<Option<QoS>> {
+    let granted = ack.topics.iter().map(|code| match code {
+        SubscribeReturnCode::MaxLevel0 => Some(QoS::Level0),
+        SubscribeReturnCode::MaxLevel1 => Some(QoS::Level1),
+        SubscribeReturnCode::MaxLevel2 => Some(QoS::Level2),
+        SubscribeReturnCode::Failure => None,
+    });
+    granted.collect()
 }
 
 /// Writes the length of a fixed header. Returns whether it fits.
@@ -225,7 +241,13 @@ mod tests {
     #[test]
     fn suback_has_code_of_each_filter() {
         let granted = [Some(QoS::Level1), None, Some(QoS::Level0)];
-        assert_eq!(*suback(Pid::default(), &granted), [0x90, 5, 0, 1, 1, 0x80, 0]);
+        let written = suback(Pid::default(), &granted);
+        assert_eq!(*written, [0x90, 5, 0, 1, 1, 0x80, 0]);
+        let Ok(Packet::Suback(read)) = decode(&written) else { panic!("no SUBACK") };
+        assert_eq!(super::granted(&read), granted);
+        for bytes in [&[0x90, 3, 0, 1, 3][..], &[0x91, 3, 0, 1, 0x80], &[0x90, 0x83, 0, 0, 1, 0]] {
+            assert_eq!(decode(bytes), Err(PacketError::Malformed), "{bytes:x?}");
+        }
         let many = suback(Pid::default(), &[None; 200]);
         assert_eq!((many.len(), &many[..5]), (205, &[0x90, 0xca, 0x01, 0, 1][..]));
     }

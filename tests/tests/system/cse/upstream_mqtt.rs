@@ -169,3 +169,13 @@ fn lost_mqtt_server_is_reported_and_found_again() {
     cse.respond(&published, 2000, &json!({"m2m:cnt": {"rn": "again"}}));
     assert_eq!(asked.join().unwrap().json()["m2m:cnt"]["rn"], "again");
 }
+
+#[test]
+fn refused_subscription_is_reported() {
+    let broker = Broker::start();
+    let url = format!("url = \"mqtt://127.0.0.1:{}\"", broker.port());
+    let gateway = Setup::new().with("upstream", &url).start();
+    broker.refuse_subscription().is_closed();
+    let event = gateway.log().wait("upstream.disconnected");
+    assert!(event.text("message").contains("refuses a subscription"), "{event:?}");
+}

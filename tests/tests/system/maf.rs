@@ -14,9 +14,10 @@ mod store;
 
 use std::fs;
 
-use saegis_tests::{Credential, Offer, Request, Tool, eventually};
+use saegis_tests::{Credential, Light, Mqtt, Offer, Request, Tool, eventually, mqtt};
+use serde_json::json;
 
-use scene::{FQDN, PHONE, Scene};
+use scene::{FQDN, PHONE, Scene, Settings};
 
 #[test]
 fn phone_and_in_cse_get_shared_key() {
@@ -60,6 +61,29 @@ fn openssl_and_gnutls_accept_distributed_key() {
     assert!(
         Tool::OpenSsl.try_connect(scene.infrastructure.port(), wrong, Offer::MANDATED).is_err()
     );
+}
+
+/// The distributed key authenticates a client of the MQTT server, for its own topics only.
+#[test]
+fn mqtt_server_accepts_distributed_key() {
+    let mut settings = Settings::new();
+    settings.infrastructure = settings.infrastructure.with_mqtt();
+    let scene = settings.start();
+    scene.phone(&["register"]).expect(0);
+    let (identity, key) = scene.phone_key();
+    let port = scene.infrastructure.mqtt_port();
+    let credential = Credential { identity: &identity, key: &key };
+    let mut phone = Mqtt::connect(port, credential, "A::Cphone");
+    assert_eq!(phone.subscribe("/oneM2M/resp/Cphone/#"), 1);
+    assert_eq!(phone.subscribe("/oneM2M/resp/Cother/#"), 0x80);
+    let own = "/oneM2M/req/Cphone/in-cse/json";
+    phone.expect(own, json!({"op": 2, "to": "cse/phone", "fr": "Cphone"}), 2000);
+    phone.expect(own, json!({"op": 2, "to": "cse/phone", "fr": "Cother"}), 4106);
+    let mut other = Mqtt::raw(port, credential);
+    other.send(&mqtt::connect("A::Cother", 2, 60));
+    assert_eq!(other.read(), Some((0x20, vec![0, 2])));
+    let wrong = Credential { key: &"00".repeat(32), ..credential };
+    assert!(Light::connect(port, wrong).is_err());
 }
 
 /// A registered key survives a kill of the MAF. Its store contains neither keys nor names in plain

@@ -76,6 +76,7 @@ mod websocket {
 
 /// The MQTT binding.
 mod mqtt {
+    mod associations;
     mod hostile;
     mod impersonation;
     mod mosquitto;

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::answer::{self, CONTENT, Expected};
 use crate::client::Connection;
+use crate::mqtt::Device;
 
 /// The request that opens a WebSocket (TS-0020 clause 6.2.2).
 const OPENING: &[u8] = b"GET / HTTP/1.1\r\nHost: in.provider.com\r\nUpgrade: websocket\r\n\
@@ -28,6 +29,8 @@ pub enum Binding {
     Http,
     /// TS-0020, in JSON.
     Websocket,
+    /// TS-0010, in JSON. The requests are creates.
+    Mqtt,
 }
 
 type Stream = Pin<Box<dyn Connection>>;
@@ -36,17 +39,19 @@ type Stream = Pin<Box<dyn Connection>>;
 pub enum Channel {
     Http(Stream),
     WebSocket(Box<WebSocketStream<Stream>>),
+    Mqtt(Device),
 }
 
 impl Channel {
     /// Prepares a connection for the requests of a binding.
     ///
     /// # Errors
-    /// Fails if the server does not open a WebSocket.
-    pub async fn open(binding: Binding, stream: Stream) -> Result<Self> {
+    /// Fails if the server does not open a WebSocket, or refuses an MQTT client.
+    pub async fn open(binding: Binding, (stream, originator): (Stream, &str)) -> Result<Self> {
         Ok(match binding {
             Binding::Http => Self::Http(stream),
             Binding::Websocket => Self::WebSocket(Box::new(websocket(stream).await?)),
+            Binding::Mqtt => Self::Mqtt(Device::connect(stream, originator).await?),
         })
     }
 
@@ -64,6 +69,7 @@ impl Channel {
                 ensure!(is_of_cse && response.get("pc") == Some(&content), "response {response}");
                 Ok(())
             }
+            Self::Mqtt(device) => device.create(number).await,
         }
     }
 
@@ -80,6 +86,7 @@ impl Channel {
                 ensure!(is_refused, "response in the name of {originator}: {response}");
                 Ok(())
             }
+            Self::Mqtt(device) => device.is_refused(originator).await,
         }
     }
 }

@@ -34,6 +34,9 @@ pub struct Target {
     /// Number of devices, by default one for each identity. The devices connect in turn.
     #[arg(long)]
     devices: Option<u64>,
+    /// Use AE-ID-Stems as psk_identities, for a server that compares topics with them.
+    #[arg(long)]
+    ae_ids: bool,
 }
 
 /// Kind of connection.
@@ -69,6 +72,7 @@ pub struct Client {
     certificates: Vec<Certificate>,
     identities: u64,
     devices: u64,
+    ae_ids: bool,
     /// Present if sessions are resumed.
     resuming: Option<ResumingDevices>,
 }
@@ -83,12 +87,21 @@ impl Client {
     /// # Errors
     /// Fails if a file is missing or OpenSSL refuses it.
     pub fn new(target: &Target) -> Result<Self> {
-        let Target { address, way, ref folder, identities, devices } = *target;
+        let Target { address, way, ref folder, identities, devices, ae_ids } = *target;
         let mut number = devices.unwrap_or(identities).max(1);
         if way == Way::Tls13Resumed {
             let resuming = Some(ResumingDevices::read(address, folder, number)?);
             let (context, certificates) = (None, Vec::new());
-            return Ok(Self { address, context, certificates, identities, devices: 1, resuming });
+            let devices = 1;
+            return Ok(Self {
+                address,
+                context,
+                certificates,
+                identities,
+                devices,
+                ae_ids,
+                resuming,
+            });
         }
         let context = (way != Way::Plain).then(|| context(way, folder)).transpose()?;
         let certificates = match way {
@@ -99,8 +112,8 @@ impl Client {
             ensure!(devices.is_none(), "{} certificates, {number} devices", certificates.len());
             number = certificates.len() as u64;
         }
-        let resuming = None;
-        Ok(Self { address, context, certificates, identities, devices: number, resuming })
+        let (resuming, devices) = (None, number);
+        Ok(Self { address, context, certificates, identities, devices, ae_ids, resuming })
     }
 
     /// Connects, and returns the connection with its originator. Only [`Way::Tls13Resumed`] resumes
@@ -124,7 +137,10 @@ impl Client {
         let (ssl, originator) = match certificate {
             Some(certificate) => (certificate.session(context)?, credentials::ae(device + 1)),
             None => {
-                let identity = Identity::of(spread(device, self.identities));
+                let mut identity = Identity::of(spread(device, self.identities));
+                if self.ae_ids {
+                    identity.psk_identity.clone_from(&identity.originator);
+                }
                 let originator = identity.originator.clone();
                 (key_session(context, identity)?, originator)
             }
@@ -146,9 +162,14 @@ pub async fn close(mut stream: Pin<Box<dyn Connection>>) -> Result<()> {
     stream.shutdown().await.context("the server ended the connection first")
 }
 
-/// Spreads numbers over the identities, so that consecutive connections use distant table rows.
+/// A prime, so that [`spread`] is a permutation.
+const STEP: u64 = 2_654_435_761;
+
+/// Spreads numbers over fewer than 2^32 identities, so that consecutive connections use distant table
+/// rows. Each identity has its turn before one is used again.
 fn spread(number: u64, over: u64) -> u64 {
-    number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) % over.max(1)
+    let over = over.max(1);
+    (number % over).wrapping_mul(STEP) % over
 }
 
 /// Configures the client side of a kind of connection.

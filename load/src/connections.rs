@@ -38,8 +38,8 @@ pub struct Args {
 pub async fn run(args: &Args) -> Result<Value> {
     let client = Client::new(&args.target)?;
     if args.checks_originators {
-        let (stream, _) = client.connect(0).await?;
-        let mut channel = Channel::open(args.binding, stream).await?;
+        let (stream, originator) = client.connect(0).await?;
+        let mut channel = Channel::open(args.binding, (stream, &originator)).await?;
         channel.is_refused("Canother").await.context("originators are not checked")?;
     }
     let counter = Rc::new(Counter::new(args.period));
@@ -49,7 +49,7 @@ pub async fn run(args: &Args) -> Result<Value> {
             let mut tasks = Vec::new();
             for n in 0..args.connections {
                 let (stream, originator) = client.connect(n).await?;
-                let mut channel = Channel::open(args.binding, stream).await?;
+                let mut channel = Channel::open(args.binding, (stream, &originator)).await?;
                 let counter = counter.clone();
                 tasks.push(tokio::task::spawn_local(async move {
                     while let Some((number, begun)) = counter.next().await {

@@ -67,6 +67,8 @@ pub fn make(args: &Args) -> Result<()> {
         // A table for Saegis, and one for stunnel and GnuTLS.
         let mut table = String::from("ae_id,kpsa,kpsa_id\n");
         let mut pairs = String::new();
+        // For mosquitto, which compares topics with the psk_identity.
+        let mut pairs_of_aes = String::new();
         for n in 0..number {
             let Identity { psk_identity, key, originator } = Identity::of(n);
             let key = key.iter().fold(String::new(), |mut text, byte| {
@@ -76,9 +78,11 @@ pub fn make(args: &Args) -> Result<()> {
             });
             let _ = writeln!(table, "{originator},{key},{psk_identity}");
             let _ = writeln!(pairs, "{psk_identity}:{key}");
+            let _ = writeln!(pairs_of_aes, "{originator}:{key}");
         }
         put(&args.folder, &format!("{number}.csv"), table)?;
         put(&args.folder, &format!("{number}.psk"), pairs)?;
+        put(&args.folder, &format!("{number}.ae.psk"), pairs_of_aes)?;
     }
     certificates(&args.folder, args.certificates)
 }

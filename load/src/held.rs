@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::answer::{self, Expected};
+use crate::channel::{Binding, Channel};
 use crate::client::{Client, Target};
 use crate::server::Server;
 
@@ -17,6 +17,9 @@ pub struct Args {
     target: Target,
     #[command(flatten)]
     server: Server,
+    /// Binding of the requests.
+    #[arg(long, value_enum, default_value = "http")]
+    binding: Binding,
     /// Number of connections.
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
@@ -37,20 +40,20 @@ pub async fn run(args: &Args) -> Result<Value> {
     // The first connections make the server allocate memory that does not depend on their number.
     let mut held = Vec::new();
     for number in 0..args.connections / 10 {
-        held.push(connect(&client, number).await?);
+        held.push(connect(&client, args.binding, number).await?);
     }
     let few = held.len();
     let pause = Duration::from_secs_f64(args.idle);
     tokio::time::sleep(pause).await;
     let before = args.server.memory()?;
     for number in args.connections / 10..args.connections {
-        held.push(connect(&client, number).await?);
+        held.push(connect(&client, args.binding, number).await?);
     }
     tokio::time::sleep(pause).await;
     let after = args.server.memory()?;
     // All connections are still open.
-    for (number, (stream, originator)) in held.iter_mut().enumerate() {
-        answer::ask(stream, originator, number as u64, Expected::Whole).await?;
+    for (number, (channel, originator)) in held.iter_mut().enumerate() {
+        channel.ask(originator, number as u64).await?;
     }
     let more = (held.len() - few) as u64;
     Ok(json!({
@@ -60,11 +63,9 @@ pub async fn run(args: &Args) -> Result<Value> {
     }))
 }
 
-async fn connect(
-    client: &Client,
-    number: u64,
-) -> Result<(std::pin::Pin<Box<dyn crate::client::Connection>>, String)> {
-    let (mut stream, originator) = client.connect(number).await?;
-    answer::ask(&mut stream, &originator, number, Expected::Whole).await?;
-    Ok((stream, originator))
+async fn connect(client: &Client, binding: Binding, number: u64) -> Result<(Channel, String)> {
+    let (stream, originator) = client.connect(number).await?;
+    let mut channel = Channel::open(binding, (stream, &originator)).await?;
+    channel.ask(&originator, number).await?;
+    Ok((channel, originator))
 }

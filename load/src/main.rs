@@ -16,6 +16,7 @@ mod floor;
 mod fresh;
 mod held;
 mod in_memory;
+mod mqtt;
 mod resuming;
 mod server;
 mod upstream;
@@ -36,6 +37,8 @@ enum Command {
     Credentials(credentials::Args),
     /// Run the CSE behind the contenders, which responds to each request at once
     Upstream(upstream::Args),
+    /// Run a CSE that is a client of the MQTT server of the devices
+    MqttCse(mqtt::Args),
     /// Run a proxy with the gateway's engines and without checks
     Floor(floor::Args),
     /// Measure new connections: handshake, one request, close
@@ -54,6 +57,7 @@ fn main() -> Result<()> {
     let figures = match command {
         Command::Credentials(args) => return credentials::make(&args),
         Command::Upstream(args) => return runtime.block_on(upstream::serve(&args)),
+        Command::MqttCse(args) => return runtime.block_on(mqtt::serve(&args)),
         Command::Floor(args) => return runtime.block_on(floor::serve(&args)),
         Command::Fresh(args) => runtime.block_on(fresh::run(&args))?,
         Command::Persistent(args) => runtime.block_on(connections::run(&args))?,

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
@@ -45,9 +45,14 @@ pub async fn serve(args: &Args) -> Result<()> {
 
 fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(CONTENT.as_bytes())));
+    let is_create = request.method() == Method::POST;
+    if is_create {
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    let rsc = if is_create { "2001" } else { "2000" };
     let fields = response.headers_mut();
     fields.insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
-    fields.insert("x-m2m-rsc", hyper::header::HeaderValue::from_static("2000"));
+    fields.insert("x-m2m-rsc", hyper::header::HeaderValue::from_static(rsc));
     for name in ["x-m2m-ri", "x-m2m-rvi"] {
         if let Some(value) = request.headers().get(name) {
             fields.insert(name, value.clone());

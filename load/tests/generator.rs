@@ -31,9 +31,13 @@ fn generator() -> Command {
 }
 
 fn credentials() -> TempDir {
+    credentials_of(IDENTITIES)
+}
+
+fn credentials_of(identities: &str) -> TempDir {
     let folder = TempDir::with_prefix("saegis-load-").unwrap();
     let mut make = generator();
-    make.args(["credentials", "--identities", IDENTITIES, "--folder"]).arg(folder.path());
+    make.args(["credentials", "--identities", identities, "--folder"]).arg(folder.path());
     assert!(make.status().unwrap().success());
     folder
 }
@@ -54,20 +58,22 @@ fn listening(command: &mut Command) -> (Running, u16) {
 }
 
 fn gateway(credentials: &Path, upstream: u16) -> Gateway {
-    let setup = Setup::new().upstream(upstream);
+    configured(Setup::new().upstream(upstream), credentials, IDENTITIES).start()
+}
+
+/// Configures the gateway for these credentials.
+fn configured(setup: Setup, credentials: &Path, identities: &str) -> Setup {
     for name in ["server.pem", "server.key", "client-ca.pem"] {
         // With its mode, because a key must be private.
         fs::copy(credentials.join(name), setup.path("policies").join(name)).unwrap();
     }
-    let table = credentials.join(format!("{IDENTITIES}.csv"));
+    let table = credentials.join(format!("{identities}.csv"));
     fs::copy(table, setup.table()).unwrap();
-    setup
-        .file(
-            "certificates.toml",
-            "[[own]]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
-             [[anchor]]\ncertificate = \"client-ca.pem\"\nflavours = [\"ae-id\"]\n",
-        )
-        .start()
+    setup.file(
+        "certificates.toml",
+        "[[own]]\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+         [[anchor]]\ncertificate = \"client-ca.pem\"\nflavours = [\"ae-id\"]\n",
+    )
 }
 
 /// Starts a run against a server.
@@ -125,6 +131,34 @@ fn mode_prints_figures() {
         let held = figures(&run(HOLD, way, &gateway, credentials.path()));
         assert_eq!(held["connections"], 20);
     }
+}
+
+/// Runs a mode over MQTT against a gateway with this many identities.
+fn run_over_mqtt(mode: &[&str], identities: &str) -> Value {
+    let credentials = credentials_of(identities);
+    let (_behind, port) = behind();
+    let setup = Setup::new().upstream(port).with_mqtt().with("limits", "connections = 12000");
+    let gateway = configured(setup, credentials.path(), identities).start();
+    let mut load = generator();
+    load.args(mode).args(["--binding", "mqtt", "--way", "psk-cbc"]);
+    load.args(["--identities", identities, "--folder"]).arg(credentials.path());
+    load.args(["--address", &format!("127.0.0.1:{}", gateway.mqtt_port())]);
+    figures(&load.args(["--pid", &gateway.id().to_string()]).output().unwrap())
+}
+
+#[test]
+fn creates_over_mqtt_have_figures() {
+    let figures = run_over_mqtt(&[PERSISTENT, &["--checks-originators"]].concat(), IDENTITIES);
+    assert!(figures["operations"].as_f64().unwrap() >= 1.0, "{figures}");
+    assert_eq!(run_over_mqtt(HOLD, IDENTITIES)["connections"], 20);
+}
+
+/// Each session is used before and after its idle time.
+#[test]
+#[ignore = "takes minutes with a gateway for development; cargo xtask load runs it"]
+fn load_of_ten_thousand_idle_mqtt_sessions() {
+    let figures = run_over_mqtt(&["hold", "--connections", "10000"], "10000");
+    assert_eq!(figures["connections"], 10_000);
 }
 
 #[test]

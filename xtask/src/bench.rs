@@ -2,6 +2,7 @@
 
 mod against;
 mod args;
+mod behind;
 mod contender;
 mod cores;
 mod peers;
@@ -22,9 +23,10 @@ use anyhow::{Result, bail};
 
 pub use self::args::Args;
 use self::args::Part;
-use self::contender::{Contender, LOAD_CORE, Place, SERVER_CORE};
-use self::report::{Report, Row, Single};
-use self::round::{CERTIFICATES, Work, behind, empty_folder, make_credentials, number};
+use self::behind::{LOAD_CORE, behind};
+use self::contender::{Contender, Place, SERVER_CORE};
+use self::report::{IDLE_MQTT_SESSIONS, MQTT_CREATE, Report, Row, Single};
+use self::round::{CERTIFICATES, Work, empty_folder, make_credentials, number};
 use crate::{modules, process, project::Project};
 
 /// Runs the benchmark. A failure is reported and does not discard the other figures.
@@ -111,6 +113,8 @@ impl Bench<'_> {
         // In rounds next to the shipped gateway. The sandboxes cost a tenth, which is visible on a
         // busy machine only if rounds follow each other closely.
         let many = most.min(100_000);
+        // mosquitto reads its table of keys row by row at each handshake.
+        let few = most.min(10_000);
         if self.args.wants(Part::Psk) {
             for (way, suite) in [("psk-cbc", "PSK CBC"), ("psk-gcm", "PSK GCM")] {
                 for &number in identities {
@@ -145,6 +149,13 @@ impl Bench<'_> {
             self.discipline("keep-alive: PSK CBC", &own, Work::persistent("psk-cbc", many));
             let work = Work::persistent("tls13", 1);
             self.discipline("keep-alive: mutual P-256, TLS 1.3", &peers, work);
+        }
+        if self.args.wants(Part::Mqtt) {
+            let both = [C::SaegisMqtt, C::Mosquitto];
+            self.discipline(MQTT_CREATE, &both, Work::persistent("psk-cbc", few));
+            for (contender, what) in both.into_iter().zip(IDLE_MQTT_SESSIONS) {
+                self.attempt(what, |bench| bench.idle(contender, "psk-cbc", what, few));
+            }
         }
         if self.args.wants(Part::Limits) {
             let both = [C::Upstream, C::NginxPlain];
@@ -187,6 +198,8 @@ impl Bench<'_> {
             C::SaegisWithoutWasm,
             C::SaegisReusing,
             C::SaegisWebSocket,
+            C::SaegisMqtt,
+            C::Mosquitto,
             C::Stunnel,
             C::GnuTls,
             C::Nginx,

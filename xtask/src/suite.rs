@@ -224,7 +224,7 @@ pub fn load(project: &Project, word: Option<&str>) -> Result<()> {
     let mut cargo = project.host_cargo();
     cargo
         .args(["nextest", "run", "--locked", "--package", "saegis-tests"])
-        .args(["--package", "saegis-policy", "--no-capture"])
+        .args(["--package", "saegis-policy", "--package", "saegis-load", "--no-capture"])
         .args(["--run-ignored", "only", "-E", &filter])
         .env("SAEGIS_BIN", project.gateway_binary("release"))
         .env("SAEGIS_COMPONENTS", project.components());

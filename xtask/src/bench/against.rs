@@ -10,8 +10,9 @@ use anyhow::Result;
 
 use super::{
     args::Args,
+    behind::behind,
     contender::{Contender, Place, SERVER_CORE},
-    round::{CERTIFICATES, Work, behind, empty_folder, make_credentials, number},
+    round::{CERTIFICATES, Work, empty_folder, make_credentials, number},
 };
 use crate::{modules, process, project::Project};
 

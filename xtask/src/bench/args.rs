@@ -11,6 +11,8 @@ pub enum Part {
     Certificates,
     /// Requests over persistent connections
     KeepAlive,
+    /// Creates over MQTT, and idle sessions
+    Mqtt,
     /// Idle associations, a million rows, starts, reloads
     Scale,
     /// Effect of a second core

@@ -11,12 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use super::behind::{Behind, behind_as};
 use crate::process;
 
+/// File with the address for the CSE of an MQTT server.
+pub const CSE_ADDRESS: &str = "cse-address";
 /// Core of the server.
 pub const SERVER_CORE: &str = "0";
-/// Core of the generator and of the CSE behind the contenders.
-pub const LOAD_CORE: &str = "1";
 
 /// Timeout for the start of a server.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,6 +32,8 @@ pub enum Contender {
     SaegisReusing,
     /// The same requests over WebSocket.
     SaegisWebSocket,
+    /// Requests over MQTT.
+    SaegisMqtt,
     /// A build of another commit.
     SaegisBefore,
     /// A proxy with the same TLS engines, without checks and logs.
@@ -39,6 +42,8 @@ pub enum Contender {
     GnuTls,
     Nginx,
     NginxPlain,
+    /// An MQTT server that compares topics with the psk_identity. The CSE is its client.
+    Mosquitto,
     Haproxy,
     Envoy,
     /// Envoy with a proxy-wasm filter that checks originators.
@@ -81,6 +86,8 @@ impl Place {
 pub struct Running {
     child: Child,
     pub address: SocketAddr,
+    /// The CSE behind an MQTT server that a CSE connects to.
+    cse: Option<Behind>,
     /// Time from the start until the server accepted connections or, for Saegis, logged that it was
     /// ready.
     pub took: Duration,
@@ -141,12 +148,14 @@ impl Contender {
             Self::SaegisWithoutWasm => "Saegis without WASM",
             Self::SaegisReusing => "Saegis, instances reused",
             Self::SaegisWebSocket => "Saegis, WebSocket",
+            Self::SaegisMqtt => "Saegis, MQTT",
             Self::SaegisBefore => "Saegis before",
             Self::Floor => "the floor: engines, no checks",
             Self::Stunnel => "stunnel",
             Self::GnuTls => "gnutls-serv (answers itself)",
             Self::Nginx => "nginx",
             Self::NginxPlain => "nginx, no TLS",
+            Self::Mosquitto => "mosquitto, ACL of topics",
             Self::Haproxy => "haproxy",
             Self::Envoy => "Envoy, no filter",
             Self::EnvoyFilter => "Envoy, filter",
@@ -163,6 +172,7 @@ impl Contender {
                 | Self::SaegisWithoutWasm
                 | Self::SaegisReusing
                 | Self::SaegisWebSocket
+                | Self::SaegisMqtt
                 | Self::SaegisBefore
         )
     }
@@ -172,10 +182,21 @@ impl Contender {
         self.is_saegis() || matches!(self, Self::EnvoyFilter | Self::EnvoyResuming)
     }
 
+    /// Returns the arguments of the generator for the contender.
+    pub fn load_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::SaegisWebSocket => &["--binding", "websocket"],
+            Self::SaegisMqtt => &["--binding", "mqtt"],
+            Self::Mosquitto => &["--binding", "mqtt", "--ae-ids"],
+            Self::GnuTls => &["--expected", "status"],
+            _ => &[],
+        }
+    }
+
     /// Returns the version that the program prints.
     pub fn version(self, place: &Place) -> String {
         let (program, argument) = match self {
-            Self::Saegis | Self::SaegisReusing | Self::SaegisWebSocket => {
+            Self::Saegis | Self::SaegisReusing | Self::SaegisWebSocket | Self::SaegisMqtt => {
                 (place.saegis.clone(), "version")
             }
             Self::SaegisWithoutWasm => (place.without_wasm.clone(), "version"),
@@ -183,6 +204,7 @@ impl Contender {
             Self::Stunnel => ("stunnel".into(), "-version"),
             Self::GnuTls => ("gnutls-serv".into(), "--version"),
             Self::Nginx | Self::NginxPlain => ("nginx".into(), "-v"),
+            Self::Mosquitto => ("mosquitto".into(), "-h"),
             Self::Haproxy => ("haproxy".into(), "-v"),
             Self::Envoy | Self::EnvoyFilter | Self::EnvoyResuming => {
                 (place.envoy.clone(), "--version")
@@ -216,7 +238,7 @@ impl Contender {
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let start = Instant::now();
         let child = command.spawn().with_context(|| process::line(&command))?;
-        let mut running = Running { child, address, took: Duration::ZERO };
+        let mut running = Running { child, address, cse: None, took: Duration::ZERO };
         loop {
             let there = if self.is_saegis() {
                 fs::read_to_string(&log).unwrap_or_default().contains("gateway.ready")
@@ -227,6 +249,11 @@ impl Contender {
             };
             running.took = start.elapsed();
             if there {
+                if self == Self::Mosquitto {
+                    let broker = fs::read_to_string(folder.join(CSE_ADDRESS))?;
+                    let arguments = ["mqtt-cse", "--address", &broker];
+                    running.cse = Some(behind_as(&place.load, &arguments)?.0);
+                }
                 return Ok(running);
             }
             if running.took > START_TIMEOUT || running.child.try_wait()?.is_some() {

@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 
 use super::{
     Bench,
-    contender::{Contender, LOAD_CORE, SERVER_CORE},
+    behind::LOAD_CORE,
+    contender::{Contender, SERVER_CORE},
     round::{Work, figures, median, number},
 };
 

@@ -16,6 +16,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("stunnel", "stunnel4"),
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
+    ("mosquitto", "mosquitto"),
     ("gnutls-serv", "gnutls-bin"),
     ("taskset", "util-linux"),
 ];

@@ -6,6 +6,11 @@ use serde_json::{Value, json};
 
 use super::contender::Contender;
 
+/// Discipline of creates over MQTT.
+pub const MQTT_CREATE: &str = "create of a content instance over MQTT: PSK CBC";
+/// Figures of idle sessions, of Saegis and of mosquitto.
+pub const IDLE_MQTT_SESSIONS: [&str; 2] = ["an idle session of MQTT", "the same in mosquitto"];
+
 /// Results of one contender in one discipline, by round.
 pub struct Row {
     pub discipline: String,
@@ -85,6 +90,14 @@ impl Report {
         self.singles.iter().find(|single| single.what == what).map(|single| single.value)
     }
 
+    /// Returns the CPU time of a create and the memory of an idle session, times mosquitto's.
+    fn of_mqtt(&self) -> [Option<f64>; 2] {
+        let create = |of| self.of(MQTT_CREATE, of).map(|row| row.median("server_cpu_us"));
+        let create = create(Contender::SaegisMqtt).zip(create(Contender::Mosquitto));
+        let [own, peer] = IDLE_MQTT_SESSIONS.map(|what| self.single(what));
+        [create, own.zip(peer)].map(|both| both.map(|(own, peer)| own / peer))
+    }
+
     fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
         let mut add = |what: &str, wanted, measured: Option<f64>, at_most| {
@@ -126,6 +139,9 @@ impl Report {
         );
         let websocket = self.times(persistent, Contender::SaegisWebSocket);
         add("keep-alive, PSK CBC: WebSocket's CPU, times HTTP's", 0.9, websocket, true);
+        let [create, idle] = self.of_mqtt();
+        add("create over MQTT, PSK CBC: CPU, times mosquitto's", 2.0, create, true);
+        add("an idle session of MQTT: memory, times mosquitto's", 1.5, idle, true);
         add("WASM's share of a PSK CBC handshake, %", 12.0, self.share(psk), true);
         for (what, wanted, single, at_most) in [
             ("an idle association, bytes", 24576.0, "an idle association", true),

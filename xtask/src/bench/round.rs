@@ -2,16 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::contender::{Contender, LOAD_CORE, Place, Running};
+use super::behind::LOAD_CORE;
+use super::contender::{Contender, Place, Running};
 use crate::process;
 
 /// The work of the generator.
@@ -57,6 +56,7 @@ impl Place {
         let rows = if work.way.starts_with("psk") { work.identities } else { 1 };
         let server = contender.start(self, rows, self.server_cores)?;
         let mut load = self.generator(work, &server);
+        load.args(contender.load_arguments());
         if work.mode == "hold" {
             load.args(["--connections", HELD]);
             return figures(&mut load);
@@ -64,12 +64,6 @@ impl Place {
         load.args(["--seconds", seconds]);
         if contender.checks_originators() {
             load.arg("--checks-originators");
-        }
-        if contender == Contender::SaegisWebSocket {
-            load.args(["--binding", "websocket"]);
-        }
-        if contender == Contender::GnuTls {
-            load.args(["--expected", "status"]);
         }
         let figures = figures(&mut load)?;
         if number(&figures, "server_cpu_us") <= 0.0 {
@@ -109,27 +103,6 @@ pub fn make_credentials(place: &Place, identities: &[u64]) -> Result<()> {
     make.arg("credentials").arg("--folder").arg(place.credentials());
     make.args(["--certificates", &CERTIFICATES.to_string()]);
     process::run(make.args(["--identities", &list]))
-}
-
-/// The CSE behind the contenders. Dropping the value ends it.
-pub struct Behind(Child);
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-pub fn behind(load: &Path) -> Result<(Behind, SocketAddr)> {
-    let mut command = Command::new("taskset");
-    command.args(["-c", LOAD_CORE]).arg(load).arg("upstream");
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut behind = Behind(child);
-    let mut line = String::new();
-    let output = behind.0.stdout.take().context("the process has no output")?;
-    BufReader::new(output).read_line(&mut line)?;
-    Ok((behind, line.trim().parse().context("the CSE behind printed no address")?))
 }
 
 /// Returns the figures of a generator, or its error.

@@ -19,7 +19,7 @@ impl Bench<'_> {
         for (way, what) in
             [("psk-cbc", "an idle association"), ("tls13", "an idle association of TLS 1.3")]
         {
-            self.attempt(what, |bench| bench.idle(way, what, rows));
+            self.attempt(what, |bench| bench.idle(Contender::Saegis, way, what, rows));
         }
         self.attempt("starts", |bench| bench.starts(rows));
         for (cores, on) in [(SERVER_CORE, "one core"), ("0,1", "both cores")] {
@@ -27,12 +27,20 @@ impl Bench<'_> {
         }
     }
 
-    fn idle(&mut self, way: &'static str, what: &str, rows: u64) -> Result<()> {
+    /// Measures the memory of an idle connection.
+    pub fn idle(
+        &mut self,
+        contender: Contender,
+        way: &'static str,
+        what: &str,
+        rows: u64,
+    ) -> Result<()> {
         let associations = if self.args.quick { 1_500 } else { 10_000 };
-        let server = Contender::Saegis.start(&self.place, rows, SERVER_CORE)?;
+        let server = contender.start(&self.place, rows, SERVER_CORE)?;
         let work = Work { mode: "hold", ..Work::fresh(way, rows) };
         let mut load = self.place.generator(work, &server);
         load.args(["--connections", &associations.to_string()]);
+        load.args(contender.load_arguments());
         let held = figures(&mut load)?;
         self.single(SCALE, what, number(&held, "bytes_each"), "bytes");
         Ok(())

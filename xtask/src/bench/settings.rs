@@ -1,10 +1,14 @@
 //! Configuration of each contender: one core, no resumption, persistent connections to the CSE.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+};
 
 use anyhow::Result;
 
-use super::contender::{Contender, Place};
+use super::contender::{CSE_ADDRESS, Contender, Place};
 
 impl Contender {
     /// Returns a description of the configuration for the report.
@@ -20,12 +24,16 @@ impl Contender {
             Self::SaegisReusing => {
                 "as it ships, but instances of psk-table and originator-check make 1,000 calls each"
             }
-            Self::SaegisWebSocket | Self::SaegisBefore => "as Saegis",
+            Self::SaegisWebSocket | Self::SaegisMqtt | Self::SaegisBefore => "as Saegis",
             Self::Floor => "one thread; connections to the CSE kept; no log",
             Self::Stunnel => "TCP_NODELAY, no tickets, a cache of one session; logs errors",
             Self::GnuTls => "no cache, no tickets; answers itself",
             Self::Nginx | Self::NginxPlain => {
                 "1 worker, 64 connections to the CSE kept; no cache, no tickets, no access log"
+            }
+            Self::Mosquitto => {
+                "psk_file, ACL with patterns of topics; the content is not checked; nothing on disk; \
+                 logs errors"
             }
             Self::Haproxy => {
                 "1 thread, connections to the CSE kept (http-reuse always); no cache, no tickets, \
@@ -61,6 +69,7 @@ impl Contender {
             | Self::SaegisReusing
             | Self::SaegisWithoutWasm
             | Self::SaegisWebSocket
+            | Self::SaegisMqtt
             | Self::SaegisBefore => {
                 saegis(self, place, folder, identities, address)?;
                 let program = match self {
@@ -71,9 +80,8 @@ impl Contender {
                 vec![program.display().to_string(), "run".into()]
             }
             Self::Floor => {
-                let words = ["floor", "--address", &address.to_string()].map(String::from);
-                let mut all = vec![place.load.display().to_string()];
-                all.extend(words);
+                let mut all = vec![place.load.display().to_string(), "floor".into()];
+                all.extend(["--address".into(), address.to_string()]);
                 all.extend(["--upstream".into(), upstream.to_string()]);
                 all.extend(["--folder".into(), credentials.display().to_string()]);
                 all.extend(["--identities".into(), identities.to_string()]);
@@ -97,6 +105,10 @@ impl Contender {
                 put(nginx(self == Self::Nginx, folder, address, upstream, at))?;
                 vec!["nginx".into(), "-e".into(), "stderr".into(), "-c".into(), config]
             }
+            Self::Mosquitto => {
+                put(mosquitto(folder, address, &at(&format!("{identities}.ae.psk")))?)?;
+                ["mosquitto", "-c", &config].map(String::from).to_vec()
+            }
             Self::Haproxy => {
                 put(haproxy(address, upstream, at))?;
                 vec!["haproxy".into(), "-f".into(), config]
@@ -113,8 +125,8 @@ impl Contender {
                 all
             }
             Self::Upstream => {
-                let words = ["upstream".into(), "--address".into(), address.to_string()];
-                [vec![place.load.display().to_string()], words.to_vec()].concat()
+                let load = place.load.display().to_string();
+                vec![load, "upstream".into(), "--address".into(), address.to_string()]
             }
         })
     }
@@ -160,6 +172,26 @@ fn nginx(
          {tls}\nlocation / {{ proxy_pass http://cse; proxy_http_version 1.1;\n\
          proxy_set_header Connection \"\"; }} }} }}\n"
     )
+}
+
+/// Returns the configuration of mosquitto: a listener for devices, and one for the CSE.
+fn mosquitto(folder: &Path, address: SocketAddr, keys: &str) -> Result<String> {
+    let cse = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    fs::write(folder.join(CSE_ADDRESS), cse.to_string())?;
+    let acl = folder.join("acl");
+    fs::write(
+        &acl,
+        "pattern write /oneM2M/req/%u/+/+\npattern read /oneM2M/resp/%u/+/+\n\
+         pattern read /oneM2M/req/+/%u/+\npattern write /oneM2M/resp/+/%u/+\n",
+    )?;
+    let (acl, device, cse) = (acl.display(), address.port(), cse.port());
+    Ok(format!(
+        "user root\nper_listener_settings true\nlog_type error\nset_tcp_nodelay true\n\
+         max_inflight_messages 100\nlistener {device} 127.0.0.1\npsk_hint bench\n\
+         psk_file {keys}\nuse_identity_as_username true\nallow_anonymous false\n\
+         tls_version tlsv1.2\nciphers PSK-AES128-CBC-SHA256\nacl_file {acl}\n\
+         listener {cse} 127.0.0.1\nallow_anonymous true\n"
+    ))
 }
 
 /// Returns the configuration of haproxy.
@@ -225,12 +257,18 @@ fn saegis(
          allowed-app-ids = [\"Nlight\"]\nallowed-aes = [\"Clight-AE*\"]\n",
     )?;
     let upstream = place.upstream;
+    // The generator connects to the address of the contender.
+    let listeners = if contender == Contender::SaegisMqtt {
+        format!("[listen]\naddress = \"127.0.0.1:0\"\n[mqtt]\nlisten = \"{address}\"\n")
+    } else {
+        format!("[listen]\naddress = \"{address}\"\n")
+    };
     fs::write(
         folder.join("saegis.toml"),
         format!(
             "[cse]\ncse-id = \"mn-cse-123456\"\ncsebase-name = \"cse\"\n\
              service-provider = \"in.provider.com\"\nkind = \"MN-CSE\"\n\
-             [listen]\naddress = \"{address}\"\n[upstream]\nurl = \"http://{upstream}\"\n\
+             {listeners}[upstream]\nurl = \"http://{upstream}\"\n\
              [modules.grants]\n\"*\" = [\"policy-tables\", \"log\", \"clock\", \
              \"service-subscription\"]\n{reuse}[log]\nformat = \"json\"\n\
              [audit]\nfile = \"state/audit.jsonl\"\n[limits]\nconnections = 12000\n\

@@ -66,6 +66,7 @@ enum Carrier {
 struct Open {
     active: Arc<ActiveAssociation>,
     carrier: Carrier,
+    /// Boxed, because a channel has the memory of many messages, also without any.
     requests: mpsc::Sender<Box<RequestPrimitive>>,
     /// The waiting notifications, one at a time.
     deliveries: mpsc::Sender<Box<RequestPrimitive>>,
@@ -445,7 +446,8 @@ impl Channel {
                 }
                 continue;
             };
-            let response = all.deliver(&self.open, &entry).await;
+            // Boxed, because an idle connection does not need its memory.
+            let response = Box::pin(all.deliver(&self.open, &entry)).await;
             sent = entry.number;
             match &response {
                 // The AE has it, whatever it responds.

@@ -88,7 +88,8 @@ enum Expected {
 pub(super) struct Client<'a> {
     exchange: &'a Exchange,
     connected: Arc<Connected>,
-    outgoing: mpsc::UnboundedSender<Outgoing>,
+    /// Boxed, because a channel has the memory of many messages, also without any.
+    outgoing: mpsc::UnboundedSender<Box<Outgoing>>,
     subscriptions: Vec<Subscribed>,
     /// The connection as those see it who send requests to the AE, while the client subscribes to
     /// them.
@@ -112,7 +113,7 @@ impl<'a> Client<'a> {
         exchange: &'a Exchange,
         connected: Arc<Connected>,
         filters: &[(String, bool)],
-        outgoing: mpsc::UnboundedSender<Outgoing>,
+        outgoing: mpsc::UnboundedSender<Box<Outgoing>>,
     ) -> Self {
         let mut client = Self {
             exchange,
@@ -448,7 +449,7 @@ impl<'a> Client<'a> {
 
     fn queue(&self, parts: [Bytes; 2], held: Held) {
         // It is received for as long as the connection is served.
-        let _ = self.outgoing.send(Outgoing { parts, _held: held });
+        let _ = self.outgoing.send(Box::new(Outgoing { parts, _held: held }));
     }
 }
 

@@ -302,7 +302,7 @@ async fn next_request(
 /// Writes what is queued, and returns why it cannot.
 async fn write_packets(
     write: &mut (impl AsyncWrite + Unpin),
-    mut queue: mpsc::UnboundedReceiver<Outgoing>,
+    mut queue: mpsc::UnboundedReceiver<Box<Outgoing>>,
     read_timeout: Duration,
 ) -> &'static str {
     while let Some(outgoing) = queue.recv().await {

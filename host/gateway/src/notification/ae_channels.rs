@@ -53,7 +53,7 @@ pub struct AeChannels {
     waiting: Mutex<Waiting>,
 }
 
-/// What a connection is made of.
+/// The medium of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Carrier {
     /// A connection, whose end is noticed.

@@ -100,7 +100,7 @@ fn large_notification_displaces_none_of_others() {
     assert!(put(&mut waiting, (&ae, &good), "Ca", notification("good")));
     assert!(!put(&mut waiting, (&ae, &evil), "Ca", notification(&content_of(MAX_BYTES_PER_AE))));
     assert_eq!(contents(&waiting, &ae), [content.as_str(), "good"]);
-    // What counts is the size, also where the number is full.
+    // The limit is one of bytes, also where the number is at its maximum.
     for n in 0..3 * MAX_PER_AE {
         assert!(put(&mut waiting, (&ae, &evil), "Ca", notification(&n.to_string())));
     }

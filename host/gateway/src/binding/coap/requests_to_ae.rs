@@ -158,7 +158,7 @@ impl AePath {
         }
     }
 
-    /// The AE has not acknowledged a request. Whoever sent it learns that by the time, so that a
+    /// The AE has not acknowledged a request. The sender learns that by the time, so that a
     /// notification waits on.
     pub fn not_acknowledged(&mut self, tokens: &[Token]) {
         self.sent.take_if(|sent| tokens.contains(&sent.token));

@@ -6,26 +6,20 @@
 //!
 //! A connection is used only in the runtime where it was opened, whose driver wakes it.
 
+mod exchange;
+
 use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::response::Parts;
 use http::{Request, Uri};
-use http_body_util::Full;
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, timeout};
 
-use crate::error::error_chain;
-use crate::response;
+use exchange::Response;
 
 /// Maximum number of idle connections of a runtime in the pool.
 const MAX_IDLE: usize = 64;
@@ -39,24 +33,11 @@ pub struct PlainHttp {
     host: String,
     port: u16,
     content_bytes: usize,
-    idle: Arc<Idle>,
+    idle: Arc<Mutex<Idle>>,
 }
 
 /// Idle connections of each runtime, the most recently used at the back.
-type Idle = Mutex<HashMap<runtime::Id, VecDeque<(Instant, PooledConnection)>>>;
-
-struct PooledConnection {
-    sender: SendRequest<Full<Bytes>>,
-    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
-}
-
-/// The reason why a request on a connection failed.
-enum Failed {
-    /// The connection had ended before anything was sent.
-    NotSent(Box<Request<Full<Bytes>>>),
-    /// The exchange failed for this reason.
-    Broken(String),
-}
+type Idle = HashMap<runtime::Id, VecDeque<(Instant, TcpStream)>>;
 
 impl PlainHttp {
     /// Creates a pool of connections to the host of `url`. Responses may have up to `content_bytes`
@@ -65,7 +46,7 @@ impl PlainHttp {
         let host = url.host().unwrap_or_default();
         // Only a URI has brackets around an IPv6 address.
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let idle = Arc::new(Idle::default());
+        let idle = Arc::<Mutex<Idle>>::default();
         tokio::spawn(close_idle(Arc::downgrade(&idle)));
         Self { host, port: url.port_u16().unwrap_or(80), content_bytes, idle }
     }
@@ -74,29 +55,37 @@ impl PlainHttp {
     ///
     /// # Errors
     /// Returns the reason why there is no response, for the log.
-    pub async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), String> {
+    pub async fn ask(&self, request: &Request<Bytes>) -> Result<Response, String> {
         let here = Handle::current().id();
+        let mut connection = match self.idle_connection(here) {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let (mut reader, mut writer) = connection.split();
+        let response =
+            exchange::exchange(request, &mut reader, &mut writer, self.content_bytes).await?;
+        if response.is_reusable {
+            self.put_back(here, connection);
+        }
+        Ok(response)
+    }
+
+    /// Returns the most recently used connection of the runtime that the CSE has not closed.
+    fn idle_connection(&self, here: runtime::Id) -> Option<TcpStream> {
         loop {
-            let pooled = lock(&self.idle).get_mut(&here).and_then(VecDeque::pop_back);
-            let is_new = pooled.is_none();
-            let mut connection = match pooled {
-                Some((_, connection)) => connection,
-                None => self.connect().await?,
+            let (_, connection) = lock(&self.idle).get_mut(&here)?.pop_back()?;
+            // Its end, or bytes that belong to no request.
+            let has_news = match connection.try_read(&mut [0]) {
+                Ok(_) => true,
+                Err(e) => e.kind() != io::ErrorKind::WouldBlock,
             };
-            match connection.ask(request, self.content_bytes).await {
-                Ok(answer) => {
-                    self.put_back(here, connection);
-                    return Ok(answer);
-                }
-                // The peer closed the idle connection, and no part of the request was sent.
-                Err(Failed::NotSent(again)) if !is_new => request = *again,
-                Err(Failed::NotSent(_)) => return Err("the connection ended immediately".into()),
-                Err(Failed::Broken(why)) => return Err(why),
+            if !has_news {
+                return Some(connection);
             }
         }
     }
 
-    async fn connect(&self) -> Result<PooledConnection, String> {
+    async fn connect(&self) -> Result<TcpStream, String> {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let socket = match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected,
@@ -105,15 +94,10 @@ impl PlainHttp {
         let failed = |e: io::Error| format!("cannot connect: {e}");
         let socket = socket.map_err(failed)?;
         socket.set_nodelay(true).map_err(failed)?;
-        let made = http1::handshake(TokioIo::new(socket)).await;
-        let (sender, connection) = made.map_err(|e| error_chain(&e))?;
-        Ok(PooledConnection { sender, connection })
+        Ok(socket)
     }
 
-    fn put_back(&self, here: runtime::Id, connection: PooledConnection) {
-        if connection.sender.is_closed() {
-            return;
-        }
+    fn put_back(&self, here: runtime::Id, connection: TcpStream) {
         let mut all = lock(&self.idle);
         let idle = all.entry(here).or_default();
         if idle.len() < MAX_IDLE {
@@ -122,52 +106,12 @@ impl PlainHttp {
     }
 }
 
-impl PooledConnection {
-    async fn ask(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        max_content: usize,
-    ) -> Result<(Parts, Bytes), Failed> {
-        let Self { sender, connection } = self;
-        // The connection may still have to read the end of its last response, or find that the peer
-        // closed it.
-        let ready = poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-            Poll::Ready(_) => Poll::Ready(false),
-            Poll::Pending => sender.poll_ready(cx).map(|ready| ready.is_ok()),
-        });
-        if !ready.await {
-            return Err(Failed::NotSent(Box::new(request)));
-        }
-        let mut asking = pin!(async {
-            let response =
-                sender.try_send_request(request).await.map_err(|mut e| match e.take_message() {
-                    Some(request) => Failed::NotSent(Box::new(request)),
-                    None => Failed::Broken(error_chain(e.error())),
-                })?;
-            response::collect(response, max_content).await.map_err(Failed::Broken)
-        });
-        let mut ended = false;
-        poll_fn(|cx| {
-            let mut answer = asking.as_mut().poll(cx);
-            // The connection completes a pending response before it ends.
-            if answer.is_pending() && !ended {
-                ended = Pin::new(&mut *connection).poll(cx).is_ready();
-                answer = asking.as_mut().poll(cx);
-            }
-            answer
-        })
-        .await
-    }
-}
-
-fn lock(
-    idle: &Idle,
-) -> MutexGuard<'_, HashMap<runtime::Id, VecDeque<(Instant, PooledConnection)>>> {
+fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Closes connections that were idle for [`IDLE_TIMEOUT`].
-async fn close_idle(idle: Weak<Idle>) {
+async fn close_idle(idle: Weak<Mutex<Idle>>) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 2).await;
         let Some(idle) = idle.upgrade() else { return };

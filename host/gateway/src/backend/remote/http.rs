@@ -2,7 +2,6 @@
 
 use http::header::HOST;
 use http::{HeaderValue, Uri};
-use http_body_util::Full;
 use saegis_client::PlainHttp;
 use saegis_onem2m::http::{read_response, write_request};
 use saegis_onem2m::id::CseId;
@@ -31,7 +30,8 @@ impl HttpUpstream {
     ) -> Result<ResponsePrimitive, String> {
         let mut request = write_request(request, &self.cse).map_err(|e| e.to_string())?;
         request.headers_mut().insert(HOST, self.host.clone());
-        let (parts, body) = self.connections.ask(request.map(Full::new)).await?;
-        read_response(parts.status, &parts.headers, body).map_err(|e| e.to_string())
+        let response = self.connections.ask(&request).await?;
+        read_response(response.status, &response.headers, response.content)
+            .map_err(|e| e.to_string())
     }
 }

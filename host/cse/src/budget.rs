@@ -71,6 +71,12 @@ impl Authority {
         (*commits == 0).then(|| !self.ended.swap(true, Ordering::SeqCst))
     }
 
+    /// Returns whether no commit is in progress. Does not block.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        *self.commits() == 0
+    }
+
     /// Waits for commits in progress. Blocks for the duration of a commit.
     pub fn settle(&self) {
         let settled = self.settled.wait_while(self.commits(), |commits| *commits > 0);

@@ -175,9 +175,18 @@ impl ActiveAssociation {
     /// that changes the AE of the credential may continue, but not past the expiry of the
     /// credential.
     pub async fn close(self: &Arc<Self>) {
+        let has_expired = self.has_expired();
+        let is_closed = match has_expired {
+            true => self.authority.try_end().is_some(),
+            false => self.authority.is_settled(),
+        };
+        // Usually no commit is in progress, and another thread is not needed.
+        if is_closed {
+            return;
+        }
         let live = self.clone();
         let closed = tokio::task::spawn_blocking(move || {
-            if live.has_expired() {
+            if has_expired {
                 live.authority.end();
             } else {
                 live.authority.settle();

@@ -5,28 +5,24 @@
 
 mod association;
 mod routes;
+mod state;
+
+pub use state::{Common, Datagrams};
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use saegis_handshake::EngineError;
 use saegis_handshake::dtls::{self, Hello, is_client_hello};
 use saegis_onem2m::coap::{Limits, Transfers};
-use saegis_policy::{Certificates, Generation};
 use tokio::net::UdpSocket;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use self::association::Association;
-use self::routes::Routes;
 use crate::binding::coap::Shared;
 use crate::config::{Coap, ListenAddress};
-use crate::listener::peer_limits::PeerLimits;
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
@@ -83,31 +79,6 @@ async fn bind(address: &ListenAddress) -> io::Result<UdpSocket> {
         }
     }
     Err(failed.unwrap_or_else(|| io::Error::other("there is no address")))
-}
-
-/// Limits and ends that associations over datagrams share with all others.
-#[derive(Clone)]
-pub struct Common {
-    /// Limits on handshakes by address.
-    pub peers: PeerLimits,
-    /// Permits for associations.
-    pub permits: Arc<Semaphore>,
-    /// Counts associations.
-    pub connections: TaskTracker,
-    /// Canceled when the gateway stops.
-    pub stop: CancellationToken,
-}
-
-/// The associations of a socket.
-pub struct Datagrams {
-    gateway: Arc<Gateway>,
-    socket: Arc<UdpSocket>,
-    server: Arc<dtls::Server>,
-    /// The engine with certificates, and the certificates that it was created from.
-    certificates: Mutex<Option<(Arc<Certificates>, Arc<dtls::Server>)>>,
-    routes: Arc<Routes>,
-    shared: Shared,
-    common: Common,
 }
 
 impl Datagrams {
@@ -184,25 +155,5 @@ impl Datagrams {
         let association = Association { all: self.clone(), canonical, route };
         let serving = association.serve(hello, incoming, active).instrument(span);
         self.common.connections.spawn(serving);
-    }
-
-    /// Returns the engine for a generation.
-    fn engine(&self, generation: &Generation) -> Result<Arc<dtls::Server>, EngineError> {
-        let Some(certificates) = generation.certificates().filter(|c| !c.own.is_empty()) else {
-            return Ok(self.server.clone());
-        };
-        let mut kept = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, engine)) = &*kept
-            && Arc::ptr_eq(of, certificates)
-        {
-            return Ok(engine.clone());
-        }
-        let coap = &self.gateway.config.coap;
-        let mtu = u32::try_from(coap.datagram_bytes).unwrap_or(dtls::DEFAULT_MTU);
-        let engine = dtls::Server::new(&coap.suites)?.with_mtu(mtu);
-        let engine = engine.with_certificates(certificates.trust.clone(), &certificates.own)?;
-        let engine = Arc::new(engine);
-        *kept = Some((certificates.clone(), engine.clone()));
-        Ok(engine)
     }
 }

@@ -9,8 +9,8 @@ use saegis_handshake::dtls::{Accepted, ClientHello, Credentials, Transport};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 
-use super::Datagrams;
 use super::routes::RouteGuard;
+use super::state::Datagrams;
 use crate::binding::coap::{self, Link};
 use crate::listener::peer_limits::ActiveHandshake;
 use crate::pipeline::Pipeline;
@@ -124,15 +124,26 @@ impl Association {
             permit = timeout_at(deadline, self.all.common.permits.clone().acquire_owned()) => permit,
             () = active.displaced() => {
                 refused(gateway, peer, "displaced", DISPLACED);
+                self.close(accepted);
                 return None;
             }
         };
         // The semaphore is never closed.
         let Ok(Ok(permit)) = permit else {
             refused(gateway, peer, "no-place", "the maximum number of associations is reached");
+            self.close(accepted);
             return None;
         };
         Some(Established { accepted, evidence, permit, incoming })
+    }
+
+    /// Ends an association that gets no permit, because its client takes it for established.
+    fn close(&self, mut accepted: Accepted) {
+        accepted.channel.close();
+        for datagram in accepted.channel.outgoing() {
+            // Delivery is best effort.
+            let _ = self.all.socket.try_send_to(&datagram, self.route.peer);
+        }
     }
 
     async fn handshake(

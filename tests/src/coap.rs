@@ -5,9 +5,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{ErrorCode, Ssl, SslContext, SslMethod, SslStream, SslVersion};
+use openssl::ssl::{ErrorCode, Ssl, SslContext, SslFiletype, SslMethod, SslStream, SslVersion};
 use serde_json::Value;
 
+use crate::certificates::Identity;
 use crate::client::Credential;
 use crate::light::bytes;
 use crate::process::BOUND;
@@ -248,6 +249,21 @@ impl CoapLight {
         let mut ssl = Ssl::new(&context.build())?;
         ssl.set_connect_state();
         Self::handshake(ssl, socket, bound)
+    }
+
+    /// Connects with a certificate and the suite that TS-0003 mandates for it.
+    ///
+    /// # Errors
+    /// Fails if the handshake is refused, or does not finish in time.
+    pub fn with_certificate(socket: UdpSocket, identity: &Identity) -> io::Result<Self> {
+        let mut context = SslContext::builder(SslMethod::dtls_client())?;
+        context.set_max_proto_version(Some(SslVersion::DTLS1_2))?;
+        context.set_cipher_list("ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0")?;
+        context.set_certificate_chain_file(&identity.chain)?;
+        context.set_private_key_file(&identity.key, SslFiletype::PEM)?;
+        let mut ssl = Ssl::new(&context.build())?;
+        ssl.set_connect_state();
+        Self::handshake(ssl, socket, BOUND)
     }
 
     fn handshake(ssl: Ssl, socket: UdpSocket, bound: Duration) -> io::Result<Self> {

@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
+use saegis_tests::certificates::Pki;
 use saegis_tests::{
     BOUND, CCM_8, CoapLight, CoapMessage, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Reply,
     Request, Running, Setup, Upstream, first_flight, udp_socket, wait_until,
@@ -55,6 +56,35 @@ fn each_suite_connects() {
         let ended = gateway.log().wait_after(mark, "association.ended");
         assert_eq!(ended.text("why"), "closed");
     }
+}
+
+/// A certificate is bound to the AE-ID that it names. One that is not valid gets an alert, unlike a
+/// wrong key.
+#[test]
+fn certificate_is_bound_to_its_ae_id() {
+    let pki = Pki::new();
+    let gateway = pki.setup().with_coap().start();
+    let at = || udp_socket(gateway.coap_port());
+    let identity = pki.identity(&pki.example.ae);
+    let mut light = CoapLight::with_certificate(at(), &identity).unwrap();
+    works(&mut light);
+    for other in ["Clight-AE2", "Sother", "C"] {
+        light.ask(&nothing(other)).expect(0x83, 4106);
+    }
+    let established = gateway.log().wait("association.established");
+    let suite = "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8";
+    assert_eq!(
+        (established.text("saef"), established.text("suite")),
+        ("certificate".into(), suite.into())
+    );
+    let foreign = Pki::new();
+    let foreign = foreign.identity(&foreign.example.ae);
+    let refused = CoapLight::with_certificate(at(), &foreign).err().unwrap();
+    assert_ne!(refused.kind(), std::io::ErrorKind::TimedOut, "{refused}");
+    let mark = Mark::START;
+    assert_eq!(gateway.handshake_refused(mark).text("cause"), "certificate");
+    // Keys are accepted on the same port.
+    works(&mut connect(&gateway));
 }
 
 /// The clients of OpenSSL and GnuTLS send a ping of CoAP, and get a reset.

@@ -19,6 +19,7 @@ use crate::{
 /// Clients and tools of the suites from other projects: the program, and Debian's package.
 const PROGRAMS: &[(&str, &str)] = &[
     ("gnutls-cli", "gnutls-bin"),
+    ("coap-client-gnutls", "libcoap3-bin"),
     ("openssl", "openssl"),
     ("curl", "curl"),
     ("faketime", "faketime"),

@@ -138,9 +138,10 @@ impl AeChannels {
         }
     }
 
-    /// Returns the credential of an AE that has a session which outlives its connections.
-    pub fn holder_of_session(&self, ae: &str) -> Option<CredentialId> {
-        self.sessions.as_ref()?.holder(ae)
+    /// Returns the credential of an AE that has a session which outlives its connections: that of
+    /// its registrant, if there is one.
+    pub fn holder_of_session(&self, ae: &str, registrant: Option<&str>) -> Option<CredentialId> {
+        self.sessions.as_ref()?.holder(ae, registrant)
     }
 
     /// Opens the connection of an association, with the requests to its AE. An earlier one of the same

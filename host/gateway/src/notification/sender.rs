@@ -183,7 +183,7 @@ impl Notifier {
     /// Returns the credential of a registered AE. It must be the registrant, if there is one.
     fn holder(&self, stem: &str, registrant: Option<&str>) -> Result<CredentialId, Failure> {
         // After a restart, an AE may have a session before it connects.
-        let in_session = |why| self.channels.holder_of_session(stem).ok_or(why);
+        let in_session = |why| self.channels.holder_of_session(stem, registrant).ok_or(why);
         let holder = self.aes.holder(stem).or_else(in_session)?;
         match registrant {
             Some(registrant) if holder.to_string() != registrant => Err(Failure::OtherRegistration),

@@ -139,13 +139,18 @@ impl DurableSessions {
         own.into_iter().any(|(_, session)| session.takes_requests(self.retention))
     }
 
-    /// Returns the credential of the client of an AE that has a session and takes requests.
-    pub fn holder(&self, ae: &str) -> Option<CredentialId> {
+    /// Returns the credential of the client of an AE that has a session and takes requests. If the
+    /// registrant of the AE is known, it is that credential: former holders of the AE-ID may have a
+    /// session too.
+    pub fn holder(&self, ae: &str, registrant: Option<&str>) -> Option<CredentialId> {
         let sessions = self.sessions();
         let is_its = |(_, session): &(String, StoredSession)| {
             session.takes_requests(self.retention) && session.aes.iter().any(|own| own == ae)
         };
-        let found = sessions.iter().find(|(_, own)| own.iter().any(is_its));
+        let may_be = |credential: &CredentialId| {
+            registrant.is_none_or(|registrant| credential.to_string() == registrant)
+        };
+        let found = sessions.iter().find(|(c, own)| may_be(c) && own.iter().any(is_its));
         found.map(|(credential, _)| credential.clone())
     }
 
@@ -419,10 +424,19 @@ mod tests {
         };
         assert_eq!(waiting.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 3, 4]);
         assert!(sessions.take_requests(&a) && !sessions.take_requests(&credential("b")));
-        assert_eq!((sessions.holder("Ca"), sessions.holder("Cb")), (Some(a.clone()), None));
+        assert_eq!(sessions.holder("Ca", None), Some(a.clone()));
+        assert_eq!(sessions.holder("Cb", None), None);
+        // Another credential has a session with the same AE-ID.
+        let b = credential("b");
+        sessions.resume(&b, "lamp", false);
+        assert!(sessions.subscribe(&b, "lamp", filters(), aes()).wait().await);
+        for its in [&a, &b] {
+            assert_eq!(sessions.holder("Ca", Some(&its.to_string())).as_ref(), Some(its));
+        }
+        assert_eq!(sessions.holder("Ca", Some("12-c@b.c")), None);
         let resumed = sessions.resume(&a, "lamp", false).unwrap();
         assert_eq!(resumed.filters, filters());
-        assert_eq!(sessions.resume(&credential("b"), "lamp", false), None);
+        assert_eq!(sessions.resume(&credential("c"), "lamp", false), None);
         // A clean session ends it.
         assert_eq!(sessions.resume(&a, "lamp", true), None);
         assert_eq!(sessions.resume(&a, "lamp", false), None);

@@ -263,3 +263,42 @@ fn many_idle_clients_are_served() {
         assert_eq!(client.read(), Some((0xd0, Vec::new())));
     }
 }
+
+/// A packet with many filters ends its connection. Each refused filter would cost work and memory.
+#[test]
+fn packet_with_many_filters_ends_connection() {
+    let gateway = Setup::new().with_mqtt().start();
+    let other = mqtt::text("/oneM2M/resp/Clight-AE2/#");
+    let subscribe = |count| {
+        let topics = [&other[..], &[1]].concat().repeat(count);
+        mqtt::packet(0x82, &[&[0, 1], &topics[..]].concat())
+    };
+    let unsubscribe = mqtt::packet(0xa2, &[&[0, 1], &other.repeat(33)[..]].concat());
+    for packet in [subscribe(33), subscribe(9000), unsubscribe] {
+        assert_eq!(ended_after(&gateway, &packet), "too many filters in a packet");
+    }
+    let mut light = Mqtt::connect(gateway.mqtt_port(), LIGHT1, "lamp");
+    light.send(&subscribe(32));
+    assert_eq!(light.read(), Some((0x90, [vec![0, 1], vec![0x80; 32]].concat())));
+}
+
+/// Messages that are acknowledged after an earlier one do not keep the gateway from reading.
+#[test]
+fn delayed_puback_does_not_stall_connection() {
+    let gateway = Setup::new().with_mqtt().with("mqtt", "requests = 4").start();
+    let mut light = Mqtt::connect(gateway.mqtt_port(), LIGHT1, "A::Clight-AE1");
+    assert_eq!(light.subscribe("/oneM2M/resp/Clight-AE1/#"), 1);
+    let request = json!({"op": 2, "to": "cse/nothing", "fr": OWN, "rqi": "first", "rvi": "3"});
+    light.send(&mqtt::publish(REQ, Some(1), request.to_string().as_bytes()));
+    let (_, id, _) = mqtt::parts(&light.read().unwrap());
+    // Responses to nothing are acknowledged after the request, which waits for the PUBACK.
+    let response = json!({"rsc": 2000, "rqi": "none", "rvi": "3"}).to_string();
+    let topic = "/oneM2M/resp/mn-cse-123456/Clight-AE1/json";
+    for n in 2..20 {
+        light.send(&mqtt::publish(topic, Some(n), response.as_bytes()));
+    }
+    light.send(&[&[0x40, 2], &id.unwrap().to_be_bytes()[..]].concat());
+    for n in 1..20_u16 {
+        assert_eq!(light.read(), Some((0x40, n.to_be_bytes().to_vec())));
+    }
+}

@@ -24,8 +24,11 @@ use crate::binding::primitives::{Encoded, Exchange, Held, Incoming};
 use crate::notification::ae_channels::{Channel, RequestsToAe};
 use crate::telemetry::audit;
 
-/// Maximum number of subscriptions of one client.
+/// Maximum number of subscriptions of one client, and of filters in one packet.
 const MAX_SUBSCRIPTIONS: usize = 32;
+
+/// Reason to end a connection whose packet has more filters.
+const TOO_MANY_FILTERS: &str = "too many filters in a packet";
 
 /// Maximum number of messages that the client has not acknowledged, and of its own that wait for their
 /// acknowledgment.
@@ -161,7 +164,14 @@ impl<'a> Client<'a> {
                     self.acknowledge(request, (None, Some(permit)));
                 }
             }
+            // Each refused filter is recorded, and has its own return code.
+            Packet::Subscribe(subscribe) if subscribe.topics.len() > MAX_SUBSCRIPTIONS => {
+                return Err(TOO_MANY_FILTERS);
+            }
             Packet::Subscribe(subscribe) => return Ok(self.subscribe(&subscribe, permit)),
+            Packet::Unsubscribe(unsubscribe) if unsubscribe.topics.len() > MAX_SUBSCRIPTIONS => {
+                return Err(TOO_MANY_FILTERS);
+            }
             Packet::Unsubscribe(unsubscribe) => return Ok(self.unsubscribe(&unsubscribe, permit)),
             Packet::Pingreq => self.send(&Packet::Pingresp, (None, Some(permit))),
             Packet::Disconnect => return Ok(Received::Disconnect),
@@ -267,8 +277,9 @@ impl<'a> Client<'a> {
         };
         let is_acknowledged = is_acknowledged && pid.is_some();
         self.send_message(&topic, is_acknowledged.then_some(pid), encoded)?;
-        if let Some(pid) = pid.filter(|_| !is_acknowledged) {
-            self.acknowledge(pid, (None, None));
+        match pid.filter(|_| !is_acknowledged) {
+            Some(pid) => self.acknowledge(pid, (None, None)),
+            None => self.release_permits(),
         }
         Ok(())
     }
@@ -344,6 +355,18 @@ impl<'a> Client<'a> {
             let pid = *pid;
             let held = self.acknowledgments.pop_front().and_then(|(_, held)| held);
             self.send(&Packet::Puback(pid), held.unwrap_or_default());
+        }
+        self.release_permits();
+    }
+
+    /// Releases the permits of acknowledgments that wait for a PUBACK of the client, which needs a
+    /// permit to be read.
+    fn release_permits(&mut self) {
+        let Some((first, _)) = self.acknowledgments.front() else { return };
+        if self.unacknowledged.values().any(|request| request.as_ref() == Some(first)) {
+            for (_, held) in self.acknowledgments.iter_mut().filter(|(_, held)| held.is_some()) {
+                *held = Some(Held::default());
+            }
         }
     }
 

@@ -62,15 +62,24 @@ impl AePath {
         self.channel.is_superseded()
     }
 
-    /// Waits for the next request to the AE.
-    pub async fn next(path: Option<&mut Self>) -> Box<RequestPrimitive> {
-        let Some(Self { requests, delivering, sent, .. }) = path else { return pending().await };
+    /// Waits for the next request to the AE. Returns `None` if another association takes them now.
+    pub async fn next(path: Option<&mut Self>) -> Option<Box<RequestPrimitive>> {
+        let Some(path) = path else { return pending().await };
+        let Self { channel, requests, delivering, sent, .. } = path;
         let is_free = sent.is_none();
         tokio::select! {
+            biased;
+            () = channel.superseded() => None,
             never = delivering => match never {},
-            Some(request) = requests.asked.recv(), if is_free => request,
-            Some(request) = requests.waiting.recv(), if is_free => request,
-            else => pending().await,
+            Some(request) = requests.asked.recv(), if is_free => Some(request),
+            Some(request) = requests.waiting.recv(), if is_free => Some(request),
+        }
+    }
+
+    /// Gives the request in progress up.
+    pub fn close(self, exchanges: &mut Exchanges) {
+        if let Some(sent) = self.sent {
+            exchanges.cancel(sent.token);
         }
     }
 

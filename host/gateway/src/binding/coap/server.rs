@@ -171,7 +171,10 @@ impl Connection<'_> {
                     }
                 }
                 Some(answer) = self.in_flight.next() => self.respond(answer),
-                request = AePath::next(self.path.as_mut()), if !stopping => self.ask(&request),
+                request = AePath::next(self.path.as_mut()), if !stopping => match request {
+                    Some(request) => self.ask(&request),
+                    None => self.close_path(),
+                },
                 () = sleep_until(due) => {
                     if idle_at <= Instant::now() && self.in_flight.is_empty() {
                         return Ending::announced("idle");
@@ -214,9 +217,17 @@ impl Connection<'_> {
     /// Makes this association the one that takes the requests to its AE. Of several, that is the one
     /// of the last request.
     fn open_path(&mut self) {
-        if self.path.as_ref().is_none_or(AePath::is_superseded) {
-            self.path = None;
+        if self.path.as_ref().is_some_and(AePath::is_superseded) {
+            self.close_path();
+        }
+        if self.path.is_none() {
             self.path = AePath::open(self.pipeline, self.session);
+        }
+    }
+
+    fn close_path(&mut self) {
+        if let Some(path) = self.path.take() {
+            path.close(&mut self.exchanges);
         }
     }
 

@@ -313,6 +313,11 @@ impl CoapLight {
         if !self.others.is_empty() {
             return Ok(Some(self.others.remove(0)));
         }
+        self.receive_next(within)
+    }
+
+    /// Receives a message that has not come yet.
+    fn receive_next(&mut self, within: Duration) -> io::Result<Option<CoapMessage>> {
         let mut buffer = vec![0; 1 << 14];
         let start = Instant::now();
         loop {
@@ -349,7 +354,8 @@ impl CoapLight {
                 self.send(&request);
                 sent_at = Some(Instant::now());
             }
-            let Some(message) = self.receive(Duration::from_millis(100))? else { continue };
+            let next = self.receive_next(Duration::from_millis(100))?;
+            let Some(message) = next else { continue };
             if message.kind == ACKNOWLEDGEMENT && message.code == 0 && message.id == id {
                 is_acknowledged = true;
             } else if message.code >= 0x40 && message.token == request.token {

@@ -34,11 +34,21 @@ pub struct BindingError {
     pub request_id: Option<String>,
     /// Reason.
     pub why: String,
+    /// Whether the message is a response, which must not be answered.
+    pub is_response: bool,
+}
+
+impl BindingError {
+    /// The error for a request.
+    #[must_use]
+    pub fn new(rsc: Rsc, request_id: Option<String>, why: impl Into<String>) -> Self {
+        Self { rsc, request_id, why: why.into(), is_response: false }
+    }
 }
 
 /// Returns the error for a bad request.
 pub(crate) fn bad(why: impl Into<String>) -> BindingError {
-    BindingError { rsc: Rsc::BadRequest, request_id: None, why: why.into() }
+    BindingError::new(Rsc::BadRequest, None, why)
 }
 
 /// Returns the error for an unsupported media type.

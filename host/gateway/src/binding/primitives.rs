@@ -65,11 +65,9 @@ impl Exchange {
             Ok(Primitive::Request(request)) => {
                 let most = self.pipeline.limits().content_bytes;
                 if request.content_length() > most {
-                    return Incoming::Bad(BindingError {
-                        rsc: Rsc::BadRequest,
-                        request_id: Some(request.request_id),
-                        why: format!("the content is larger than {most} bytes"),
-                    });
+                    let why = format!("the content is larger than {most} bytes");
+                    let id = Some(request.request_id);
+                    return Incoming::Bad(BindingError::new(Rsc::BadRequest, id, why));
                 }
                 Incoming::Request(request)
             }
@@ -88,8 +86,7 @@ impl Exchange {
         let id = request.request_id.clone();
         if !self.under_way().insert(id.clone()) {
             let why = "another request with that Request Identifier is being carried out";
-            let error =
-                BindingError { rsc: Rsc::BadRequest, request_id: Some(id), why: why.into() };
+            let error = BindingError::new(Rsc::BadRequest, Some(id), why);
             return self.refuse(serialization, request.from.as_deref(), error, permit);
         }
         let _under_way = UnderWay { exchange: self, id };
@@ -148,7 +145,7 @@ impl Exchange {
         error: BindingError,
         permit: OwnedSemaphorePermit,
     ) -> Encoded {
-        let BindingError { rsc, request_id, why } = error;
+        let BindingError { rsc, request_id, why, .. } = error;
         let id = request_id.unwrap_or_default();
         audit::request_refused(&self.session.active.association, &id, from, rsc, &why);
         let refusal = ResponsePrimitive::refusal(&id, None, rsc, &why);

@@ -72,7 +72,7 @@ pub fn write_response(
 /// Creates the response to a request that is not a primitive.
 #[must_use]
 pub fn write_refusal(refusal: &Refusal, form: ResponseForm) -> Parts {
-    let BindingError { rsc, request_id, why } = &refusal.error;
+    let BindingError { rsc, request_id, why, .. } = &refusal.error;
     let id = request_id.as_deref().unwrap_or_default();
     let response = ResponsePrimitive::refusal(id, None, *rsc, why);
     Parts { code: refusal.code, ..write_response(response, None, form) }

@@ -30,6 +30,11 @@ type ParseResult<T> = Result<T, BindingError>;
 pub(super) fn read(bytes: &Bytes) -> ParseResult<Primitive> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad("the primitive is not UTF-8"))?;
     let mut members = Members::read(text, "the primitive")?;
+    let is_response = members.has("rsc") && !members.has("op");
+    primitive(bytes, &mut members).map_err(|e| BindingError { is_response, ..e })
+}
+
+fn primitive(bytes: &Bytes, members: &mut Members<'_>) -> ParseResult<Primitive> {
     // Read first: every refusal that follows repeats it (TS-0004 clause 7.3.2).
     let id = match members.text("rqi")? {
         Some(id) if !id.is_empty() => id,
@@ -38,11 +43,11 @@ pub(super) fn read(bytes: &Bytes) -> ParseResult<Primitive> {
     let with_id = |e: BindingError| BindingError { request_id: Some(id.clone()), ..e };
     match (members.has("op"), members.has("rsc")) {
         (true, false) => {
-            let request = request(bytes, &mut members).map_err(with_id)?;
+            let request = request(bytes, members).map_err(with_id)?;
             Ok(Primitive::Request(Box::new(RequestPrimitive { request_id: id, ..request })))
         }
         (false, true) => {
-            let response = response(bytes, &mut members).map_err(with_id)?;
+            let response = response(bytes, members).map_err(with_id)?;
             Ok(Primitive::Response(ResponsePrimitive { request_id: id, ..response }))
         }
         (true, true) => Err(with_id(bad("a primitive has op or rsc, not both"))),

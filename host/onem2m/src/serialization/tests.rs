@@ -271,6 +271,15 @@ fn responses_are_read_strictly() {
     ] {
         assert_eq!(refusal(bad).rsc, Rsc::BadRequest, "{bad}");
     }
+    for (bad, is_response) in [
+        (r#"{"rsc":2000}"#, true),
+        (r#"{"rsc":2000,"rqi":1}"#, true),
+        (r#"{"rsc":"2000","rqi":"r"}"#, true),
+        (r#"{"op":2,"to":"x"}"#, false),
+        (r#"{"op":2,"to":"x","rqi":"r","rsc":2000}"#, false),
+    ] {
+        assert_eq!(refusal(bad).is_response, is_response, "{bad}");
+    }
 }
 
 #[test]

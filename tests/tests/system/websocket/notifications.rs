@@ -137,6 +137,9 @@ fn unmatched_websocket_response_is_dropped() {
     for rqi in ["nothing", "r1"] {
         light.send_text(&json!({"rsc": 2000, "rqi": rqi, "fr": OTHER}).to_string());
     }
+    for bad in [r#"{"rsc":4000}"#, r#"{"rsc":"x","rqi":"r1"}"#, r#"{"rsc":4000,"rqi":1}"#] {
+        light.send_text(bad);
+    }
     // It is not answered, and the connection goes on.
     light.expect(json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
     switch(&gateway, "on");

@@ -316,7 +316,7 @@ async fn handle(pipeline: &Pipeline, session: &Arc<Session>, request: &Parts) ->
     let request = match read_request(request) {
         Ok(request) => request,
         Err(refusal) => {
-            let BindingError { rsc, request_id, why } = &refusal.error;
+            let BindingError { rsc, request_id, why, .. } = &refusal.error;
             let id = request_id.as_deref().unwrap_or_default();
             audit::request_refused(&session.active.association, id, None, *rsc, why);
             pipeline.count_undecoded(&ResponsePrimitive::refusal(id, None, *rsc, why));

@@ -488,7 +488,7 @@ async fn respond(
 ) -> (Encoded, Serialization) {
     let PrimitiveType::Supported(serialization) = primitive_type else {
         let why = "XML is not supported; publish json or cbor";
-        let error = error(Rsc::UnsupportedMediaType, None, why);
+        let error = BindingError::new(Rsc::UnsupportedMediaType, None, why);
         return (exchange.refuse(Serialization::Json, None, error, permit), Serialization::Json);
     };
     let (from, refusal) = match exchange.read(serialization, payload) {
@@ -501,7 +501,7 @@ async fn respond(
         },
         Incoming::Response(response) => {
             let why = "a response in a topic of requests";
-            (None, error(Rsc::BadRequest, Some(response.request_id), why))
+            (None, BindingError::new(Rsc::BadRequest, Some(response.request_id), why))
         }
         Incoming::Bad(error) => (None, error),
     };
@@ -510,7 +510,8 @@ async fn respond(
 
 /// Checks that a request agrees with its topic, and has not expired while it waited.
 fn check(request: &RequestPrimitive, expected: Expected) -> Result<(), BindingError> {
-    let refused = |rsc, why: &str| Err(error(rsc, Some(request.request_id.clone()), why));
+    let refused =
+        |rsc, why: &str| Err(BindingError::new(rsc, Some(request.request_id.clone()), why));
     match expected {
         Expected::From(Some(ae)) => match request.from.as_deref() {
             Some(from) if from == ae.as_str() => {}
@@ -537,8 +538,4 @@ fn check(request: &RequestPrimitive, expected: Expected) -> Result<(), BindingEr
         Ok(()) => Ok(()),
         Err(fault) => refused(fault.rsc(), &fault.to_string()),
     }
-}
-
-fn error(rsc: Rsc, request_id: Option<String>, why: &str) -> BindingError {
-    BindingError { rsc, request_id, why: why.into() }
 }

@@ -273,6 +273,11 @@ impl Connection {
             }
             // It may be the response to a request that was sent to the AE.
             Incoming::Bad(error) if self.channel.fails(&error) => Dispatched::Done,
+            // A peer that answers responses would otherwise exchange refusals without end.
+            Incoming::Bad(error) if error.is_response => {
+                self.exchange.unexpected(error.request_id.as_deref().unwrap_or_default());
+                Dispatched::Done
+            }
             Incoming::Bad(error) => {
                 Dispatched::Refused(self.exchange.refuse(serialization, None, error, permit))
             }

@@ -322,6 +322,7 @@ fn open_cse(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults
     let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
     settings.cse_type = config.cse.kind.number();
     settings.service_provider.clone_from(&config.cse.service_provider);
+    settings.points_of_access.clone_from(&config.cse.point_of_access);
     settings.administrators.clone_from(&config.cse.administrators);
     settings.ae_id_taken = config.cse.ae_id_taken_rsc;
     let quota = &config.cse.quota;

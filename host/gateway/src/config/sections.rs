@@ -126,6 +126,9 @@ pub struct ThisCse {
     /// Type of the CSE.
     #[serde(default)]
     pub kind: CseKind,
+    /// Addresses of this CSE: the `poa` of the CSEBase, for its registrees.
+    #[serde(default)]
+    pub point_of_access: Vec<String>,
     /// File of the resources of the embedded CSE.
     #[serde(default = "cse_store")]
     pub store: PathBuf,
@@ -151,6 +154,7 @@ impl ThisCse {
             csebase_name,
             service_provider,
             kind,
+            point_of_access: Vec::new(),
             store: cse_store(),
             ae_id_taken_rsc: ae_id_taken_rsc(),
             administrators: Vec::new(),

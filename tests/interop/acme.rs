@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use saegis_tests::{BOUND, Request, Response, Running, acme_program};
 use tempfile::TempDir;
 
-/// Its configurations as an MN-CSE and as an IN-CSE, with a placeholder for the port.
+/// Its configurations as an MN-CSE, as an IN-CSE and as a registree of another CSE, with a placeholder
+/// for the port.
 const CONFIGURATION: &str = include_str!("acme.ini");
 const IN_CSE: &str = include_str!("in-cse.ini");
+const REGISTREE: &str = include_str!("registree.ini");
 
 /// The administrator of ACME.
 pub const ADMINISTRATOR: &str = "CAdmin";
@@ -34,6 +36,12 @@ impl Acme {
     pub fn start_with_mqtt(port: u16) -> Self {
         let server = format!("[mqtt]\nenable=true\naddress=127.0.0.1\nport={port}\n");
         Self::insist(free_port, &format!("{CONFIGURATION}\n{server}"))
+    }
+
+    /// Starts ACME as a registree of the IN-CSE at a URL, over the binding of its scheme.
+    pub fn start_registree(url: &str, binding: &str) -> Self {
+        let configuration = REGISTREE.replace("@REGISTRAR@", url);
+        Self::insist(free_port, &format!("{configuration}\n{binding}"))
     }
 
     /// Starts ACME again at an earlier port.

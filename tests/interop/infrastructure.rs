@@ -85,7 +85,7 @@ impl Deployment {
 }
 
 /// Creates a container in which another AE may create and retrieve instances, with the value `on`.
-fn open(client: &mut Client, own: &str, ae: &str, other: &str) {
+pub fn open(client: &mut Client, own: &str, ae: &str, other: &str) {
     let everything = json!([{ "acor": [own], "acop": 63 }]);
     let privileges = json!([{ "acor": [own], "acop": 63 }, { "acor": [other], "acop": 3 }]);
     let policy = json!({ "m2m:acp": {
@@ -118,7 +118,7 @@ fn with_certificate_of(gateway: &Gateway, port: u16, name: &str) -> Client {
 
 /// Returns the value of a content instance in a response.
 #[track_caller]
-fn value(answer: Response) -> Value {
+pub fn value(answer: Response) -> Value {
     answer.expect(200, 2000).json()["m2m:cin"]["con"].take()
 }
 

@@ -9,5 +9,6 @@ mod outside;
 #[path = "../tests/system/peers/pair.rs"]
 #[allow(dead_code, reason = "shared with a suite that needs more of it")]
 mod pair;
+mod registree;
 mod speaking;
 mod three_ways;

@@ -25,6 +25,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("faketime", "faketime"),
     ("minisign", "minisign"),
     ("docker-registry", "docker-registry"),
+    ("stunnel", "stunnel4"),
     // Comes with the broker, whose own program is not on every search path.
     ("mosquitto_passwd", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),

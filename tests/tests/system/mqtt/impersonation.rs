@@ -45,8 +45,10 @@ fn topic_of_another_client_ends_connection() {
         let mark = gateway.log().mark();
         light.publish(topic, &request);
         light.expect_closed();
-        let refused = gateway.log().wait_after(mark, "association.ended");
-        assert_eq!(refused.text("why"), "the topic is not one of the client", "{topic}");
+        // Other associations may end meanwhile.
+        gateway.log().wait_for(mark, "association.ended", |ended| {
+            ended.text("why") == "the topic is not one of the client"
+        });
     }
     assert!(!gateway.log().all(Mark::START, "request.refused", 1).is_empty());
 }

@@ -1,5 +1,6 @@
 //! The accept loops, from the first connection to the last.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
@@ -124,7 +125,7 @@ pub async fn serve(
         stop: CancellationToken::new(),
     };
     let (stop, connections) = (common.stop.clone(), common.connections.clone());
-    let _datagrams = datagrams.map(|listener| {
+    let mut datagrams = datagrams.map(|listener| {
         let datagrams = Datagrams::new(gateway.clone(), listener, common.clone());
         AbortOnDropHandle::new(tokio::spawn(datagrams.run()))
     });
@@ -139,14 +140,14 @@ pub async fn serve(
     }
     tokio::select! {
         () = signals.next() => {}
-        // An accept loop ends only by a panic, or with its thread. Either ends the gateway.
-        Some(Err(ended)) = accepting.join_next() => {
-            std::panic::resume_unwind(ended.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string())))
-        }
+        // Such a task ends only by a panic, or with its thread. Either ends the gateway.
+        Some(Err(ended)) = accepting.join_next() => resume(ended),
+        Err(ended) = ending_of(datagrams.as_mut()) => resume(ended),
     }
     gateway.stop();
     socket_activation::tell_stopping();
-    // A successor may bind the address and the admin socket from now on.
+    // A successor may bind the addresses of TCP and the admin socket from now on. Associations of
+    // CoAP need their socket until they have ended.
     accepting.shutdown().await;
     drop(admin);
     let drain = Duration::from_secs(gateway.config.limits.drain_seconds);
@@ -162,6 +163,19 @@ pub async fn serve(
             audit::stopped(connections.len(), "stopped at once, at a second signal");
         }
     }
+}
+
+/// Waits for the end of the task that reads datagrams, if there is one.
+async fn ending_of(datagrams: Option<&mut AbortOnDropHandle<()>>) -> Result<(), JoinError> {
+    match datagrams {
+        Some(datagrams) => datagrams.await,
+        None => pending().await,
+    }
+}
+
+/// Continues the panic of a task that has ended.
+fn resume(ended: JoinError) -> ! {
+    std::panic::resume_unwind(ended.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string())))
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {

@@ -329,6 +329,27 @@ fn slow_request_is_answered_separately() {
     assert_eq!(light.receive(Duration::from_secs(7)).unwrap(), None);
 }
 
+/// The idle time of an association begins with the response to its last request.
+#[test]
+fn association_with_request_is_not_idle() {
+    let upstream = Upstream::start(Reply::Pending);
+    let gateway =
+        Setup::new().with_coap().with("coap", "idle-seconds = 1").upstream(upstream.port()).start();
+    let mut light = connect(&gateway);
+    let request = CoapMessage { id: light.id(), token: vec![9], ..nothing(OWN) };
+    light.send(&request);
+    let acknowledgement = light.receive(BOUND).unwrap().unwrap();
+    assert_eq!(acknowledgement.kind, 2);
+    std::thread::sleep(Duration::from_secs(2));
+    upstream.reply_with(Reply::answer(404, 4004, "{}"));
+    let response = light.receive(BOUND).unwrap().unwrap();
+    assert_eq!((response.kind, &*response.token), (0, &[9][..]));
+    light.acknowledge(&response);
+    works(&mut light);
+    // Without a request, it is.
+    assert_eq!(gateway.log().wait("association.ended").text("why"), "idle");
+}
+
 /// The same credential speaks HTTP and CoAP, on associations of its own.
 #[test]
 fn resources_are_the_same_over_http_and_coap() {

@@ -153,37 +153,44 @@ impl Ending {
 impl Connection<'_> {
     async fn run(&mut self, stop: &CancellationToken) -> Ending {
         let idle = self.pipeline.coap().idle();
-        self.open_path();
         let session = self.session;
         let replaced = self.link.replaced.clone();
+        if replaced.is_cancelled() {
+            return Ending::silent("replaced");
+        }
+        self.open_path();
         let mut ended = pin!(session.ended());
         let mut stopping = false;
         loop {
-            let idle_at = self.last_message + idle;
+            // An association with requests is not idle.
+            let idle_at = self.in_flight.is_empty().then(|| self.last_message + idle);
             let until = self.path.as_ref().and_then(AePath::until);
-            let due = self.exchanges.next_poll().into_iter().chain(until);
-            let due = due.map(Instant::from).fold(idle_at, Instant::min);
+            let due = self.exchanges.next_poll().into_iter().chain(until).map(Instant::from);
+            let due = due.chain(idle_at).min();
             tokio::select! {
+                // The end of an association comes before its messages. New messages come last, so
+                // that they do not hold up requests that use resources of the CSE.
+                biased;
+                why = &mut ended => return Ending::announced(why),
+                () = replaced.cancelled() => return Ending::silent("replaced"),
+                () = stop.cancelled(), if !stopping => stopping = true,
+                Some(answer) = self.in_flight.next() => self.respond(answer),
+                request = AePath::next(self.path.as_mut()), if !stopping => match request {
+                    Some(request) => self.ask(&request),
+                    None => self.close_path(),
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if idle_at.is_some_and(|idle_at| idle_at <= Instant::now()) {
+                        return Ending::announced("idle");
+                    }
+                    self.poll();
+                }
                 datagram = self.link.incoming.recv(), if !stopping => {
                     let Some(datagram) = datagram else { return Ending::silent("replaced") };
                     if !self.receive(datagram) {
                         return Ending::silent("closed");
                     }
                 }
-                Some(answer) = self.in_flight.next() => self.respond(answer),
-                request = AePath::next(self.path.as_mut()), if !stopping => match request {
-                    Some(request) => self.ask(&request),
-                    None => self.close_path(),
-                },
-                () = sleep_until(due) => {
-                    if idle_at <= Instant::now() && self.in_flight.is_empty() {
-                        return Ending::announced("idle");
-                    }
-                    self.poll();
-                }
-                why = &mut ended => return Ending::announced(why),
-                () = replaced.cancelled() => return Ending::silent("replaced"),
-                () = stop.cancelled(), if !stopping => stopping = true,
             }
             if stopping && self.in_flight.is_empty() {
                 return Ending::announced("gateway stopping");
@@ -281,8 +288,10 @@ impl Connection<'_> {
     }
 
     fn respond(&mut self, Answer { exchange, request, response }: Answer) {
+        // The idle time begins with the response.
+        self.last_message = Instant::now();
         let SecurityAssociation { id, credential_id, .. } = &self.session.active.association;
-        let (of, now) = ((id, credential_id), std::time::Instant::now());
+        let (of, now) = ((id, credential_id), self.last_message.into());
         let response = self.shared.transfers().respond(of, &request, response, now);
         self.send_response(exchange, response);
     }

@@ -148,6 +148,13 @@ impl Setup {
         self
     }
 
+    /// Starts the gateway on one processor, so that one listener accepts all connections in their
+    /// order.
+    pub fn on_one_processor(self) -> Self {
+        let processor = rustix::thread::sched_getcpu().to_string();
+        self.started_through(&["taskset", "-c", &processor])
+    }
+
     /// Passes a descriptor as a service manager does, which may not be a listening socket.
     pub fn with_descriptor(mut self, descriptor: impl Into<OwnedFd>) -> Self {
         self.descriptor = Some(descriptor.into());

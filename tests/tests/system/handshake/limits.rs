@@ -165,11 +165,7 @@ fn stalling_hosts_do_not_delay_other_handshakes() {
 #[test]
 fn displaced_handshake_does_not_bar_host() {
     let limits = "handshakes = 4\nhandshakes-per-peer = 4\nfailed-handshakes-per-minute = 3";
-    // One listener accepts the connections in their order.
-    let processor = rustix::thread::sched_getcpu().to_string();
-    let gateway =
-        Setup::new().with("limits", limits).started_through(&["taskset", "-c", &processor]);
-    let gateway = gateway.start();
+    let gateway = Setup::new().with("limits", limits).on_one_processor().start();
     let port = gateway.port();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut held = Vec::new();

@@ -173,7 +173,7 @@ fn connections_over_limit_wait() {
 #[test]
 fn concurrent_handshakes_per_host_are_limited() {
     use std::io::Read as _;
-    let gateway = Setup::new().with("limits", "handshakes-per-peer = 2").start();
+    let gateway = Setup::new().with("limits", "handshakes-per-peer = 2").on_one_processor().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
     // The client completes its handshake before the gateway does.
     gateway.log().wait("association.established");

@@ -60,7 +60,7 @@ fn unread_responses_are_bounded() {
         other.ask(&own).unwrap().expect(200, 2000);
         thread::sleep(Duration::from_millis(20));
     }
-    // What counts is 16 MiB of the credential, and 128 KiB of each association. The rest is for
+    // The account allows 16 MiB for the credential, and 128 KiB for each association. The rest is for
     // responses that are being built.
     assert!(most - idle <= 64, "{idle} MiB idle, {most} MiB at the most");
     let ended = gateway.log().all(mark, "association.ended", 2);

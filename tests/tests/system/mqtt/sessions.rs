@@ -93,7 +93,7 @@ fn session_and_queued_notifications_survive_kill() {
     assert_eq!(notification(&mut light), "4");
     light.expect(REQ, json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
     light.disconnect();
-    // None of those that were delivered comes again.
+    // A delivered one does not come again.
     let gateway = gateway.kill_and_restart();
     let (mut light, _) = resume(&gateway, "A::Clight-AE1");
     switch(&gateway, "5");

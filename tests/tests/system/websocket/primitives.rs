@@ -82,7 +82,7 @@ fn second_request_with_pending_identifier_is_refused() {
         let refused = light.primitive();
         assert_eq!((&refused["rsc"], &refused["rqi"]), (&json!(4000), &json!("r")), "{second}");
     }
-    // None of them was executed.
+    // The gateway executed none of them.
     light.expect(request(2, "cse/light1/lamp/la", ""), 4004);
     // The poll is still pending, and an identifier is free again after its response.
     instance["rqi"] = json!("another");

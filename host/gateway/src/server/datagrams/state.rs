@@ -42,7 +42,7 @@ pub struct Datagrams {
     pub routes: Arc<Routes>,
     /// Transfers of all associations.
     pub shared: Shared,
-    /// What is shared with connections.
+    /// State that is shared with connections.
     pub common: Common,
 }
 

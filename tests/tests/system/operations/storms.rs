@@ -52,7 +52,7 @@ fn module_faults_cost_only_their_decisions() {
         .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
         .with("limits", "failed-handshakes-per-minute = 100000")
         // A fifth of the faults are loops, so the deadline is short.
-        .with("modules", "deadline-milliseconds = 10")
+        .with("modules", "deadline-milliseconds = 40")
         .with_metrics()
         .start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();

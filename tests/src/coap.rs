@@ -447,6 +447,26 @@ pub fn first_flight(credential: Credential<'_>) -> Vec<u8> {
     buffer
 }
 
+/// Returns the second ClientHello of a handshake, with the cookie of a HelloVerifyRequest.
+///
+/// # Panics
+/// Panics if the messages are not those of the OpenSSL library.
+pub fn hello_with_cookie(hello: &[u8], request: &[u8]) -> Vec<u8> {
+    // Behind the headers of record and message, the version and the length.
+    let cookie = &request[28..];
+    // Behind the headers, version, random value and an empty session ID is the empty cookie.
+    let length = u8::try_from(cookie.len()).expect("a short cookie");
+    let mut second = [&hello[..60], &[length], cookie, &hello[61..]].concat();
+    // The sequence numbers of the record and of the message.
+    (second[10], second[18]) = (1, 1);
+    // The lengths of the record, the message and its fragment.
+    for at in [11, 15, 23] {
+        let field = u16::from_be_bytes([second[at], second[at + 1]]) + u16::from(length);
+        second[at..at + 2].copy_from_slice(&field.to_be_bytes());
+    }
+    second
+}
+
 /// Returns a new socket that is connected to a local port.
 pub fn socket(port: u16) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");

@@ -35,7 +35,8 @@ pub use binding::{Answer, Association, Binding, Primitive};
 pub use broker::{Broker, BrokerConnection, Published};
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, RefusedHandshake, Tool};
 pub use coap::{
-    CCM_8, CoapLight, CoapMessage, ListeningCoapAe, first_flight, socket as udp_socket,
+    CCM_8, CoapLight, CoapMessage, ListeningCoapAe, first_flight, hello_with_cookie,
+    socket as udp_socket,
 };
 pub use command_line::{
     CommandOutput, Monitored, curl, derived_by_openssl, openssl, run_and_kill, saegis,

@@ -10,12 +10,17 @@ use super::record::{Record, VERSION_1_2, records};
 
 /// Maximum size of the content of a record, in bytes.
 const MAX_CONTENT: usize = (1 << 14) + 256;
+/// Maximum number of encrypted records that a handshake passes to OpenSSL. The peer sends one, and
+/// repeats it. OpenSSL stores up to 100 that come early, each with a buffer of 17 KB.
+const MAX_ENCRYPTED_RECORDS: usize = 16;
 
 /// The datagrams between OpenSSL and the socket. Each write of OpenSSL is one datagram.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     incoming: VecDeque<Vec<u8>>,
     outgoing: Vec<Vec<u8>>,
+    /// Number of encrypted records of the handshake.
+    encrypted_records: usize,
 }
 
 impl io::Read for Queue {
@@ -63,8 +68,19 @@ impl Channel {
         self.0.ssl()
     }
 
-    /// Queues a datagram for the handshake. OpenSSL would take an empty one for the end.
+    /// Queues a datagram for the handshake, or drops it if the handshake had too many encrypted
+    /// records.
     pub(super) fn push(&mut self, datagram: Vec<u8>) {
+        let queue = self.0.get_mut();
+        let count = queue.encrypted_records + encrypted_records(&datagram);
+        if count <= MAX_ENCRYPTED_RECORDS {
+            queue.encrypted_records = count;
+            self.queue(datagram);
+        }
+    }
+
+    /// Queues a datagram. OpenSSL would take an empty one for the end.
+    fn queue(&mut self, datagram: Vec<u8>) {
         if !datagram.is_empty() {
             self.0.get_mut().incoming.push_back(datagram);
         }
@@ -91,7 +107,7 @@ impl Channel {
         }
         // A plaintext is shorter than its record.
         let mut buffer = vec![0; datagram.len().max(1)];
-        self.push(datagram);
+        self.queue(datagram);
         let mut messages = Vec::new();
         loop {
             match self.0.ssl_read(&mut buffer) {
@@ -136,4 +152,65 @@ fn is_plausible(datagram: &[u8], cipher: &str) -> bool {
             && (record.epoch == 0 || record.content.len() >= shortest)
     };
     records(datagram).all(is_record) && length == datagram.len()
+}
+
+/// Returns how many records of a datagram OpenSSL could store for the next epoch, which is the first
+/// or the second one.
+///
+/// This counts headers at each offset: OpenSSL parses the content of a discarded record as records.
+fn encrypted_records(datagram: &[u8]) -> usize {
+    datagram.windows(5).filter(|bytes| matches!(bytes, [_, 0xFE, _, 0, 1 | 2])).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ssl::{SslContext, SslMethod};
+
+    use super::*;
+
+    fn channel() -> Channel {
+        let context = SslContext::builder(SslMethod::dtls_server()).unwrap().build();
+        Channel::new(Ssl::new(&context).unwrap()).unwrap()
+    }
+
+    /// A record with one byte of content.
+    fn record(epoch: u8, sequence: u8) -> Vec<u8> {
+        vec![22, 0xFE, 0xFD, 0, epoch, 0, 0, 0, 0, 0, sequence, 0, 1, 7]
+    }
+
+    fn queued_records(channel: &mut Channel) -> usize {
+        channel.0.get_mut().incoming.iter().map(|datagram| datagram.len() / 14).sum()
+    }
+
+    #[test]
+    fn encrypted_records_of_handshake_are_bounded() {
+        for epoch in [1, 2] {
+            let mut channel = channel();
+            (0..100).for_each(|sequence| channel.push(record(epoch, sequence)));
+            assert_eq!(queued_records(&mut channel), MAX_ENCRYPTED_RECORDS);
+            // Others still pass.
+            channel.push(record(0, 1));
+            assert_eq!(queued_records(&mut channel), MAX_ENCRYPTED_RECORDS + 1);
+        }
+    }
+
+    #[test]
+    fn each_encrypted_record_of_datagram_counts() {
+        let all: Vec<_> = (0..17).flat_map(|sequence| record(1, sequence)).collect();
+        let before = |header: &[u8]| [header, &all].concat();
+        for datagram in [
+            all.clone(),
+            before(&record(0, 1)),
+            // OpenSSL discards only these headers.
+            before(&[22, 3, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 238]),
+            before(&[22, 0xFE, 0xFF, 0, 0, 0, 0, 0, 0, 0, 1, 0, 238]),
+        ] {
+            let mut channel = channel();
+            channel.push(datagram);
+            assert_eq!(queued_records(&mut channel), 0);
+        }
+        let mut channel = channel();
+        channel.push([record(0, 1), record(1, 0)].concat());
+        assert_eq!(channel.0.get_mut().encrypted_records, 1);
+    }
 }

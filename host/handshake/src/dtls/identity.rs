@@ -17,8 +17,8 @@ pub(super) struct IdentityReader {
 }
 
 impl IdentityReader {
-    /// Reads a datagram. It is held back if it has a part of a ClientKeyExchange, or came after one;
-    /// otherwise it is returned.
+    /// Reads a datagram. It is held back if it has a part of a ClientKeyExchange, came after one, or
+    /// has an encrypted record, which OpenSSL would store; otherwise it is returned.
     pub fn read(&mut self, datagram: Vec<u8>) -> Option<Vec<u8>> {
         let is_first = self.message.is_empty();
         for fragment in records(&datagram).collect::<Vec<_>>().iter().flat_map(fragments) {
@@ -36,7 +36,8 @@ impl IdentityReader {
                 to.get_or_insert(*from);
             }
         }
-        if is_first && self.message.is_empty() {
+        let is_encrypted = records(&datagram).any(|record| record.epoch > 0);
+        if is_first && self.message.is_empty() && !is_encrypted {
             return Some(datagram);
         }
         self.hold(datagram);

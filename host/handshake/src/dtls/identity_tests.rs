@@ -69,6 +69,26 @@ fn repetition_is_dropped_and_the_number_bounded() {
 }
 
 #[test]
+fn encrypted_records_before_identity_are_held_back() {
+    let mut reader = IdentityReader::default();
+    for nth in 1..=100 {
+        let header = [22, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, nth, 0, nth];
+        let early = [&header[..], &vec![7; nth.into()]].concat();
+        assert_eq!(reader.read(early), None);
+    }
+    assert_eq!(reader.held.len(), MAX_HELD);
+    // Also behind a record that is not encrypted.
+    let mut reader = IdentityReader::default();
+    let other = fragment(11, 1, MESSAGE, 0, 8);
+    let early = [22, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 7];
+    let both = [&other[..], &early].concat();
+    assert_eq!(reader.read(both.clone()), None);
+    assert_eq!(reader.identity(), None);
+    assert_eq!(reader.read(other.clone()), Some(other));
+    assert_eq!(reader.release(), [both]);
+}
+
+#[test]
 fn message_without_identity_has_empty_one() {
     for message in [&b"\0\x07device"[..], b"\0\0"] {
         let mut reader = IdentityReader::default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use saegis_tests::certificates::Pki;
 use saegis_tests::{
     BOUND, CCM_8, CoapLight, CoapMessage, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Reply,
-    Request, Running, Setup, Upstream, first_flight, udp_socket, wait_until,
+    Request, Running, Setup, Upstream, first_flight, hello_with_cookie, udp_socket, wait_until,
 };
 use serde_json::json;
 
@@ -281,6 +281,60 @@ fn spoofed_hellos_allocate_nothing() {
     let grown = resident(&gateway).saturating_sub(before);
     assert!(grown < 4096, "{grown} KiB");
     assert_eq!(gateway.log().all(Mark::START, "handshake.refused", 0).len(), 0);
+}
+
+/// Sends the ClientHellos of a new handshake, which differs from others by `n`, and returns when the
+/// gateway has answered the second one.
+fn prove_address(socket: &UdpSocket, hello: &[u8], n: u8) {
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    let mut hello = hello.to_vec();
+    // The random value.
+    hello[30] = n;
+    let mut buffer = [0; 1500];
+    socket.send(&hello).unwrap();
+    loop {
+        let length = socket.recv(&mut buffer).unwrap();
+        match buffer[13] {
+            // A HelloVerifyRequest, and a ServerHello of this or of a former handshake.
+            3 => socket.send(&hello_with_cookie(&hello, &buffer[..length])).unwrap(),
+            _ => return,
+        };
+    }
+}
+
+/// Encrypted records that come before the keys are dropped, and not stored for later.
+#[test]
+fn early_encrypted_records_allocate_little() {
+    const HANDSHAKES: u8 = 40;
+    let pki = Pki::new();
+    let setup = pki.setup().with_coap().with("limits", "handshake-seconds = 30");
+    let gateway = setup.start();
+    let with_key = first_flight(LIGHT1);
+    let mut with_certificate = with_key.clone();
+    // The suites of constrained devices differ in one byte.
+    let suite = with_key.windows(2).rposition(|bytes| bytes == [0xC0, 0xA8]).unwrap();
+    with_certificate[suite + 1] = 0xAE;
+    let mut before = 0;
+    let sockets = (0..HANDSHAKES).map(|n| {
+        let socket = udp_socket(gateway.coap_port());
+        prove_address(&socket, [&with_key, &with_certificate][usize::from(n % 2)], n);
+        if n == 1 {
+            before = resident(&gateway);
+        }
+        for sequence in 0..100 {
+            socket.send(&[22, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, sequence, 0, 1, 7]).unwrap();
+            // The queue of an address is short.
+            if sequence % 10 == 9 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        socket
+    });
+    let sockets: Vec<_> = sockets.collect();
+    works(&mut connect(&gateway));
+    let grown = resident(&gateway).saturating_sub(before);
+    assert!(grown < 10 << 10, "{grown} KiB");
+    drop(sockets);
 }
 
 #[test]

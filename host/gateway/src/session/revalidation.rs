@@ -2,6 +2,7 @@
 //! the inputs to repeat the query with newer generations.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
@@ -202,12 +203,18 @@ pub struct PolicyLookup {
     policy: Arc<Policy>,
     peer: IpAddr,
     evidence: Arc<Mutex<Option<CredentialRevalidation>>>,
+    has_started: AtomicBool,
 }
 
 impl PolicyLookup {
     /// Creates a lookup for a connection of `peer`.
     pub fn new(policy: Arc<Policy>, peer: IpAddr) -> Self {
-        Self { policy, peer, evidence: Arc::default() }
+        Self { policy, peer, evidence: Arc::default(), has_started: AtomicBool::default() }
+    }
+
+    /// Returns whether the lookup has started: the peer has presented a credential.
+    pub fn has_started(&self) -> bool {
+        self.has_started.load(Ordering::Relaxed)
     }
 
     /// Returns the inputs of the lookup, if it found a credential.
@@ -218,6 +225,7 @@ impl PolicyLookup {
 
 impl CredentialLookup for PolicyLookup {
     fn lookup(&self, query: Query) -> Looking {
+        self.has_started.store(true, Ordering::Relaxed);
         let query = PskQuery {
             psk_identity: query.psk_identity,
             server_name: query.server_name,
@@ -254,6 +262,7 @@ pub struct PolicyMapping {
     rules: Arc<ServiceSubscriptionSource>,
     peer: IpAddr,
     evidence: Arc<Mutex<Option<CredentialRevalidation>>>,
+    has_started: AtomicBool,
 }
 
 impl PolicyMapping {
@@ -264,7 +273,18 @@ impl PolicyMapping {
         rules: Arc<ServiceSubscriptionSource>,
         peer: IpAddr,
     ) -> Self {
-        Self { generation, rules, peer, evidence: Arc::default() }
+        Self {
+            generation,
+            rules,
+            peer,
+            evidence: Arc::default(),
+            has_started: AtomicBool::default(),
+        }
+    }
+
+    /// Returns whether the mapping has started: the peer has presented a credential.
+    pub fn has_started(&self) -> bool {
+        self.has_started.load(Ordering::Relaxed)
     }
 
     /// Returns the inputs of the mapping, if the certificate was accepted.
@@ -275,6 +295,7 @@ impl PolicyMapping {
 
 impl CertificateMapping for PolicyMapping {
     fn identify(&self, shown: Shown) -> Identifying {
+        self.has_started.store(true, Ordering::Relaxed);
         let (generation, place) = (self.generation.clone(), self.evidence.clone());
         let Shown { verified, evidence, server_name } = shown;
         let asked = PresentedCertificate {

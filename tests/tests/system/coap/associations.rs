@@ -337,6 +337,34 @@ fn early_encrypted_records_allocate_little() {
     drop(sockets);
 }
 
+/// A ClientHello with its cookie can be replayed from the address of its client. Such handshakes
+/// replace each other, and do not count as failed attempts of the address.
+#[test]
+fn replaced_handshake_without_credential_is_not_counted() {
+    let limits = "handshake-seconds = 30\nfailed-handshakes-per-minute = 2";
+    let gateway = Setup::new().with_coap().with("limits", limits).start();
+    let socket = udp_socket(gateway.coap_port());
+    let hello = first_flight(LIGHT1);
+    for n in 0..6 {
+        let mark = gateway.log().mark();
+        prove_address(&socket, &hello, n);
+        if n > 0 {
+            assert_eq!(gateway.handshake_refused(mark).text("cause"), "replaced");
+        }
+    }
+    works(&mut connect(&gateway));
+    // A wrong key counts, also if another handshake replaces its own.
+    let wrong = Credential { key: LIGHT2.key, ..LIGHT1 };
+    let short = Duration::from_millis(500);
+    for _ in 0..5 {
+        let socket = socket.try_clone().unwrap();
+        assert!(CoapLight::over(socket, wrong, CCM_8, short).is_err());
+    }
+    gateway.log().wait_for(Mark::START, "handshake.refused", |refused| {
+        refused.text("cause") == "too-many-failed"
+    });
+}
+
 #[test]
 fn gateway_that_was_killed_accepts_new_associations() {
     let gateway = Setup::new().with_coap().start();

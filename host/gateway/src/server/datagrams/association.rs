@@ -1,11 +1,12 @@
 //! One association over datagrams, from its handshake to its end.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use saegis_handshake::Refusal;
 use saegis_handshake::dtls::{Accepted, ClientHello, Credentials, Transport};
+use saegis_policy::Generation;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 
@@ -17,6 +18,7 @@ use crate::pipeline::Pipeline;
 use crate::server::connection::{DISPLACED, failed, refused};
 use crate::session::Session;
 use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyMapping};
+use crate::state::Gateway;
 use crate::telemetry::audit;
 
 /// Reason for ending a handshake after another ClientHello of the same address.
@@ -38,6 +40,27 @@ struct Established {
     evidence: CredentialRevalidation,
     permit: OwnedSemaphorePermit,
     incoming: mpsc::Receiver<Vec<u8>>,
+}
+
+/// The credential lookups of a handshake.
+struct Lookups {
+    generation: Arc<Generation>,
+    lookup: Arc<PolicyLookup>,
+    mapping: Arc<PolicyMapping>,
+}
+
+impl Lookups {
+    fn new(gateway: &Gateway, peer: IpAddr) -> Self {
+        let generation = gateway.policy.current();
+        let lookup = Arc::new(PolicyLookup::new(gateway.policy.clone(), peer));
+        let mapping = PolicyMapping::new(generation.clone(), gateway.rules.clone(), peer);
+        Self { generation, lookup, mapping: Arc::new(mapping) }
+    }
+
+    /// Returns whether the peer has presented a credential.
+    fn have_started(&self) -> bool {
+        self.lookup.has_started() || self.mapping.has_started()
+    }
 }
 
 impl Association {
@@ -94,15 +117,19 @@ impl Association {
     ) -> Option<Established> {
         let (gateway, peer) = (&self.all.gateway, self.canonical);
         let deadline = start + gateway.config.limits.handshake();
+        let lookups = Lookups::new(gateway, peer.ip());
         let outcome = tokio::select! {
-            outcome = self.handshake(hello, &mut incoming) => outcome,
+            outcome = self.handshake(hello, &mut incoming, &lookups) => outcome,
             () = active.displaced() => {
                 refused(gateway, peer, "displaced", DISPLACED);
                 return None;
             }
-            // Counts as failed, or else a guess of a key could avoid that by the next one.
+            // A guess of a key counts as failed, or else it could avoid that by the next one. A
+            // ClientHello alone does not: anybody can replay it from the address.
             () = self.route.replaced.cancelled() => {
-                active.failed();
+                if lookups.have_started() {
+                    active.failed();
+                }
                 refused(gateway, peer, "replaced", REPLACED);
                 return None;
             }
@@ -150,13 +177,12 @@ impl Association {
         &self,
         hello: ClientHello,
         incoming: &mut mpsc::Receiver<Vec<u8>>,
+        lookups: &Lookups,
     ) -> Result<(Accepted, CredentialRevalidation), Refusal> {
         let gateway = &self.all.gateway;
-        let (generation, ip) = (gateway.policy.current(), self.canonical.ip());
-        let engine = self.all.engine(&generation);
+        let engine = self.all.engine(&lookups.generation);
         let engine = engine.map_err(|e| Refusal::Protocol(e.to_string()))?;
-        let lookup = Arc::new(PolicyLookup::new(gateway.policy.clone(), ip));
-        let mapping = Arc::new(PolicyMapping::new(generation, gateway.rules.clone(), ip));
+        let Lookups { lookup, mapping, .. } = lookups;
         let credentials = Credentials { lookup: lookup.clone(), mapping: mapping.clone() };
         let (socket, peer) = (&self.all.socket, self.route.peer);
         // A datagram that the socket does not take at once is lost, and repeated in time.

@@ -54,7 +54,7 @@ pub use process::{BOUND, Running};
 pub use script::Script;
 pub use setup::Setup;
 pub use source::connect_from;
-pub use upstream::{Reply, Upstream};
+pub use upstream::{REQUEST_ID, Reply, Upstream};
 pub use waiting::{eventually, seconds_from_now, wait_until};
 pub use websocket::WebSocket;
 

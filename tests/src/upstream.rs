@@ -9,6 +9,9 @@ use std::time::Instant;
 use crate::http::Message;
 use crate::process::BOUND;
 
+/// Stands for the request's identifier in the bytes of a reply.
+pub const REQUEST_ID: &str = "<rqi>";
+
 /// The reaction to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
@@ -23,8 +26,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Returns a response with a Response Status Code and content. Its request identifier differs
-    /// from the request's, unlike that of a real CSE.
+    /// Returns a response with a Response Status Code, the request's identifier, and content.
     pub fn answer(status: u16, rsc: u16, body: &str) -> Self {
         Self::Bytes(Self::bytes(status, rsc, body))
     }
@@ -33,7 +35,7 @@ impl Reply {
     pub fn bytes(status: u16, rsc: u16, body: &str) -> Vec<u8> {
         let length = body.len();
         let head = format!(
-            "HTTP/1.1 {status} X\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: upstream\r\n\
+            "HTTP/1.1 {status} X\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: {REQUEST_ID}\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         head.into()
@@ -122,6 +124,11 @@ impl Upstream {
         requests(&self.shared.lock().arrived)
     }
 
+    /// Returns the number of connections so far.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().arrived.len()
+    }
+
     /// Returns all received bytes as text.
     pub fn text(&self) -> String {
         let state = self.shared.lock();
@@ -140,6 +147,16 @@ fn requests(arrived: &[Vec<u8>]) -> Vec<Message> {
         }
     }
     found
+}
+
+/// Returns the bytes of a reply with the request's identifier.
+fn with_request_id(reply: &[u8], request: &Message) -> Vec<u8> {
+    let placeholder = REQUEST_ID.as_bytes();
+    let Some(at) = reply.windows(placeholder.len()).position(|bytes| bytes == placeholder) else {
+        return reply.to_vec();
+    };
+    let id = request.values("x-m2m-ri").first().copied().unwrap_or_default();
+    [&reply[..at], id.as_bytes(), &reply[at + placeholder.len()..]].concat()
 }
 
 impl Shared {
@@ -163,18 +180,19 @@ impl Shared {
                 requests(&state.arrived[number..=number])
             };
             for request in &arrived[answered..] {
+                let mut write = |bytes: &[u8]| {
+                    let _ = socket.write_all(&with_request_id(bytes, request));
+                };
                 match self.reply() {
-                    Reply::Bytes(bytes) => {
-                        let _ = socket.write_all(&bytes);
-                    }
+                    Reply::Bytes(bytes) => write(&bytes),
                     Reply::BytesThenClose(bytes) => {
-                        let _ = socket.write_all(&bytes);
+                        write(&bytes);
                         return;
                     }
                     Reply::ByMethod(all) => {
                         let of = |(method, _): &&(&str, _)| request.line.starts_with(method);
                         if let Some((_, bytes)) = all.iter().find(of) {
-                            let _ = socket.write_all(bytes);
+                            write(bytes);
                         }
                     }
                     Reply::Pending => {}

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Uri};
+use saegis_onem2m::http::REQUEST_ID;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, timeout};
@@ -51,7 +52,9 @@ impl PlainHttp {
         Self { host, port: url.port_u16().unwrap_or(80), content_bytes, idle }
     }
 
-    /// Sends a request and returns the complete response.
+    /// Sends a request and returns the complete response. A response with the Request Identifier of
+    /// another request is an error, and its connection is closed: later responses could also belong
+    /// to other requests.
     ///
     /// # Errors
     /// Returns the reason why there is no response, for the log.
@@ -64,6 +67,10 @@ impl PlainHttp {
         let (mut reader, mut writer) = connection.split();
         let response =
             exchange::exchange(request, &mut reader, &mut writer, self.content_bytes).await?;
+        let id = request.headers().get(REQUEST_ID);
+        if response.headers.get_all(REQUEST_ID).iter().any(|other| Some(other) != id) {
+            return Err("the response has the identifier of another request".into());
+        }
         if response.is_reusable {
             self.put_back(here, connection);
         }

@@ -2,8 +2,8 @@
 //! each request gets a response.
 
 use saegis_tests::{
-    Client, Gateway, LIGHT1, LIGHT2, Mark, Message, Reply, Request, Setup, Tool, Upstream,
-    with_each_client,
+    Client, Gateway, LIGHT1, LIGHT2, Mark, Message, REQUEST_ID, Reply, Request, Setup, Tool,
+    Upstream, with_each_client,
 };
 
 with_each_client!(
@@ -87,7 +87,6 @@ fn upstream_receives_known_parameters_only(tool: Tool) {
         .header("Authorization", "token-1+token-2")
         .header("Connection", "keep-alive, X-M2M-Origin, X-M2M-RI");
     let response = light.ask(&request).expect(200, 2000);
-    // The request identifier is the client's, not that of the upstream response.
     assert_eq!(response.header("x-m2m-ri"), Some(request.id()));
     let [arrived] = &upstream.wait(1)[..] else { panic!("more than one request arrived") };
     assert_normalized(arrived);
@@ -297,11 +296,34 @@ fn unsolicited_upstream_response_is_discarded() {
     assert!(second.text().contains("second"), "{second:?}");
 }
 
+/// Its connection is not used again, because a later response could also belong to another request.
+#[test]
+fn response_to_another_request_is_refused() {
+    let (upstream, gateway, mut light) = start(Tool::OpenSsl, good());
+    for _ in 0..2 {
+        light.ask(&own("/cse/x")).expect(200, 2000);
+    }
+    for (number, ids) in [&["other"][..], &[""], &[REQUEST_ID, "other"]].into_iter().enumerate() {
+        assert_eq!(upstream.connections(), number + 1);
+        let ids: String = ids.iter().map(|id| format!("X-M2M-RI: {id}\r\n")).collect();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nX-M2M-RSC: 2000\r\n{ids}Content-Length: 0\r\n\r\n");
+        upstream.reply_with(Reply::Bytes(answer.into()));
+        let mark = gateway.log().mark();
+        light.ask(&own("/cse/x")).expect_refusal(404, 5103);
+        let failed = gateway.log().wait_after(mark, "upstream.failed");
+        assert!(failed.message().contains("of another request"), "{failed:?}");
+        upstream.reply_with(good());
+        light.ask(&own("/cse/x")).expect(200, 2000);
+        assert_eq!(upstream.connections(), number + 2);
+    }
+}
+
 #[test]
 fn only_response_primitive_is_forwarded() {
     let body = "{\"m2m:dbg\":\"no\"}";
     let answer = format!(
-        "HTTP/1.1 200 Fine\r\nX-M2M-RSC: 4103\r\nX-M2M-RI: other\r\nX-M2M-RVI: 4\r\n\
+        "HTTP/1.1 200 Fine\r\nX-M2M-RSC: 4103\r\nX-M2M-RVI: 4\r\n\
          X-M2M-Origin: /mn-cse-123456\r\nX-M2M-OT: 20260101T000000\r\nSet-Cookie: a=b\r\n\
          Server: x\r\nX-Powered-By: y\r\nLocation: http://10.0.0.1/\r\nConnection: close\r\n\
          Content-Type: text/html\r\nContent-Length: {}\r\n\r\n{body}",

@@ -166,6 +166,9 @@ impl Driver {
             Received::Nothing => {}
             Received::Reply(datagram) => self.outgoing.push(datagram),
             Received::Request(exchange, parts) => {
+                if self.requests.is_none() {
+                    return self.refuse_as_client(exchange, &parts, now);
+                }
                 match self.incoming.receive((&(), &()), parts, now) {
                     Step::Answer(answer) => {
                         self.outgoing.extend(self.exchanges.respond(exchange, answer, now));
@@ -216,13 +219,26 @@ impl Driver {
         let release = primitive.release.clone();
         let reply = ReplyTo { exchange, request: request.clone() };
         let incoming = Incoming { request: Box::new(primitive), reply };
-        let (rsc, why) = match self.requests.as_ref().map(|all| all.try_send(incoming)) {
-            Some(Ok(())) => return,
-            Some(Err(_)) => (Rsc::InternalServerError, "too many requests"),
-            None => (Rsc::OperationNotAllowed, "this end is a client only"),
-        };
-        let refusal = ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why);
+        if self.requests.as_ref().is_some_and(|all| all.try_send(incoming).is_ok()) {
+            return;
+        }
+        let (release, rsc) = (release.as_deref(), Rsc::InternalServerError);
+        let refusal = ResponsePrimitive::refusal(&id, release, rsc, "too many requests");
         self.respond(exchange, &request, write_response(refusal, None, form));
+    }
+
+    /// Refuses a request or a block of one, without keeping any of it.
+    fn refuse_as_client(&mut self, exchange: Exchange, request: &Parts, now: Instant) {
+        // A block is not a whole request, but has the identifier.
+        let (id, release) = match read_request(request) {
+            Ok(request) => (Some(request.request_id), request.release),
+            Err(refusal) => (refusal.error.request_id, None),
+        };
+        let (id, rsc) = (id.unwrap_or_default(), Rsc::OperationNotAllowed);
+        let why = "this end is a client only";
+        let refusal = ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why);
+        let answer = write_response(refusal, None, ResponseForm::of(request));
+        self.outgoing.extend(self.exchanges.respond(exchange, answer, now));
     }
 
     fn respond(&mut self, exchange: Exchange, request: &Parts, response: Parts) {

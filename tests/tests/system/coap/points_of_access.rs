@@ -11,6 +11,9 @@ use serde_json::json;
 
 const OWN: &str = "Clight-AE1";
 const URI_PATH: u16 = 11;
+const CONTENT_FORMAT: u16 = 12;
+const BLOCK1: u16 = 27;
+const METHOD_NOT_ALLOWED: u8 = 0x85;
 const REQUEST_ID: u16 = 283;
 const STATUS: u16 = 307;
 
@@ -84,4 +87,23 @@ fn other_host_at_coaps_address_receives_nothing() {
     let failed = gateway.log().wait("notification.failed");
     assert!(failed.message().contains("no association"), "{failed:?}");
     assert!(gateway.log().all(Mark::START, "ae.association-established", 0).is_empty());
+}
+
+/// The gateway joins no blocks of an AE that it is a client of: it would refuse the whole request.
+#[test]
+fn client_association_keeps_no_blocks() {
+    let ae = ListeningCoapAe::with_key(LIGHT1);
+    let (_gateway, mut light) = with_subscription(&ae.url());
+    switch(&mut light, "on");
+    let mut ae = ae.accept(BOUND).unwrap();
+    respond(&mut ae, "on", Some(OWN));
+    let whole = CoapMessage::retrieve("cse", OWN);
+    // The first block of 64 bytes, with more to follow.
+    let payload = vec![b' '; 64];
+    let block = CoapMessage { payload, ..CoapMessage::request(2, "cse", OWN, "b") };
+    let block = block.option(CONTENT_FORMAT, [50]).option(BLOCK1, [0x0A]);
+    for (request, id) in [(whole, &b"r"[..]), (block, b"b")] {
+        let refused = ae.ask(&request).expect(METHOD_NOT_ALLOWED, 4005);
+        assert_eq!(refused.value(REQUEST_ID), Some(id));
+    }
 }

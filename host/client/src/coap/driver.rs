@@ -28,6 +28,12 @@ const LIMITS: Limits = Limits {
 };
 /// Interval in which requests that nobody waits for are given up, at most.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
+/// Time without a request after which an endpoint establishes a new association. The peer may have
+/// dropped the old one, which datagrams do not show.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time without a request after which the association of an endpoint ends. The endpoint does not
+/// use it for some time before, so that no request meets the end.
+const MAX_IDLE: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(5));
 
 pub(super) struct Driver {
     connection: Connection,
@@ -37,6 +43,8 @@ pub(super) struct Driver {
     exchanges: Exchanges,
     incoming: Transfers<(), ()>,
     own: Vec<OwnRequest>,
+    /// Time of the last request of this process.
+    last_asked: Instant,
     next_token: u32,
     /// Datagrams to send.
     outgoing: Vec<Bytes>,
@@ -67,6 +75,7 @@ impl Driver {
             exchanges: Exchanges::new(rng.random(), timeout),
             incoming: Transfers::new(LIMITS),
             own: Vec::new(),
+            last_asked: Instant::now(),
             next_token: rng.random(),
             outgoing: Vec::new(),
         }
@@ -79,6 +88,9 @@ impl Driver {
                 if let Err(error) = self.connection.send(&datagram).await {
                     return self.end(&error.to_string());
                 }
+            }
+            if self.is_idle(Instant::now()) {
+                break "it was idle".into();
             }
             let sleep = tokio::time::sleep_until(self.next_poll().into());
             tokio::select! {
@@ -97,6 +109,13 @@ impl Driver {
             }
         };
         self.end(&why);
+    }
+
+    /// Returns whether the endpoint no longer uses the association. An association that takes
+    /// requests of the peer may wait for them.
+    fn is_idle(&self, now: Instant) -> bool {
+        let idle_time = now.saturating_duration_since(self.last_asked);
+        self.requests.is_none() && self.own.is_empty() && idle_time >= MAX_IDLE
     }
 
     fn end(mut self, why: &str) {
@@ -131,6 +150,7 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Ask { request, max_content, answer } => {
+                self.last_asked = Instant::now();
                 let (transfer, first) = ClientTransfer::start(request, MAX_MESSAGE, max_content);
                 self.next_token = self.next_token.wrapping_add(1);
                 // Four bytes fit.

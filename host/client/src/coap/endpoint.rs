@@ -9,11 +9,8 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::CoapClient;
+use super::driver::IDLE_TIMEOUT;
 use crate::endpoint::NoAnswer;
-
-/// Time without a request after which a new association is established. The peer may have dropped
-/// the old one, which datagrams do not show.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A peer to which requests are sent.
 pub struct CoapEndpoint {

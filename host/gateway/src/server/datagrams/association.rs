@@ -119,11 +119,9 @@ impl Association {
         let deadline = start + gateway.config.limits.handshake();
         let lookups = Lookups::new(gateway, peer.ip());
         let outcome = tokio::select! {
-            outcome = self.handshake(hello, &mut incoming, &lookups) => outcome,
-            () = active.displaced() => {
-                refused(gateway, peer, "displaced", DISPLACED);
-                return None;
-            }
+            biased;
+            // First, because the queue of a replaced handshake ends too.
+            //
             // A guess of a key counts as failed, or else it could avoid that by the next one. A
             // ClientHello alone does not: anybody can replay it from the address.
             () = self.route.replaced.cancelled() => {
@@ -133,6 +131,11 @@ impl Association {
                 refused(gateway, peer, "replaced", REPLACED);
                 return None;
             }
+            () = active.displaced() => {
+                refused(gateway, peer, "displaced", DISPLACED);
+                return None;
+            }
+            outcome = self.handshake(hello, &mut incoming, &lookups) => outcome,
         };
         let (accepted, evidence) = match outcome {
             Ok(accepted) => accepted,

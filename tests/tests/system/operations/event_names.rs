@@ -54,10 +54,11 @@ fn causes_in_sources() -> BTreeSet<String> {
         let (function, _) = text.split_once("\n    }\n").unwrap();
         causes.extend(function.split('"').skip(1).step_by(2).map(String::from));
     }
-    let connection = read("host/gateway/src/server/connection.rs");
-    for call in connection.split("refused(").skip(1) {
-        let arguments = call.split(';').next().unwrap_or_default();
-        causes.extend(arguments.split('"').nth(1).map(String::from));
+    for file in ["connection.rs", "datagrams/association.rs"] {
+        for call in read(&format!("host/gateway/src/server/{file}")).split("refused(").skip(1) {
+            let arguments = call.split(';').next().unwrap_or_default();
+            causes.extend(arguments.split('"').nth(1).map(String::from));
+        }
     }
     causes
 }

@@ -1,5 +1,5 @@
 //! A raw MQTT client, whose packets nothing checks or corrects, over an association of
-//! [`Light`](crate::Light); and the programs of mosquitto.
+//! [`Light`]; and the programs of mosquitto.
 
 use std::process::Command;
 

@@ -123,22 +123,34 @@ pub(crate) fn openssl_datagram_client(suites: &str) -> Result<SslContextBuilder,
 }
 
 fn configure_client(
-    mut builder: SslContextBuilder,
+    builder: SslContextBuilder,
     version: SslVersion,
     suites: &str,
 ) -> Result<SslContextBuilder, ErrorStack> {
-    builder.set_min_proto_version(Some(version))?;
-    builder.set_max_proto_version(Some(version))?;
-    builder.set_cipher_list(suites)?;
+    let mut builder = restrict(builder, version, suites)?;
     builder.set_groups_list("X25519:P-256:P-384")?;
-    builder.set_options(
-        SslOptions::NO_TICKET | SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION,
-    );
-    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     Ok(builder)
 }
 
 fn configure(
+    builder: SslContextBuilder,
+    version: SslVersion,
+    suites: &str,
+) -> Result<SslContextBuilder, ErrorStack> {
+    let mut builder = restrict(builder, version, suites)?;
+    // P-256 is the curve of TS-0003's certificates, which every device supports. wolfSSL 5.5 fails
+    // at X25519 with ECDHE-PSK.
+    builder.set_groups_list("P-256:X25519:P-384")?;
+    builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
+    // Reads the header and the content of a record with one system call.
+    builder.set_read_ahead(true);
+    // Releases the record buffers of idle associations.
+    builder.set_mode(SslMode::RELEASE_BUFFERS);
+    Ok(builder)
+}
+
+/// Allows only this version and these suites, without resumption, renegotiation and compression.
+fn restrict(
     mut builder: SslContextBuilder,
     version: SslVersion,
     suites: &str,
@@ -146,19 +158,9 @@ fn configure(
     builder.set_min_proto_version(Some(version))?;
     builder.set_max_proto_version(Some(version))?;
     builder.set_cipher_list(suites)?;
-    // P-256 is the curve of TS-0003's certificates, which every device supports. wolfSSL 5.5 fails
-    // at X25519 with ECDHE-PSK.
-    builder.set_groups_list("P-256:X25519:P-384")?;
     builder.set_options(
-        SslOptions::NO_TICKET
-            | SslOptions::NO_RENEGOTIATION
-            | SslOptions::NO_COMPRESSION
-            | SslOptions::CIPHER_SERVER_PREFERENCE,
+        SslOptions::NO_TICKET | SslOptions::NO_RENEGOTIATION | SslOptions::NO_COMPRESSION,
     );
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    // Reads the header and the content of a record with one system call.
-    builder.set_read_ahead(true);
-    // Releases the record buffers of idle associations.
-    builder.set_mode(SslMode::RELEASE_BUFFERS);
     Ok(builder)
 }

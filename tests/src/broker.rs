@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
+use crate::mqtt::packet;
 use crate::process::BOUND;
 
 /// The server.
@@ -131,21 +132,6 @@ fn text(bytes: &[u8]) -> (String, &[u8]) {
     let (length, rest) = bytes.split_at(2);
     let (text, rest) = rest.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
     (String::from_utf8(text.to_vec()).expect("UTF-8"), rest)
-}
-
-fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut length = rest.len();
-    loop {
-        let low = u8::try_from(length % 128).expect("it is below 128");
-        length /= 128;
-        bytes.push(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            break;
-        }
-    }
-    bytes.extend_from_slice(rest);
-    bytes
 }
 
 /// Reads a packet: its first byte, and what follows the fixed header.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslStream, SslVersion};
 
 use crate::certificates::{Identity, TlsProfile};
-use crate::client::Credential;
+use crate::client::{Credential, LIGHT1};
+use crate::gateway::Gateway;
 use crate::http::{Message, Request, Response};
 use crate::process::BOUND;
 use crate::websocket::{self, WebSocket};
@@ -187,4 +188,14 @@ impl Light {
 pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal digits");
     (0..hex.len()).step_by(2).map(digit).collect()
+}
+
+impl Gateway {
+    /// Puts a value into the container `lamp` of light 1 over HTTP.
+    pub fn switch_light1(&self, value: &str) {
+        let mut light = Light::connect(self.port(), LIGHT1).expect("the handshake is accepted");
+        let request = Request::create_instance("/cse/light1/lamp", value).from("Clight-AE1");
+        light.ask(&request).expect("the gateway answers").expect(201, 2001);
+        light.close();
+    }
 }

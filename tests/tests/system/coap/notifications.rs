@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saegis_tests::{BOUND, CoapLight, CoapMessage, Gateway, LIGHT1, LIGHT2, Light, Request, Setup};
+use saegis_tests::{BOUND, CoapLight, CoapMessage, Gateway, LIGHT1, LIGHT2, Light, Setup};
 use serde_json::{Value, json};
 
 const OWN: &str = "Clight-AE1";
@@ -29,14 +29,6 @@ fn with_subscription() -> (Gateway, CoapLight) {
     (gateway, light)
 }
 
-/// Puts a value into the container over HTTP.
-fn switch(gateway: &Gateway, value: &str) {
-    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
-    let request = Request::create_instance("/cse/light1/lamp", value).from(OWN);
-    light.ask(&request).unwrap().expect(201, 2001);
-    light.close();
-}
-
 fn value(content: &Value) -> &Value {
     &content["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"]
 }
@@ -61,7 +53,7 @@ fn notification(light: &mut CoapLight) -> CoapMessage {
 fn notifications_arrive_within_association() {
     let (gateway, mut light) = with_subscription();
     for on in ["on", "off"] {
-        switch(&gateway, on);
+        gateway.switch_light1(on);
         let request = notification(&mut light);
         assert_eq!(value(&request.json()), on);
         let path: Vec<_> = request.options.iter().filter(|(number, _)| *number == 11).collect();
@@ -78,12 +70,12 @@ fn notifications_arrive_within_association() {
 #[test]
 fn notification_is_repeated_until_acknowledged() {
     let (gateway, mut light) = with_subscription();
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let first = notification(&mut light);
     let again = notification(&mut light);
     assert_eq!(again, first);
     respond(&mut light, &again);
-    switch(&gateway, "off");
+    gateway.switch_light1("off");
     assert_eq!(value(&notification(&mut light).json()), "off");
 }
 
@@ -93,7 +85,7 @@ fn notification_waits_for_next_association() {
     let (gateway, light) = with_subscription();
     light.close();
     gateway.log().wait("association.ended");
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     // Another credential gets nothing.
     let mut other = CoapLight::connect(gateway.coap_port(), LIGHT2).unwrap();
     let nothing = CoapMessage::retrieve(&format!("{CSE}/nothing"), "Clight-AE2");
@@ -113,11 +105,11 @@ fn association_of_last_request_takes_notifications() {
     let own = CoapMessage::retrieve(&format!("{CSE}/light1"), OWN);
     let mut second = connect(&gateway);
     second.ask(&own).expect(0x45, 2000);
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let request = notification(&mut second);
     respond(&mut second, &request);
     light.ask(&own).expect(0x45, 2000);
-    switch(&gateway, "off");
+    gateway.switch_light1("off");
     // The first one comes again if its response has not arrived by then.
     loop {
         let request = notification(&mut light);
@@ -137,7 +129,7 @@ fn websocket_takes_notifications_first() {
     let mut socket = socket.websocket(&[("Sec-WebSocket-Protocol", "oneM2M.json")]).unwrap();
     let own = CoapMessage::retrieve(&format!("{CSE}/light1"), OWN);
     light.ask(&own).expect(0x45, 2000);
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let request = socket.primitive();
     assert_eq!(value(&request["pc"]), "on");
     let response = json!({"rsc": 2000, "rqi": request["rqi"], "rvi": "3", "fr": OWN});
@@ -150,7 +142,7 @@ fn websocket_takes_notifications_first() {
 fn large_notification_comes_in_blocks() {
     let (gateway, mut light) = with_subscription();
     let large = "v".repeat(3000);
-    switch(&gateway, &large);
+    gateway.switch_light1(&large);
     let mut all = Vec::new();
     loop {
         let block = notification(&mut light);
@@ -168,7 +160,7 @@ fn large_notification_comes_in_blocks() {
     let content: Value = serde_json::from_slice(&all).unwrap();
     assert_eq!(value(&content), &large);
     // The next one goes on.
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     assert_eq!(value(&notification(&mut light).json()), "on");
 }
 
@@ -176,11 +168,11 @@ fn large_notification_comes_in_blocks() {
 #[test]
 fn rejected_notification_is_dropped() {
     let (gateway, mut light) = with_subscription();
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let request = notification(&mut light);
     light.send(&CoapMessage { kind: 3, id: request.id, ..CoapMessage::default() });
     gateway.log().wait("notification.failed");
-    switch(&gateway, "off");
+    gateway.switch_light1("off");
     let request = notification(&mut light);
     assert_eq!(value(&request.json()), "off");
 }
@@ -189,7 +181,7 @@ fn rejected_notification_is_dropped() {
 #[test]
 fn response_that_is_not_expected_goes_nowhere() {
     let (gateway, mut light) = with_subscription();
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let request = notification(&mut light);
     let other = CoapMessage { token: vec![1, 2, 3], ..request.clone() };
     respond(&mut light, &other);

@@ -1,6 +1,6 @@
 //! Requests of the CSE to an AE over its MQTT connection.
 
-use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Mqtt, Request, Setup};
+use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Mark, Mqtt, Setup};
 use serde_json::{Value, json};
 
 const OWN: &str = "Clight-AE1";
@@ -26,14 +26,6 @@ fn with_subscription() -> (Gateway, Mqtt) {
     (gateway, light)
 }
 
-/// Puts a value into the container over HTTP.
-fn switch(gateway: &Gateway, value: &str) {
-    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
-    let request = Request::create_instance("/cse/light1/lamp", value).from(OWN);
-    light.ask(&request).unwrap().expect(201, 2001);
-    light.close();
-}
-
 /// Reads a notification, and returns its topic, itself and its value.
 fn notification(light: &mut Mqtt) -> (String, Value, Value) {
     let (topic, request) = light.message();
@@ -53,7 +45,7 @@ fn notifications_arrive_in_subscribed_topic() {
     let (gateway, mut light) = with_subscription();
     assert_eq!(light.subscribe("/oneM2M/req/+/mn-cse-123456:Clight-AE1/+"), 1);
     for value in ["on", "off"] {
-        switch(&gateway, value);
+        gateway.switch_light1(value);
         let (topic, request, got) = notification(&mut light);
         assert_eq!(topic, "/oneM2M/req/mn-cse-123456/mn-cse-123456:Clight-AE1/json");
         assert_eq!(got, value);
@@ -67,8 +59,8 @@ fn notifications_arrive_in_subscribed_topic() {
 #[test]
 fn notification_waits_until_its_ae_subscribes() {
     let (gateway, mut light) = with_subscription();
-    switch(&gateway, "on");
-    switch(&gateway, "off");
+    gateway.switch_light1("on");
+    gateway.switch_light1("off");
     // Another credential gets nothing.
     let mut other = connect(&gateway, LIGHT2, "Clight-AE2");
     assert_eq!(other.subscribe("/oneM2M/req/+/Clight-AE2/#"), 1);
@@ -88,7 +80,7 @@ fn notification_waits_until_its_ae_subscribes() {
 fn notification_without_response_is_sent_again() {
     let (gateway, mut light) = with_subscription();
     assert_eq!(light.subscribe("/oneM2M/req/+/Clight-AE1/#"), 1);
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     assert_eq!(notification(&mut light).2, "on");
     drop(light);
     let mut light = connect(&gateway, LIGHT1, OWN);
@@ -106,7 +98,7 @@ fn unmatched_mqtt_response_goes_nowhere() {
     }
     light.expect(REQ, json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
     assert_eq!(light.subscribe("/oneM2M/req/+/Clight-AE1/#"), 1);
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let (_, request, _) = notification(&mut light);
     // Another AE responds to the request that was sent to this one.
     let mut other = connect(&gateway, LIGHT2, "Clight-AE2");
@@ -115,7 +107,7 @@ fn unmatched_mqtt_response_goes_nowhere() {
     let other_req = "/oneM2M/req/Clight-AE2/mn-cse-123456/json";
     other.expect(other_req, json!({"op": 2, "to": "cse/x", "fr": "Clight-AE2"}), 4004);
     respond(&mut light, &request, 2000);
-    switch(&gateway, "off");
+    gateway.switch_light1("off");
     let (_, request, got) = notification(&mut light);
     assert_eq!(got, "off");
     respond(&mut light, &request, 2000);

@@ -35,14 +35,6 @@ fn with_session(setup: Setup) -> (Gateway, Mqtt) {
     (gateway, light)
 }
 
-/// Puts a value into the container over HTTP.
-fn switch(gateway: &Gateway, value: &str) {
-    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
-    let request = Request::create_instance("/cse/light1/lamp", value).from(OWN);
-    light.ask(&request).unwrap().expect(201, 2001);
-    light.close();
-}
-
 /// Reads a notification, responds, and returns its value.
 fn notification(light: &mut Mqtt) -> Value {
     let (_, request) = light.message();
@@ -60,7 +52,7 @@ fn session_keeps_subscriptions_until_client_wants_clean_one() {
     assert!(had_session);
     // The subscriptions are in force.
     light.expect(REQ, json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     assert_eq!(notification(&mut light), "on");
     // Another client identifier, and another credential, have no part in it.
     assert!(!resume(&gateway, "lamp").1);
@@ -81,7 +73,7 @@ fn session_and_queued_notifications_survive_kill() {
     light.disconnect();
     gateway.log().wait("association.ended");
     for value in ["1", "2", "3"] {
-        switch(&gateway, value);
+        gateway.switch_light1(value);
     }
     let gateway = gateway.kill_and_restart();
     let (mut light, had_session) = resume(&gateway, "A::Clight-AE1");
@@ -89,14 +81,14 @@ fn session_and_queued_notifications_survive_kill() {
     for value in ["1", "2", "3"] {
         assert_eq!(notification(&mut light), value);
     }
-    switch(&gateway, "4");
+    gateway.switch_light1("4");
     assert_eq!(notification(&mut light), "4");
     light.expect(REQ, json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
     light.disconnect();
     // A delivered one does not come again.
     let gateway = gateway.kill_and_restart();
     let (mut light, _) = resume(&gateway, "A::Clight-AE1");
-    switch(&gateway, "5");
+    gateway.switch_light1("5");
     assert_eq!(notification(&mut light), "5");
 }
 

@@ -34,14 +34,6 @@ fn with_subscription() -> (Gateway, WebSocket) {
     (gateway, light)
 }
 
-/// Puts a value into the container over HTTP.
-fn switch(gateway: &Gateway, value: &str) {
-    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
-    let request = Request::create_instance("/cse/light1/lamp", value).from(OWN);
-    light.ask(&request).unwrap().expect(201, 2001);
-    light.close();
-}
-
 /// Reads a notification, and returns it with its value.
 fn notification(light: &mut WebSocket) -> (Value, Value) {
     let request = light.primitive();
@@ -60,7 +52,7 @@ fn respond(light: &mut WebSocket, request: &Value, rsc: u16) {
 fn notifications_arrive_over_open_connection() {
     let (gateway, mut light) = with_subscription();
     for value in ["on", "off"] {
-        switch(&gateway, value);
+        gateway.switch_light1(value);
         let (request, got) = notification(&mut light);
         assert_eq!(got, value);
         // A request of its own meanwhile is answered.
@@ -75,8 +67,8 @@ fn notification_waits_for_connection_of_its_ae() {
     let (gateway, light) = with_subscription();
     drop(light);
     gateway.log().wait("association.ended");
-    switch(&gateway, "on");
-    switch(&gateway, "off");
+    gateway.switch_light1("on");
+    gateway.switch_light1("off");
     // Another credential gets nothing.
     let mut other = connect(&gateway, LIGHT2);
     register(&mut other, OTHER, "light2");
@@ -93,7 +85,7 @@ fn notification_waits_for_connection_of_its_ae() {
 #[test]
 fn notification_without_response_is_sent_again() {
     let (gateway, mut light) = with_subscription();
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     assert_eq!(notification(&mut light).1, "on");
     drop(light);
     let mut light = connect(&gateway, LIGHT1);
@@ -142,7 +134,7 @@ fn unmatched_websocket_response_is_dropped() {
     }
     // It is not answered, and the connection goes on.
     light.expect(json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let (request, _) = notification(&mut light);
     // A response that is not a primitive is one all the same, and is not answered.
     let bad = json!({"rsc": "2000", "rqi": request["rqi"]});
@@ -193,7 +185,7 @@ fn second_websocket_supersedes_first_after_upgrade() {
     first.expect(json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
     let mut second = connect(&gateway, LIGHT1);
     first.expect_closed(1008);
-    switch(&gateway, "on");
+    gateway.switch_light1("on");
     let (request, _) = notification(&mut second);
     respond(&mut second, &request, 2000);
 }

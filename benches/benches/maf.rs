@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use saegis_maf::client::{Client, KeyTerms, Terms, read_registered_key, read_retrieved_key};
-use saegis_maf::{Caller, Maf, Settings, StoreKey};
+use saegis_maf::{Caller, Maf, Settings, StoreKey, names};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
@@ -41,14 +41,16 @@ fn filled(folder: &Path, keys: usize, now: SystemTime) -> (Maf, Vec<String>) {
     let mut relative = Vec::with_capacity(keys);
     for source in 0..keys / MAX_KEYS_PER_CLIENT {
         let source = id(&format!("//in.provider.com/in-cse/Cphone{source}"));
-        let client = Client::new(source.clone(), FQDN).expect("a client");
+        let client = Client::new(source.clone(), FQDN, names::default_base()).expect("a client");
         let caller = caller(&source);
-        let registered = maf.handle(&caller, &client.register("1", &terms).expect("one"), now);
+        let registered =
+            maf.handle(&caller, &client.register("1", &terms).expect("one"), None, now);
         assert_eq!(registered.rsc.code(), 2001);
         for _ in 0..MAX_KEYS_PER_CLIENT {
             let wanted = KeyTerms { terms: terms.clone(), suid: 32, targets: vec![id(TARGET)] };
             let request = client.register_key("2", &wanted, Some(&value)).expect("a request");
-            let answer = maf.handle(&caller, &request, now);
+            let asked = maf.asks(&source, &request, now);
+            let answer = maf.handle(&caller, &request, asked.as_ref(), now);
             let registered = read_registered_key(&answer, None).expect("a key");
             relative.push(registered.relative_key_id);
         }
@@ -68,10 +70,11 @@ fn retrievals(c: &mut Criterion) {
         let folder = folder();
         let (maf, relative) = filled(folder.path(), keys, now);
         let target = id(TARGET);
-        let client = Client::new(target.clone(), FQDN).expect("a client");
+        let client = Client::new(target.clone(), FQDN, names::default_base()).expect("a client");
         let caller = caller(&target);
         let terms = Terms::until(now + Duration::from_secs(3600), "in.provider.com");
-        let registered = maf.handle(&caller, &client.register("3", &terms).expect("one"), now);
+        let registered =
+            maf.handle(&caller, &client.register("3", &terms).expect("one"), None, now);
         assert_eq!(registered.rsc.code(), 2001);
         let mut next = 0;
         c.bench_function(&format!("maf/key retrieval among {keys}"), |b| {
@@ -79,7 +82,7 @@ fn retrievals(c: &mut Criterion) {
                 // Far from the previous key.
                 next = (next + 7_368_787) % relative.len();
                 let request = client.retrieve_key("4", &relative[next]).expect("a request");
-                let answer = maf.handle(&caller, black_box(&request), now);
+                let answer = maf.handle(&caller, black_box(&request), None, now);
                 black_box(read_retrieved_key(&answer).expect("a key"))
             });
         });

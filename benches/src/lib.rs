@@ -78,6 +78,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         modules,
         code_cache: None,
         required: Vec::new(),
+        required_files: Vec::new(),
         signatures: None,
         artifacts: None,
         cse: saegis_onem2m::id::CseId::parse("mn-cse").map_err(|e| fault(&e))?,

@@ -12,7 +12,7 @@ use saegis_certificate::{Anchor, Flavour, KeyKind, Names, OwnCertificate, TrustB
 use saegis_handshake::Suite;
 use saegis_handshake::certificate::{CertificateMapping, Identified, Identifying, Shown};
 use saegis_handshake::dtls::{
-    Channel, ClientHello, Credentials, Hello, Read, Server, Transport, is_client_hello,
+    Channel, ClientHello, Credentials, Hello, PskEngine, Read, Server, Transport, is_client_hello,
 };
 use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
@@ -173,6 +173,8 @@ fn scene() -> Scene {
     let key = pem::private_key(example.mn_cse.key_pem().as_bytes()).expect("a key");
     let own = OwnCertificate::new(example.mn_cse.chain().to_vec(), key).expect("a certificate");
     let server = Server::new(Suite::DEFAULT_OF_DATAGRAMS).expect("a server");
+    // The other suites stay with OpenSSL.
+    let server = server.with_psk_engine(PskEngine::Native);
     let server = server.with_certificates(Arc::new(trust.build()), &[Arc::new(own)]);
     let server = server.expect("an engine");
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");

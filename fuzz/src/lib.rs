@@ -22,6 +22,7 @@ mod mqtt;
 mod pieces;
 mod policy_table;
 mod primitive;
+mod resource_content;
 
 use std::process::ExitCode;
 
@@ -35,12 +36,13 @@ pub use ids::ids;
 pub use mqtt::mqtt;
 pub use policy_table::policy_table;
 pub use primitive::{primitive, websocket};
+pub use resource_content::resource_content;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("certificate", certificate),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
@@ -51,6 +53,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("mqtt", mqtt),
     ("policy_table", policy_table),
     ("primitive", primitive),
+    ("resource_content", resource_content),
     ("websocket", websocket),
 ];
 

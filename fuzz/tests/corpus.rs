@@ -64,6 +64,11 @@ fn coap_corpus_passes() {
 }
 
 #[test]
+fn dtls_corpus_passes() {
+    seeds("dtls");
+}
+
+#[test]
 fn http_primitive_corpus_passes() {
     seeds("http_primitive");
 }
@@ -86,6 +91,11 @@ fn primitive_corpus_passes() {
 #[test]
 fn mqtt_corpus_passes() {
     seeds("mqtt");
+}
+
+#[test]
+fn resource_content_corpus_passes() {
+    seeds("resource_content");
 }
 
 #[test]

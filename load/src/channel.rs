@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::answer::{self, CONTENT, Expected};
 use crate::client::Connection;
+use crate::coap;
 use crate::mqtt::Device;
 
 /// The request that opens a WebSocket (TS-0020 clause 6.2.2).
@@ -31,15 +32,29 @@ pub enum Binding {
     Websocket,
     /// TS-0010, in JSON. The requests are creates.
     Mqtt,
+    /// TS-0008, in JSON.
+    Coap,
+}
+
+/// The requests of a measurement.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Requests {
+    /// Binding of the requests.
+    #[arg(long, value_enum, default_value = "http")]
+    binding: Binding,
+    /// The expected response.
+    #[arg(long, value_enum, default_value = "whole")]
+    expected: Expected,
 }
 
 type Stream = Pin<Box<dyn Connection>>;
 
 /// A connection that takes requests.
 pub enum Channel {
-    Http(Stream),
+    Http(Stream, Expected),
     WebSocket(Box<WebSocketStream<Stream>>),
     Mqtt(Device),
+    Coap(coap::Device),
 }
 
 impl Channel {
@@ -47,12 +62,30 @@ impl Channel {
     ///
     /// # Errors
     /// Fails if the server does not open a WebSocket, or refuses an MQTT client.
-    pub async fn open(binding: Binding, (stream, originator): (Stream, &str)) -> Result<Self> {
-        Ok(match binding {
-            Binding::Http => Self::Http(stream),
+    pub async fn open(requests: Requests, (stream, originator): (Stream, &str)) -> Result<Self> {
+        Ok(match requests.binding {
+            Binding::Http => Self::Http(stream, requests.expected),
             Binding::Websocket => Self::WebSocket(Box::new(websocket(stream).await?)),
             Binding::Mqtt => Self::Mqtt(Device::connect(stream, originator).await?),
+            Binding::Coap => Self::Coap(coap::Device::new(stream, requests.expected)),
         })
+    }
+
+    /// Closes the connection with close_notify.
+    ///
+    /// # Errors
+    /// Fails if the server has closed it, unless it may do so because no CSE is behind it.
+    pub async fn close(self) -> Result<()> {
+        let (mut stream, may_be_closed) = match self {
+            Self::Http(stream, expected) => (stream, expected == Expected::Status),
+            Self::Coap(device) => (device.into_stream(), false),
+            Self::WebSocket(socket) => (socket.into_inner(), false),
+            Self::Mqtt(device) => (device.into_stream(), false),
+        };
+        match stream.shutdown().await {
+            Err(_) if may_be_closed => Ok(()),
+            closed => closed.context("the server ended the connection first"),
+        }
     }
 
     /// Sends a request and checks that the response is that of the CSE behind the server.
@@ -61,7 +94,9 @@ impl Channel {
     /// Fails if the response is another one.
     pub async fn ask(&mut self, originator: &str, number: u64) -> Result<()> {
         match self {
-            Self::Http(stream) => answer::ask(stream, originator, number, Expected::Whole).await,
+            Self::Http(stream, expected) => {
+                answer::ask(stream, originator, number, *expected).await
+            }
             Self::WebSocket(socket) => {
                 let response = exchange(socket, originator, number).await?;
                 let content: Value = serde_json::from_str(CONTENT)?;
@@ -70,6 +105,7 @@ impl Channel {
                 Ok(())
             }
             Self::Mqtt(device) => device.create(number).await,
+            Self::Coap(device) => device.ask(originator, number).await,
         }
     }
 
@@ -79,7 +115,7 @@ impl Channel {
     /// Fails if the server accepts it.
     pub async fn is_refused(&mut self, originator: &str) -> Result<()> {
         match self {
-            Self::Http(stream) => answer::is_refused(stream, originator).await,
+            Self::Http(stream, _) => answer::is_refused(stream, originator).await,
             Self::WebSocket(socket) => {
                 let response = exchange(socket, originator, 0).await?;
                 let is_refused = response.get("rsc") == Some(&json!(4106));
@@ -87,6 +123,7 @@ impl Channel {
                 Ok(())
             }
             Self::Mqtt(device) => device.is_refused(originator).await,
+            Self::Coap(device) => device.is_refused(originator).await,
         }
     }
 }

@@ -1,18 +1,21 @@
 //! Client side of each kind of connection.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode, SslVersion};
 use openssl::x509::X509;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use crate::credentials::{self, CLIENT_CERTIFICATES, CLIENT_KEYS, Identity};
+use crate::datagrams::Datagrams;
 use crate::resuming::ResumingDevices;
 
 /// The server, and the kind of connection.
@@ -48,6 +51,8 @@ pub enum Way {
     PskCbc,
     /// TLS_PSK_WITH_AES_128_GCM_SHA256.
     PskGcm,
+    /// DTLS with TLS_PSK_WITH_AES_128_CCM_8, which TS-0003 mandates for constrained devices.
+    DtlsPskCcm8,
     /// P-256 certificates on both sides, TLS 1.2 with AES-128-GCM.
     Tls12,
     /// P-256 certificates with TLS 1.3.
@@ -59,13 +64,15 @@ pub enum Way {
 impl Way {
     /// Returns whether the peers share a key.
     pub fn has_key(self) -> bool {
-        matches!(self, Self::PskCbc | Self::PskGcm)
+        matches!(self, Self::PskCbc | Self::PskGcm | Self::DtlsPskCcm8)
     }
 }
 
 /// A client that creates connections.
 pub struct Client {
     address: SocketAddr,
+    /// Whether the connections are over UDP.
+    datagrams: bool,
     /// Absent without TLS.
     context: Option<SslContext>,
     /// Empty without certificates.
@@ -89,12 +96,14 @@ impl Client {
     pub fn new(target: &Target) -> Result<Self> {
         let Target { address, way, ref folder, identities, devices, ae_ids } = *target;
         let mut number = devices.unwrap_or(identities).max(1);
+        let datagrams = way == Way::DtlsPskCcm8;
         if way == Way::Tls13Resumed {
             let resuming = Some(ResumingDevices::read(address, folder, number)?);
             let (context, certificates) = (None, Vec::new());
             let devices = 1;
             return Ok(Self {
                 address,
+                datagrams,
                 context,
                 certificates,
                 identities,
@@ -106,14 +115,25 @@ impl Client {
         let context = (way != Way::Plain).then(|| context(way, folder)).transpose()?;
         let certificates = match way {
             Way::Tls12 | Way::Tls13 => Certificate::read(folder, number)?,
-            Way::Plain | Way::PskCbc | Way::PskGcm | Way::Tls13Resumed => Vec::new(),
+            Way::Plain | Way::PskCbc | Way::PskGcm | Way::DtlsPskCcm8 | Way::Tls13Resumed => {
+                Vec::new()
+            }
         };
         if !certificates.is_empty() && (certificates.len() as u64) < number {
             ensure!(devices.is_none(), "{} certificates, {number} devices", certificates.len());
             number = certificates.len() as u64;
         }
         let (resuming, devices) = (None, number);
-        Ok(Self { address, context, certificates, identities, devices, ae_ids, resuming })
+        Ok(Self {
+            address,
+            datagrams,
+            context,
+            certificates,
+            identities,
+            devices,
+            ae_ids,
+            resuming,
+        })
     }
 
     /// Connects, and returns the connection with its originator. Only [`Way::Tls13Resumed`] resumes
@@ -126,11 +146,10 @@ impl Client {
             let (stream, originator) = devices.connect().await?;
             return Ok((Box::pin(stream), originator));
         }
-        let socket = TcpStream::connect(self.address).await.context("no connection")?;
-        socket.set_nodelay(true)?;
+        let socket = self.socket().await.context("no connection")?;
         let device = number % self.devices;
         let Some(context) = &self.context else {
-            return Ok((Box::pin(socket), credentials::ae(1)));
+            return Ok((socket, credentials::ae(1)));
         };
         let certificate =
             usize::try_from(device).ok().and_then(|device| self.certificates.get(device));
@@ -142,25 +161,38 @@ impl Client {
                     identity.psk_identity.clone_from(&identity.originator);
                 }
                 let originator = identity.originator.clone();
-                (key_session(context, identity)?, originator)
+                let mut ssl = key_session(context, identity)?;
+                if self.datagrams {
+                    ssl.set_mtu(MAX_DATAGRAM)?;
+                }
+                (ssl, originator)
             }
         };
         let mut stream = Box::pin(SslStream::new(ssl, socket)?);
-        stream.as_mut().connect().await.context("the handshake fails")?;
+        let handshake = timeout(HANDSHAKE_TIMEOUT, stream.as_mut().connect()).await;
+        handshake.context("the handshake does not end")?.context("the handshake fails")?;
         if stream.ssl().session_reused() {
             bail!("the server has resumed a session");
         }
         Ok((stream, originator))
     }
+
+    async fn socket(&self) -> std::io::Result<Pin<Box<dyn Connection>>> {
+        if self.datagrams {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            socket.connect(self.address).await?;
+            return Ok(Box::pin(Datagrams(socket)));
+        }
+        let socket = TcpStream::connect(self.address).await?;
+        socket.set_nodelay(true)?;
+        Ok(Box::pin(socket))
+    }
 }
 
-/// Closes a connection with close_notify.
-///
-/// # Errors
-/// Fails if the server has closed the connection.
-pub async fn close(mut stream: Pin<Box<dyn Connection>>) -> Result<()> {
-    stream.shutdown().await.context("the server ended the connection first")
-}
+/// Maximum size of a datagram of the handshake, in bytes.
+const MAX_DATAGRAM: u32 = 1200;
+/// Timeout for a handshake. Lost datagrams are not repeated.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A prime, so that [`spread`] is a permutation.
 const STEP: u64 = 2_654_435_761;
@@ -177,14 +209,24 @@ fn spread(number: u64, over: u64) -> u64 {
 /// # Errors
 /// Fails if a file is missing or OpenSSL refuses it.
 pub fn context(way: Way, folder: &Path) -> Result<SslContext> {
-    let mut builder = SslContext::builder(SslMethod::tls_client())?;
+    let (method, version) = match way {
+        Way::DtlsPskCcm8 => (SslMethod::dtls_client(), SslVersion::DTLS1_2),
+        Way::Tls13 => (SslMethod::tls_client(), SslVersion::TLS1_3),
+        Way::Plain | Way::PskCbc | Way::PskGcm | Way::Tls12 | Way::Tls13Resumed => {
+            (SslMethod::tls_client(), SslVersion::TLS1_2)
+        }
+    };
+    let mut builder = SslContext::builder(method)?;
     builder.set_options(SslOptions::NO_TICKET | SslOptions::NO_COMPRESSION);
-    let version = if way == Way::Tls13 { SslVersion::TLS1_3 } else { SslVersion::TLS1_2 };
     builder.set_min_proto_version(Some(version))?;
     builder.set_max_proto_version(Some(version))?;
     match way {
         Way::PskCbc => builder.set_cipher_list("PSK-AES128-CBC-SHA256")?,
         Way::PskGcm => builder.set_cipher_list("PSK-AES128-GCM-SHA256")?,
+        Way::DtlsPskCcm8 => {
+            builder.set_cipher_list("PSK-AES128-CCM8:@SECLEVEL=0")?;
+            builder.set_options(SslOptions::NO_QUERY_MTU);
+        }
         Way::Tls12 => builder.set_cipher_list("ECDHE-ECDSA-AES128-GCM-SHA256")?,
         Way::Tls13 => builder.set_ciphersuites("TLS_AES_128_GCM_SHA256")?,
         Way::Plain | Way::Tls13Resumed => {}

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::task::LocalSet;
 
-use crate::channel::{Binding, Channel};
+use crate::channel::{Channel, Requests};
 use crate::client::{Client, Target};
 use crate::figures::{Counter, Period};
+use crate::held::allow_open_files;
 use crate::server::Server;
 
 /// Arguments of `saegis-load persistent`.
@@ -20,9 +21,8 @@ pub struct Args {
     server: Server,
     #[command(flatten)]
     period: Period,
-    /// Binding of the requests.
-    #[arg(long, value_enum, default_value = "http")]
-    binding: Binding,
+    #[command(flatten)]
+    requests: Requests,
     /// Number of connections.
     #[arg(long, default_value_t = 64)]
     connections: u64,
@@ -36,10 +36,11 @@ pub struct Args {
 /// # Errors
 /// Fails if any operation failed.
 pub async fn run(args: &Args) -> Result<Value> {
+    allow_open_files(args.connections)?;
     let client = Client::new(&args.target)?;
     if args.checks_originators {
         let (stream, originator) = client.connect(0).await?;
-        let mut channel = Channel::open(args.binding, (stream, &originator)).await?;
+        let mut channel = Channel::open(args.requests, (stream, &originator)).await?;
         channel.is_refused("Canother").await.context("originators are not checked")?;
     }
     let counter = Rc::new(Counter::new(args.period));
@@ -49,7 +50,7 @@ pub async fn run(args: &Args) -> Result<Value> {
             let mut tasks = Vec::new();
             for n in 0..args.connections {
                 let (stream, originator) = client.connect(n).await?;
-                let mut channel = Channel::open(args.binding, (stream, &originator)).await?;
+                let mut channel = Channel::open(args.requests, (stream, &originator)).await?;
                 let counter = counter.clone();
                 tasks.push(tokio::task::spawn_local(async move {
                     while let Some((number, begun)) = counter.next().await {

@@ -39,7 +39,7 @@ pub struct Args {
 pub struct Identity {
     /// The psk_identity, a KpsaID.
     pub psk_identity: String,
-    /// The Kpsa. stunnel requires at least 16 bytes.
+    /// The Kpsa: text, because libcoap's server takes no other. stunnel requires at least 16 bytes.
     pub key: [u8; 16],
     /// Its AE-ID-Stem.
     pub originator: String,
@@ -48,10 +48,12 @@ pub struct Identity {
 impl Identity {
     /// Returns the identity of a number.
     pub fn of(number: u64) -> Self {
-        let key = 0x1a2b_3c4d_5e6f_7a8b_0000_0000_0000_0000_u128 + u128::from(number);
+        let text = format!("Kt7qLm2x{number:08}");
+        let mut key = [0; 16];
+        key.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
         Self {
             psk_identity: format!("AE{number:012}-Light@in.provider.com"),
-            key: key.to_be_bytes(),
+            key,
             originator: format!("Clight-{number:07}"),
         }
     }
@@ -69,8 +71,11 @@ pub fn make(args: &Args) -> Result<()> {
         let mut pairs = String::new();
         // For mosquitto, which compares topics with the psk_identity.
         let mut pairs_of_aes = String::new();
+        // For libcoap, with the hint that its server sends.
+        let mut matches = String::new();
         for n in 0..number {
             let Identity { psk_identity, key, originator } = Identity::of(n);
+            let _ = writeln!(matches, "CoAP,{psk_identity},{}", String::from_utf8_lossy(&key));
             let key = key.iter().fold(String::new(), |mut text, byte| {
                 // Writing to a String cannot fail.
                 let _ = write!(text, "{byte:02x}");
@@ -83,7 +88,10 @@ pub fn make(args: &Args) -> Result<()> {
         put(&args.folder, &format!("{number}.csv"), table)?;
         put(&args.folder, &format!("{number}.psk"), pairs)?;
         put(&args.folder, &format!("{number}.ae.psk"), pairs_of_aes)?;
+        put(&args.folder, &format!("{number}.coap.psk"), matches)?;
     }
+    let first = Identity::of(0).key;
+    put(&args.folder, "first.key", String::from_utf8_lossy(&first).into_owned())?;
     certificates(&args.folder, args.certificates)
 }
 

@@ -12,11 +12,10 @@ use saegis_handshake::certificate::{
     self, CertificateMapping, Identified, Identifying, Mapped, Shown,
 };
 use saegis_handshake::psk::{self, Answer, CredentialLookup, Looking, Query};
-use saegis_handshake::{FirstFlight, Suite, TlsStream};
+use saegis_handshake::{FirstFlight, Socket, Suite, TlsStream};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
 use saegis_onem2m::id::{AeIdStem, CredentialId, CseId, KpsaId};
 use saegis_onem2m::saef::Saef;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::credentials::Identity;
 
@@ -70,7 +69,7 @@ impl Engine {
         flight: FirstFlight,
     ) -> Result<Stream<S>>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Socket,
     {
         let accepted = match self {
             Self::Key(server, lookup) => {
@@ -96,7 +95,7 @@ impl CredentialLookup for Keys {
         Box::pin(async move {
             match credential(&keys, &query.psk_identity) {
                 Ok(credential) => Answer::Found(credential),
-                Err(error) => Answer::Refused(error.to_string()),
+                Err(error) => Answer::Refused(error.to_string().as_str().into()),
             }
         })
     }

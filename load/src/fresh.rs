@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::task::LocalSet;
 
-use crate::answer::{self, Expected};
-use crate::client::{self, Client, Target};
+use crate::channel::{Channel, Requests};
+use crate::client::{Client, Target};
 use crate::figures::{Counter, Period};
 use crate::server::Server;
 
@@ -23,9 +23,8 @@ pub struct Args {
     /// Number of concurrent connections.
     #[arg(long, default_value_t = 16)]
     at_a_time: usize,
-    /// The expected response.
-    #[arg(long, value_enum, default_value = "whole")]
-    expected: Expected,
+    #[command(flatten)]
+    requests: Requests,
     /// First verify that the server refuses a request with another originator.
     #[arg(long)]
     checks_originators: bool,
@@ -38,7 +37,7 @@ pub struct Args {
 pub async fn run(args: &Args) -> Result<Value> {
     let client = Rc::new(Client::new(&args.target)?);
     if args.checks_originators {
-        check_is_on(&client).await?;
+        check_is_on(&client, args.requests).await?;
     }
     let counter = Rc::new(Counter::new(args.period));
     let local = LocalSet::new();
@@ -46,10 +45,10 @@ pub async fn run(args: &Args) -> Result<Value> {
         .run_until(async {
             let mut tasks = Vec::new();
             for _ in 0..args.at_a_time {
-                let (client, counter, expected) = (client.clone(), counter.clone(), args.expected);
+                let (client, counter, requests) = (client.clone(), counter.clone(), args.requests);
                 tasks.push(tokio::task::spawn_local(async move {
                     while let Some((number, begun)) = counter.next().await {
-                        counter.done(begun, once(&client, number, expected).await);
+                        counter.done(begun, once(&client, number, requests).await);
                     }
                 }));
             }
@@ -63,21 +62,19 @@ pub async fn run(args: &Args) -> Result<Value> {
         .await
 }
 
-async fn once(client: &Client, number: u64, expected: Expected) -> Result<()> {
-    let (mut stream, originator) = client.connect(number).await?;
-    answer::ask(&mut stream, &originator, number, expected).await?;
-    match (expected, client::close(stream).await) {
-        // A server without a CSE behind it may close first.
-        (Expected::Status, _) => Ok(()),
-        (Expected::Whole, closed) => closed,
-    }
+async fn once(client: &Client, number: u64, requests: Requests) -> Result<()> {
+    let (stream, originator) = client.connect(number).await?;
+    let mut channel = Channel::open(requests, (stream, &originator)).await?;
+    channel.ask(&originator, number).await?;
+    channel.close().await
 }
 
 /// Verifies that the server checks originators, without which the figures are not comparable.
 ///
 /// # Errors
 /// Fails if a request with another originator is accepted.
-async fn check_is_on(client: &Client) -> Result<()> {
-    let (mut stream, _) = client.connect(0).await?;
-    answer::is_refused(&mut stream, "Canother").await.context("originators are not checked")
+async fn check_is_on(client: &Client, requests: Requests) -> Result<()> {
+    let (stream, originator) = client.connect(0).await?;
+    let mut channel = Channel::open(requests, (stream, &originator)).await?;
+    channel.is_refused("Canother").await.context("originators are not checked")
 }

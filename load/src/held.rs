@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::channel::{Binding, Channel};
+use crate::channel::{Channel, Requests};
 use crate::client::{Client, Target};
 use crate::server::Server;
 
@@ -17,9 +17,8 @@ pub struct Args {
     target: Target,
     #[command(flatten)]
     server: Server,
-    /// Binding of the requests.
-    #[arg(long, value_enum, default_value = "http")]
-    binding: Binding,
+    #[command(flatten)]
+    requests: Requests,
     /// Number of connections.
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
@@ -33,21 +32,19 @@ pub struct Args {
 /// # Errors
 /// Fails if any operation failed.
 pub async fn run(args: &Args) -> Result<Value> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = Some(args.connections + 64);
-    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of file descriptors")?;
+    allow_open_files(args.connections)?;
     let client = Client::new(&args.target)?;
     // The first connections make the server allocate memory that does not depend on their number.
     let mut held = Vec::new();
     for number in 0..args.connections / 10 {
-        held.push(connect(&client, args.binding, number).await?);
+        held.push(connect(&client, args.requests, number).await?);
     }
     let few = held.len();
     let pause = Duration::from_secs_f64(args.idle);
     tokio::time::sleep(pause).await;
     let before = args.server.memory()?;
     for number in args.connections / 10..args.connections {
-        held.push(connect(&client, args.binding, number).await?);
+        held.push(connect(&client, args.requests, number).await?);
     }
     tokio::time::sleep(pause).await;
     let after = args.server.memory()?;
@@ -63,9 +60,19 @@ pub async fn run(args: &Args) -> Result<Value> {
     }))
 }
 
-async fn connect(client: &Client, binding: Binding, number: u64) -> Result<(Channel, String)> {
+/// Allows this process as many connections.
+///
+/// # Errors
+/// Fails if the system does not allow them.
+pub fn allow_open_files(connections: u64) -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(connections + 64);
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of file descriptors")
+}
+
+async fn connect(client: &Client, requests: Requests, number: u64) -> Result<(Channel, String)> {
     let (stream, originator) = client.connect(number).await?;
-    let mut channel = Channel::open(binding, (stream, &originator)).await?;
+    let mut channel = Channel::open(requests, (stream, &originator)).await?;
     channel.ask(&originator, number).await?;
     Ok((channel, originator))
 }

@@ -151,6 +151,7 @@ fn engine(args: &Args) -> Result<Engine> {
         Way::PskGcm => Engine::keys(&[Suite::PskAes128Gcm], 1),
         Way::Tls12 | Way::Tls13 => Engine::certificates(&args.folder),
         Way::Tls13Resumed => bail!("a session is resumed over sockets only"),
+        Way::DtlsPskCcm8 => bail!("datagrams are exchanged over sockets only"),
         Way::Plain => bail!("without TLS there is no handshake"),
     }
 }

@@ -8,8 +8,10 @@
 mod answer;
 mod channel;
 mod client;
+mod coap;
 mod connections;
 mod credentials;
+mod datagrams;
 mod engine;
 mod figures;
 mod floor;

@@ -139,6 +139,11 @@ impl Device {
         Ok(Self { mqtt, own: own.into() })
     }
 
+    /// Returns the connection.
+    pub fn into_stream(self) -> Pin<Box<dyn Connection>> {
+        self.mqtt.stream
+    }
+
     /// Creates a content instance, and checks that the response is that of the CSE behind.
     ///
     /// # Errors

@@ -389,3 +389,36 @@ fn acme_refuses_unlisted_cse() {
     assert!(failed.message().contains("4103"), "{failed:?}");
     assert!(!acme.tree().contains("m2m:csr"), "{}", acme.tree());
 }
+
+/// ACME hosts the announcements of the home gateway, below a `<CSEBaseAnnc>`.
+#[test]
+fn resources_are_announced_to_acme() {
+    let deployment = Deployment::start();
+    let mut light = deployment.light();
+    let lamp = json!({"m2m:cnt": {
+        "rn": "bulb", "lbl": ["bulb"], "at": ["/in-cse"], "aa": ["mni"], "mni": 5,
+    }});
+    let lamp = light.ask(&Request::create("/cse/light1", 3, &lamp).from(LIGHT));
+    let lamp = lamp.expect(201, 2001).json()["m2m:cnt"].clone();
+    let at = lamp["at"][0].as_str().unwrap_or_else(|| panic!("no address: {lamp}"));
+    let address = at.strip_prefix("/in-cse/").unwrap();
+    let link = format!("{HOME}/{}", lamp["ri"].as_str().unwrap());
+    let announced = deployment.acme.resource(address)["m2m:cntA"].take();
+    assert_eq!((&announced["lnk"], &announced["mni"]), (&json!(link), &json!(5)), "{announced}");
+    let value = json!({"m2m:cin": {"con": "on", "at": ["/in-cse"], "aa": ["con"]}});
+    let value = light.ask(&Request::create("/cse/light1/bulb", 4, &value).from(LIGHT));
+    let value = value.expect(201, 2001).json()["m2m:cin"].clone();
+    let copy = value["at"][0].as_str().unwrap_or_else(|| panic!("no address: {value}"));
+    let copy = deployment.acme.resource(copy.strip_prefix("/in-cse/").unwrap());
+    assert_eq!(copy["m2m:cinA"]["con"], "on", "{copy}");
+    let change = json!({"m2m:cnt": {"lbl": ["lamp"]}});
+    light.ask(&Request::update("/cse/light1/bulb", &change).from(LIGHT)).expect(200, 2004);
+    wait_until("the labels are announced", || {
+        deployment.acme.resource(address)["m2m:cntA"]["lbl"] == json!(["lamp"])
+    });
+    light.ask(&Request::delete("/cse/light1/bulb").from(LIGHT)).expect(200, 2002);
+    wait_until("the announcement is gone", || {
+        let retrieve = Request::retrieve(&deployment.acme.at(address)).from(ADMINISTRATOR);
+        deployment.acme.ask(&retrieve).rsc() == Some(4004)
+    });
+}

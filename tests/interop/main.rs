@@ -9,6 +9,8 @@ mod outside;
 #[path = "../tests/system/peers/pair.rs"]
 #[allow(dead_code, reason = "shared with a suite that needs more of it")]
 mod pair;
+mod published;
 mod registree;
 mod speaking;
 mod three_ways;
+mod tunnel;

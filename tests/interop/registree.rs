@@ -1,48 +1,20 @@
 //! ACME's own clients of WebSocket and MQTT: ACME as a CSE that registers with the IN-CSE. They cannot
 //! authenticate themselves in TLS, so stunnel next to ACME does it with the key of the CSE.
 
-use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
-use std::process::Command;
 
-use saegis_tests::{Gateway, Request, Running, Setup, Tool, Upstream, wait_until};
-use tempfile::TempDir;
+use saegis_tests::{Gateway, Request, Setup, Tool, Upstream, wait_until};
 
 use crate::acme::Acme;
 use crate::infrastructure::{open, value};
 use crate::lights::create_ae;
-use crate::pair::{LIGHT, MN, PHONE, Pair, Saef};
+use crate::pair::{LIGHT, MN, MN_CREDENTIAL, PHONE, Pair, Saef};
+use crate::tunnel::Tunnel;
 
 /// The phone, an AE of the IN-CSE, and its container.
 const STEM: &str = "Cphone";
 const LATEST: &str = "/~/in-cse/cse/phone/lamp/la";
-
-/// stunnel as a client with the pre-shared key of the MN-CSE.
-struct Tunnel {
-    _folder: TempDir,
-    _running: Running,
-}
-
-impl Tunnel {
-    fn start(port: u16, to: u16) -> Self {
-        let folder = TempDir::with_prefix("saegis-stunnel-").expect("a temporary folder");
-        let keys = folder.path().join("keys");
-        let secret = "mn@in.provider.com:0f0e0d0c0b0a09080706050403020100\n";
-        fs::write(&keys, secret).expect("it is ours");
-        let configuration = format!(
-            "foreground = yes\npid =\n[cse]\nclient = yes\naccept = 127.0.0.1:{port}\n\
-             connect = 127.0.0.1:{to}\nciphers = PSK-AES128-CBC-SHA256\nsslVersion = TLSv1.2\n\
-             PSKsecrets = {}\nPSKidentity = mn@in.provider.com\n",
-            keys.display()
-        );
-        let file = folder.path().join("stunnel.conf");
-        fs::write(&file, configuration).expect("it is ours");
-        let running = Running::start(Command::new("stunnel").arg(&file));
-        wait_until("stunnel listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { _folder: folder, _running: running }
-    }
-}
 
 /// ACME registers, and its AE reads a value at the IN-CSE. The AE of another CSE is refused.
 fn acme_uses(infrastructure: &Gateway, acme: &Acme) {
@@ -85,7 +57,7 @@ fn acme_registers_over_websocket() {
     let (tunnel, own) = (Upstream::closed_port(), Upstream::closed_port());
     let url = format!("ws://127.0.0.1:{tunnel}");
     let infrastructure = infrastructure(&url).start();
-    let _tunnel = Tunnel::start(tunnel, infrastructure.port());
+    let _tunnel = Tunnel::start(tunnel, infrastructure.port(), MN_CREDENTIAL);
     let binding = format!("[websocket]\nenable=true\nlistenIF=127.0.0.1\nport={own}\n");
     acme_uses(&infrastructure, &Acme::start_registree(&url, &binding));
 }
@@ -95,7 +67,7 @@ fn acme_registers_over_mqtt() {
     let tunnel = Upstream::closed_port();
     let url = format!("mqtt://127.0.0.1:{tunnel}");
     let infrastructure = infrastructure(&url).start();
-    let _tunnel = Tunnel::start(tunnel, infrastructure.mqtt_port());
+    let _tunnel = Tunnel::start(tunnel, infrastructure.mqtt_port(), MN_CREDENTIAL);
     let binding = format!("[mqtt]\nenable=true\naddress=127.0.0.1\nport={tunnel}\n");
     acme_uses(&infrastructure, &Acme::start_registree(&url, &binding));
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::client::{Client, Credential, LIGHT1, Tool};
+use crate::coap::{CONTENT_FORMAT, CoapLight, CoapMessage, FROM, REQUEST_ID, RESOURCE_TYPE};
 use crate::gateway::Gateway;
 use crate::http::Request;
 use crate::light::Light;
@@ -18,6 +19,8 @@ pub enum Binding {
     WebSocket,
     /// MQTT, in JSON.
     Mqtt,
+    /// CoAP over DTLS, in JSON.
+    Coap,
 }
 
 /// A request primitive without its request identifier and release.
@@ -94,6 +97,33 @@ impl<'a> Primitive<'a> {
         request.header("Content-Type", &format!("application/json{ty}")).body(self.content)
     }
 
+    /// Returns the request as CoAP sends it.
+    fn coap(&self, id: &str) -> CoapMessage {
+        let code = match self.op {
+            1 | 5 => 2,
+            3 => 3,
+            4 => 4,
+            _ => 1,
+        };
+        let path = match self.to.strip_prefix('/') {
+            Some(absolute) if absolute.starts_with('/') => format!("_{absolute}"),
+            Some(_) => format!("~{}", self.to),
+            None => self.to.into(),
+        };
+        let mut request = CoapMessage::request(code, &path, "", id).without(FROM);
+        if let Some(originator) = self.from {
+            request = request.option(FROM, originator);
+        }
+        if let Some(ty) = self.ty {
+            request = request.option(RESOURCE_TYPE, ty.to_be_bytes());
+        }
+        if self.content.is_empty() {
+            return request;
+        }
+        let payload = self.content.as_bytes().to_vec();
+        CoapMessage { payload, ..request.option(CONTENT_FORMAT, [50]) }
+    }
+
     /// Returns the request as a whole primitive in JSON.
     fn json(&self, id: &str) -> String {
         let text = |text: &str| Value::from(text).to_string();
@@ -120,6 +150,8 @@ pub enum Association {
     WebSocket(Box<WebSocket>),
     /// MQTT.
     Mqtt(Box<MqttClient>),
+    /// CoAP, with the number of requests.
+    Coap(Box<CoapLight>, u32),
 }
 
 /// Topic of registrations. The gateway ignores the Credential-ID in it.
@@ -219,12 +251,16 @@ impl Binding {
                 let client = MqttClient::connect(gateway.mqtt_port(), credential, ae_id);
                 Association::Mqtt(Box::new(client))
             }
+            Self::Coap => {
+                let light = CoapLight::connect(gateway.coap_port(), credential);
+                Association::Coap(Box::new(light.expect("an association")), 0)
+            }
         }
     }
 
     /// Returns whether a request is a whole primitive.
     pub fn has_whole_primitives(self) -> bool {
-        !matches!(self, Self::Http(_))
+        matches!(self, Self::WebSocket | Self::Mqtt)
     }
 }
 
@@ -244,6 +280,15 @@ impl Association {
                 Answer::of(&self.ask_text(&request.json(&id)), &id)
             }
             Self::Mqtt(client) => client.ask(request),
+            Self::Coap(light, requests) => {
+                *requests += 1;
+                let id = format!("coap-{requests}");
+                let response = light.ask(&request.coap(&id));
+                assert_eq!(response.value(REQUEST_ID), Some(id.as_bytes()), "{response:?}");
+                let rsc = response.rsc().expect("a Response Status Code").into();
+                let empty = response.payload.is_empty();
+                Answer { rsc, content: if empty { Value::Null } else { response.json() } }
+            }
         }
     }
 
@@ -251,7 +296,7 @@ impl Association {
     #[track_caller]
     pub fn ask_text(&mut self, text: &str) -> Value {
         match self {
-            Self::Http(_) => panic!("HTTP has no whole primitives"),
+            Self::Http(_) | Self::Coap(..) => panic!("the binding has no whole primitives"),
             Self::WebSocket(socket) => {
                 socket.send_text(text);
                 socket.primitive()
@@ -285,6 +330,9 @@ macro_rules! with_each_binding {
         }
         mod mqtt {
             $(#[test] fn $name() { super::$name($crate::Binding::Mqtt); })*
+        }
+        mod coap {
+            $(#[test] fn $name() { super::$name($crate::Binding::Coap); })*
         }
     };
 }

@@ -73,9 +73,14 @@ impl Broker {
     }
 
     fn accept_with(&self, code: u8) -> BrokerConnection {
-        let (mut socket, _) = self.listener.accept().expect("a connection");
-        socket.set_read_timeout(Some(BOUND)).expect("a socket");
-        let (first, connect) = read(&mut socket).expect("a CONNECT");
+        let (mut socket, (first, connect)) = loop {
+            let (mut socket, _) = self.listener.accept().expect("a connection");
+            socket.set_read_timeout(Some(BOUND)).expect("a socket");
+            // The gateway also checks whether it can connect, without a packet.
+            if let Some(packet) = read(&mut socket) {
+                break (socket, packet);
+            }
+        };
         assert_eq!((first, &connect[..8]), (0x10, &b"\0\x04MQTT\x04\x02"[..]));
         let (client_id, rest) = text(&connect[10..]);
         assert!(rest.is_empty(), "{connect:?}");

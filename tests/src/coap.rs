@@ -3,9 +3,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{ErrorCode, Ssl, SslContext, SslFiletype, SslMethod, SslStream, SslVersion};
+use openssl::ssl::{
+    ErrorCode, Ssl, SslContext, SslContextBuilder, SslFiletype, SslMethod, SslStream,
+    SslVerifyMode, SslVersion,
+};
 use serde_json::Value;
 
 use crate::certificates::Identity;
@@ -16,13 +20,16 @@ use crate::process::BOUND;
 /// The suite that TS-0003 mandates for constrained devices, as a cipher list of OpenSSL.
 pub const CCM_8: &str = "PSK-AES128-CCM8:@SECLEVEL=0";
 
+/// The one for certificates.
+const CERTIFICATE_CCM_8: &str = "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0";
+
 /// Numbers of options.
 const URI_PATH: u16 = 11;
-const CONTENT_FORMAT: u16 = 12;
-const FROM: u16 = 279;
-const REQUEST_ID: u16 = 283;
+pub(crate) const CONTENT_FORMAT: u16 = 12;
+pub(crate) const FROM: u16 = 279;
+pub(crate) const REQUEST_ID: u16 = 283;
 const RELEASE: u16 = 271;
-const RESOURCE_TYPE: u16 = 267;
+pub(crate) const RESOURCE_TYPE: u16 = 267;
 const STATUS: u16 = 307;
 
 /// Types of messages.
@@ -258,7 +265,7 @@ impl CoapLight {
     pub fn with_certificate(socket: UdpSocket, identity: &Identity) -> io::Result<Self> {
         let mut context = SslContext::builder(SslMethod::dtls_client())?;
         context.set_max_proto_version(Some(SslVersion::DTLS1_2))?;
-        context.set_cipher_list("ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0")?;
+        context.set_cipher_list(CERTIFICATE_CCM_8)?;
         context.set_certificate_chain_file(&identity.chain)?;
         context.set_private_key_file(&identity.key, SslFiletype::PEM)?;
         let mut ssl = Ssl::new(&context.build())?;
@@ -403,7 +410,6 @@ pub struct ListeningCoapAe {
 impl ListeningCoapAe {
     /// Accepts clients with the key.
     pub fn with_key(credential: Credential<'_>) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let mut context = SslContext::builder(SslMethod::dtls_server()).expect("a context");
         context.set_cipher_list(CCM_8).expect("a suite");
         let (identity, key) = (credential.identity.as_bytes().to_vec(), bytes(credential.key));
@@ -412,6 +418,25 @@ impl ListeningCoapAe {
             key_out[..key.len()].copy_from_slice(&key);
             Ok(key.len())
         });
+        Self::start(context)
+    }
+
+    /// Presents a certificate, and accepts clients with a certificate of that authority.
+    pub fn with_certificate(identity: &Identity, authority: &Path) -> Self {
+        let context = SslContext::builder(SslMethod::dtls_server()).and_then(|mut context| {
+            context.set_max_proto_version(Some(SslVersion::DTLS1_2))?;
+            context.set_cipher_list(CERTIFICATE_CCM_8)?;
+            context.set_certificate_chain_file(&identity.chain)?;
+            context.set_private_key_file(&identity.key, SslFiletype::PEM)?;
+            context.set_ca_file(authority)?;
+            context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+            Ok(context)
+        });
+        Self::start(context.expect("a context"))
+    }
+
+    fn start(context: SslContextBuilder) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         Self { socket, context: context.build() }
     }
 

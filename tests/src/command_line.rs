@@ -54,6 +54,8 @@ pub(crate) fn to_end_with(command: &mut Command, input: Stdio) -> CommandOutput 
 /// Runs `saegis` in a folder.
 pub fn saegis(folder: &Path, arguments: &[&str]) -> CommandOutput {
     let mut command = Command::new(paths::binary());
+    // The binary may be outside the repository, where it does not find the modules by itself.
+    command.env("SAEGIS_MODULES", paths::repository().join("policies/modules"));
     to_end(command.args(arguments).current_dir(folder).env_remove("SAEGIS_LOG"))
 }
 

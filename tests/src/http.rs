@@ -83,9 +83,14 @@ impl Request {
         self
     }
 
+    /// Adds a text as content, and its length.
+    pub fn body(self, text: &str) -> Self {
+        self.binary(text.as_bytes())
+    }
+
     /// Adds content and its length.
-    pub fn body(mut self, text: &str) -> Self {
-        self.body = text.into();
+    pub fn binary(mut self, content: &[u8]) -> Self {
+        self.body = content.into();
         let length = self.body.len().to_string();
         self.without("Content-Length").header("Content-Length", &length)
     }
@@ -224,12 +229,17 @@ impl Response {
         &self.0.headers
     }
 
+    /// Returns the content.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.body
+    }
+
     /// Returns the content as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.body).into_owned()
     }
 
-    /// The content.
+    /// Returns the content as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.0.body)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.0.body)))

@@ -10,6 +10,7 @@ mod broker;
 pub mod certificates;
 mod client;
 mod coap;
+mod coap_clients;
 mod code_cache;
 mod command_line;
 mod gateway;
@@ -38,6 +39,7 @@ pub use coap::{
     CCM_8, CoapLight, CoapMessage, ListeningCoapAe, first_flight, hello_with_cookie,
     socket as udp_socket,
 };
+pub use coap_clients::{DtlsClient, DtlsLibrary, aiocoap};
 pub use command_line::{
     CommandOutput, Monitored, curl, derived_by_openssl, openssl, run_and_kill, saegis,
 };
@@ -49,9 +51,9 @@ pub use log::{Event, Log, Mark};
 pub use lossy::{Faults, LossyRelay};
 pub use minisign::Signer;
 pub use mqtt::Mqtt;
-pub use paths::{acme as acme_program, component, repository};
+pub use paths::{acme as acme_program, binary as program, component, repository};
 pub use process::{BOUND, Running};
-pub use script::Script;
+pub use script::{Script, run_agent};
 pub use setup::Setup;
 pub use source::connect_from;
 pub use upstream::{REQUEST_ID, Reply, Upstream};

@@ -1,5 +1,5 @@
-//! An AE that accepts connections from its registrar CSE: `openssl s_server`, with responses from
-//! the test.
+//! An AE that accepts connections from its registrar CSE, or a MAF: `openssl s_server`, with responses
+//! from the test.
 
 use std::process::Command;
 
@@ -70,12 +70,19 @@ impl ListeningAe {
         self.port
     }
 
-    /// Waits for the next request.
+    /// Waits for the next request, which is a notification.
     #[track_caller]
     pub fn request(&mut self) -> Message {
-        let at = self.at;
+        self.request_with("POST")
+    }
+
+    /// Waits for the next request with a method.
+    #[track_caller]
+    pub fn request_with(&mut self, method: &str) -> Message {
+        let (at, first) = (self.at, format!("{method} "));
         let read = self.running.out.wait(BOUND, |bytes, _| {
-            let start = at + bytes[at..].windows(5).position(|w| w == b"POST ")?;
+            let mut windows = bytes[at..].windows(first.len());
+            let start = at + windows.position(|w| w == first.as_bytes())?;
             let (message, length) = Message::read(&bytes[start..])?;
             Some((message, start + length))
         });
@@ -89,6 +96,17 @@ impl ListeningAe {
         let id = request.values("x-m2m-ri").concat();
         let answer = format!(
             "HTTP/1.1 200 OK\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: {id}\r\n{fields}Content-Length: 0\r\n\r\n"
+        );
+        self.running.write(answer.as_bytes());
+    }
+
+    /// Sends a response with a content.
+    pub fn answer_with(&mut self, request: &Message, rsc: u16, content: &str) {
+        let id = request.values("x-m2m-ri").concat();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nX-M2M-RSC: {rsc}\r\nX-M2M-RI: {id}\r\nX-M2M-RVI: 3\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{content}",
+            content.len()
         );
         self.running.write(answer.as_bytes());
     }

@@ -55,3 +55,10 @@ impl Script {
         seen
     }
 }
+
+/// Runs the oneM2M server for agents of PyPI as an AE until it ends.
+pub fn run_agent(settings: &Value) -> CommandOutput {
+    let script = paths::repository().join("tests/clients/agent.py");
+    let mut command = Command::new(paths::clients().join("agent/bin/python"));
+    to_end(command.arg("-I").arg(script).arg(settings.to_string()))
+}

@@ -142,6 +142,12 @@ impl Setup {
         self
     }
 
+    /// Adds a line to the table that was added last.
+    pub fn with_last(mut self, line: &str) -> Self {
+        self.tables.last_mut().expect("there is a table").1.push(line.into());
+        self
+    }
+
     /// Starts the gateway through another program that executes the given command, such as `env`.
     pub fn started_through(mut self, program: &[&str]) -> Self {
         self.through = program.iter().map(ToString::to_string).collect();

@@ -124,9 +124,10 @@ impl Upstream {
         requests(&self.shared.lock().arrived)
     }
 
-    /// Returns the number of connections so far.
+    /// Returns the number of connections so far with a request. The gateway opens others to check
+    /// whether the CSE can be reached.
     pub fn connections(&self) -> usize {
-        self.shared.lock().arrived.len()
+        self.shared.lock().arrived.iter().filter(|bytes| !bytes.is_empty()).count()
     }
 
     /// Returns all received bytes as text.

@@ -21,6 +21,7 @@ pub fn install(project: &Project) -> Result<()> {
         program: "python3".into(),
         folder: folder()?,
         requirements: project.root.join("tests/interop/requirements.txt"),
+        compiled: None,
         check: &["-c", "import acmecse"],
     }
     .install()

@@ -25,9 +25,18 @@ pub use self::args::Args;
 use self::args::Part;
 use self::behind::{LOAD_CORE, behind};
 use self::contender::{Contender, Place, SERVER_CORE};
-use self::report::{IDLE_MQTT_SESSIONS, MQTT_CREATE, Report, Row, Single};
+use self::report::{
+    COAP_HANDSHAKE, COAP_REQUEST, IDLE_COAP, IDLE_MQTT_SESSIONS, MQTT_CREATE, Report, Row, Single,
+};
 use self::round::{CERTIFICATES, Work, empty_folder, make_credentials, number};
 use crate::{modules, process, project::Project};
+
+/// Way of the connections for CoAP.
+const DTLS: &str = "dtls-psk-ccm8";
+
+/// Number of identities over CoAP, one for each concurrent association: requests to an AE change to the
+/// association that its credential has used last. libcoap searches its list from the start.
+const COAP_IDENTITIES: u64 = 64;
 
 /// Runs the benchmark. A failure is reported and does not discard the other figures.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
@@ -43,16 +52,17 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let filter = peers::filter(project)?;
     let out = project.host_target.join("bench");
     let work = empty_folder(out.join("work"))?;
-    let without_wasm = without_wasm(project, &work)?;
+    let without_wasm = without_wasm(project, &work, args)?;
+    let (profile, arguments) = args.profile();
     for package in ["saegis", "saegis-load"] {
-        let arguments = ["build", "--release", "--locked", "--package", package];
-        process::run(project.host_cargo().args(arguments))?;
+        let build = ["build", "--locked", "--package", package];
+        process::run(project.measured_cargo().args(build).args(arguments))?;
     }
-    let load = project.host_target.join("release/saegis-load");
+    let load = project.host_target.join(profile).join("saegis-load");
     let (behind, upstream) = behind(&load)?;
     let _behind = behind;
     let place = Place {
-        saegis: project.gateway_binary("release"),
+        saegis: project.gateway_binary(profile),
         without_wasm,
         // Used only by --against.
         before: PathBuf::new(),
@@ -66,7 +76,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
         server_cores: SERVER_CORE,
     };
     let identities: &[u64] = if args.quick { &[1, 1000] } else { &[1, 10_000, 100_000, 1_000_000] };
-    make_credentials(&place, identities)?;
+    make_credentials(&place, &[identities, &[COAP_IDENTITIES]].concat())?;
 
     let mut bench = Bench { place, args, report: Report::default() };
     bench.all(identities)?;
@@ -85,17 +95,18 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 
 /// Builds a gateway with native decisions. It is moved before the shipped gateway is built, so it
 /// is never found in a search path.
-fn without_wasm(project: &Project, work: &Path) -> Result<PathBuf> {
+fn without_wasm(project: &Project, work: &Path, args: &Args) -> Result<PathBuf> {
     // Unlike `RUSTFLAGS`, this affects only the crates of the workspace, so no dependency is built
     // again.
     let wrapper = work.join("rustc-bench");
     fs::write(&wrapper, "#!/bin/sh\nexec \"$@\" --cfg saegis_bench\n")?;
     fs::set_permissions(&wrapper, Permissions::from_mode(0o755))?;
-    let arguments = ["build", "--release", "--locked", "--package", "saegis"];
-    let mut cargo = project.host_cargo();
-    process::run(cargo.args(arguments).env("RUSTC_WORKSPACE_WRAPPER", &wrapper))?;
+    let (profile, arguments) = args.profile();
+    let mut cargo = project.measured_cargo();
+    cargo.args(["build", "--locked", "--package", "saegis"]).args(arguments);
+    process::run(cargo.env("RUSTC_WORKSPACE_WRAPPER", &wrapper))?;
     let moved = work.join("saegis-without-wasm");
-    fs::rename(project.gateway_binary("release"), &moved)?;
+    fs::rename(project.gateway_binary(profile), &moved)?;
     Ok(moved)
 }
 
@@ -157,6 +168,13 @@ impl Bench<'_> {
                 self.attempt(what, |bench| bench.idle(contender, "psk-cbc", what, few));
             }
         }
+        if self.args.wants(Part::Coap) {
+            let both = [C::SaegisCoap, C::LibCoap];
+            let all = [C::SaegisCoap, C::SaegisCoapNative, C::LibCoap];
+            self.discipline(COAP_HANDSHAKE, &all, Work::fresh(DTLS, COAP_IDENTITIES));
+            self.discipline(COAP_REQUEST, &both, Work::persistent(DTLS, COAP_IDENTITIES));
+            self.attempt(IDLE_COAP, |bench| bench.idle(C::SaegisCoap, DTLS, IDLE_COAP, few));
+        }
         if self.args.wants(Part::Limits) {
             let both = [C::Upstream, C::NginxPlain];
             self.discipline("no TLS, connection and request", &both, Work::fresh("plain", 1));
@@ -178,6 +196,7 @@ impl Bench<'_> {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         self.report.settings = vec![
             format!("Linux {}, {} processors", kernel.trim(), thread::available_parallelism()?),
+            format!("builds of the profile {}", self.args.profile().0),
             format!("server on core {SERVER_CORE}; generator and CSE behind on core {LOAD_CORE}"),
             format!(
                 "{} rounds of {} s each, contenders interleaved; medians",
@@ -200,6 +219,9 @@ impl Bench<'_> {
             C::SaegisWebSocket,
             C::SaegisMqtt,
             C::Mosquitto,
+            C::SaegisCoap,
+            C::SaegisCoapNative,
+            C::LibCoap,
             C::Stunnel,
             C::GnuTls,
             C::Nginx,

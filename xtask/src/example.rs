@@ -1,6 +1,6 @@
 //! `cargo xtask example`: the complete worked example of TS-0003 clause 7.1. A MAF, the IN-CSE and
-//! a home gateway run as three processes, with two lights and a smartphone as clients, which use HTTP,
-//! MQTT and WebSocket.
+//! a home gateway run as three processes, with two lights and a smartphone as clients, which use CoAP,
+//! MQTT and WebSocket. Another client uses HTTP.
 //!
 //! The files are a temporary copy of `examples/worked` with free ports. Each printed command is
 //! executed by a shell in that folder, and its whole output is printed.
@@ -41,8 +41,8 @@ const MAF: &str = "maf";
 const IN: &str = "in";
 const HOME: &str = "mn";
 
-/// The services with their ports in the files. The home gateway has one for MQTT, too.
-const PORTS: [(&str, u16); 4] = [(MAF, 8445), (IN, 8444), (HOME, 8443), (HOME, 8883)];
+/// The services with their ports in the files. The home gateway has one for MQTT and one for CoAP, too.
+const PORTS: [(&str, u16); 5] = [(MAF, 8445), (IN, 8444), (HOME, 8443), (HOME, 8883), (HOME, 5684)];
 
 /// Page with the same commands.
 const PAGE: &str = "docs/src/tutorials/worked-example.md";
@@ -109,12 +109,12 @@ fn the_home_gateway_registers(scene: &mut Scene) -> Result<()> {
 
 fn the_lights_register(scene: &Scene) -> Result<()> {
     let at_home = |line: &str, shows: &str| scene.expect(&[HOME], line, 0, &[shows]);
-    let light1 = "saegis ae --config devices/light1.toml";
+    let light1 = "saegis ae --config devices/light1.toml --binding coap";
     let light2 = "saegis ae --config devices/light2.toml --binding mqtt";
 
     print_section(
         "Two lights register at the home gateway, each with the key that it shares with it: light 1 over \
-         HTTP, light 2 over MQTT.",
+         CoAP, light 2 over MQTT.",
     );
     at_home(&format!("{light1} register"), "registered as Clight-AE1: -/light1")?;
     at_home(&format!("{light2} register"), "registered as Clight-AE2: -/light2")?;
@@ -150,7 +150,7 @@ fn the_smartphone_switches_a_light(scene: &mut Scene) -> Result<()> {
     let switch = format!("{phone} send /mn-cse-123456/cse/light1/lamp off");
     let shows = ["sent to /mn-cse-123456/cse/light1/lamp: off"];
     scene.expect(&[IN, HOME], &switch, 0, &shows)?;
-    let latest = "saegis ae --config devices/light1.toml latest lamp";
+    let latest = "saegis ae --config devices/light1.toml --binding coap latest lamp";
     scene.expect(&[HOME], latest, 0, &["with /mn-cse-123456 at", "\noff\n"])
 }
 
@@ -168,7 +168,7 @@ fn others_are_refused(scene: &mut Scene) -> Result<()> {
     scene.wait(HOME, "rsc=4106")?;
     let log = "grep -o 'from=.* rsc=4106' mn.log";
     scene.expect(&[HOME], log, 0, &["from=\"Clight-AE1\""])?;
-    let latest = "saegis ae --config devices/light1.toml latest lamp";
+    let latest = "saegis ae --config devices/light1.toml --binding coap latest lamp";
     scene.expect(&[HOME], latest, 0, &["\noff\n"])
 }
 

@@ -23,6 +23,7 @@ mod debian;
 mod example;
 mod fuzz;
 mod modules;
+mod package;
 mod pages;
 mod process;
 mod project;
@@ -82,9 +83,15 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Build packages: deb, rpm, tarball, container image
+    ///
+    /// They go to the folder packages in the target folder, with a bill of materials and checksums.
+    /// Without --binary, the gateway is built with the profile `dist`, which takes many minutes.
+    Package(package::Args),
     /// Build target/trial/saegis, then run it in the project's folder
     ///
-    /// The profile `trial` is that of a release without link-time optimization.
+    /// The profile `trial` is that of a release without link-time optimization. The tools for authors
+    /// of modules are left out, see `saegis module`.
     /// The gateway replaces this process, so it receives signals.
     Run {
         /// Arguments of `saegis run`
@@ -113,8 +120,8 @@ enum Task {
     ///
     /// Installs missing programs: cargo-nextest, cargo-deny, mdBook and, as root on Debian, the
     /// command lines of GnuTLS and OpenSSL, which the suites use as clients. With Python's pip it
-    /// installs ACME, a oneM2M CSE that a suite runs behind the gateway, and with pip and npm the
-    /// suites' clients of WebSocket and MQTT.
+    /// installs ACME, a oneM2M CSE that a suite runs behind the gateway, and with pip, npm and a C
+    /// compiler the suites' clients of WebSocket, MQTT and CoAP.
     ///
     /// With arguments it runs only tests of the program `system`, and builds only their
     /// dependencies. `--test` selects another program of tests/, such as `--test interop`.
@@ -199,16 +206,17 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     let project = Project::find()?;
     match task {
-        Task::Build => build(&project, "release"),
+        Task::Build => build(&project, "release", &[]),
         Task::Modules { out } => modules::build(&project, out.as_deref(), false),
+        Task::Package(args) => package::build(&project, &args),
         Task::Run { args } => {
-            build(&project, "trial")?;
+            build(&project, "trial", &WITHOUT_TOOLS)?;
             let mut gateway = project.gateway("trial", &args);
             Err(gateway.exec()).with_context(|| format!("cannot start {}", process::line(&gateway)))
         }
         Task::Example { debug: true } => example::run(&project, "debug"),
         Task::Example { debug: false } => {
-            build(&project, "trial")?;
+            build(&project, "trial", &WITHOUT_TOOLS)?;
             example::run(&project, "trial")
         }
         Task::Lint => suite::lint(&project),
@@ -221,7 +229,7 @@ fn run(task: Task) -> Result<()> {
         Task::Prose { prefix } => prose::check(&project, &prefix),
         Task::Templates => templates::check(&project),
         Task::Load { word } => {
-            build(&project, "release")?;
+            build(&project, "release", &[])?;
             suite::load(&project, word.as_deref())
         }
         Task::Bench(args) => bench::run(&project, &args),
@@ -246,20 +254,18 @@ fn protect_tables(policies: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the policy modules and, in a profile, the gateway.
-fn build(project: &Project, profile: &str) -> Result<()> {
+/// Argument that leaves out the tools for authors of modules: the first build takes less time.
+const WITHOUT_TOOLS: [&str; 1] = ["--no-default-features"];
+
+/// Builds the policy modules and, in a profile and with arguments for cargo, the gateway.
+fn build(project: &Project, profile: &str, arguments: &[&str]) -> Result<()> {
     let policies = project.root.join("policies");
     protect_tables(&policies).with_context(|| format!("cannot protect {}", policies.display()))?;
     modules::build(project, None, false)?;
     println!("Building the gateway");
-    process::run(project.host_cargo().args([
-        "build",
-        "--profile",
-        profile,
-        "--locked",
-        "--package",
-        "saegis",
-    ]))
+    let mut cargo = project.host_cargo();
+    cargo.args(["build", "--profile", profile, "--locked", "--package", "saegis"]);
+    process::run(cargo.args(arguments))
 }
 
 #[cfg(test)]

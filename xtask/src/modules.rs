@@ -1,10 +1,13 @@
 //! Builds the policy modules and converts them to components.
 
-use std::{fs, io, path::Path, process};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process,
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use wit_component::ComponentEncoder;
 
 use crate::{
     process::run,
@@ -50,12 +53,14 @@ pub fn build(project: &Project, out: Option<&Path>, locked: bool) -> Result<()> 
     }
     run(&mut cargo)?;
 
+    let built = built.join("release");
+    componentize(project, &built, &modules)?;
     let components = modules
         .iter()
         .map(|module| {
-            let core = built.join("release").join(format!("{}.wasm", module.library));
-            let component = componentise(&core)
-                .with_context(|| format!("policy module {} is not a component", module.name))?;
+            let component = component_of(&built, module);
+            let component = fs::read(&component)
+                .with_context(|| format!("cannot read {}", component.display()))?;
             check_size(&module.name, component.len())?;
             Ok((module, component))
         })
@@ -117,10 +122,21 @@ fn members(metadata: &Value) -> Result<Vec<Module>> {
     Ok(modules)
 }
 
-/// Converts a core module with its contract in a custom section to a component.
-fn componentise(core: &Path) -> Result<Vec<u8>> {
-    let core = fs::read(core).with_context(|| format!("cannot read {}", core.display()))?;
-    ComponentEncoder::default().validate(true).module(&core)?.encode()
+/// Converts the outputs of cargo to components beside them. The program for it is built first: this
+/// one is built before every task, and does without its dependencies.
+fn componentize(project: &Project, built: &Path, modules: &[Module]) -> Result<()> {
+    let mut cargo = project.host_cargo();
+    cargo.args(["run", "--quiet", "--locked", "--package", "saegis-componentize", "--"]);
+    for module in modules {
+        cargo.arg(built.join(format!("{}.wasm", module.library)));
+        cargo.arg(component_of(built, module));
+    }
+    run(&mut cargo)
+}
+
+/// Returns the path of a component beside the output of cargo.
+fn component_of(built: &Path, module: &Module) -> PathBuf {
+    built.join(format!("{}.component.wasm", module.library))
 }
 
 fn check_size(name: &str, size: usize) -> Result<()> {
@@ -245,14 +261,5 @@ mod tests {
         let error = put(folder.path(), "m", b"one").unwrap_err();
         assert!(error.to_string().contains("m.wasm"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn core_module_without_contract_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let core = folder.path().join("core.wasm");
-        assert!(componentise(&core).is_err());
-        fs::write(&core, b"\0asm").unwrap();
-        assert!(componentise(&core).is_err());
     }
 }

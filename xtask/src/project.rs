@@ -56,6 +56,14 @@ impl Project {
         command
     }
 
+    /// Returns a cargo command for a build that is measured. The environment may ask for incremental
+    /// builds, which split each crate into many more units, and whose code is slower.
+    pub fn measured_cargo(&self) -> Command {
+        let mut command = self.host_cargo();
+        command.env("CARGO_INCREMENTAL", "0");
+        command
+    }
+
     /// Returns a cargo command for the policy modules, without the settings for the gateway.
     pub fn guest_cargo(&self) -> Command {
         let mut command = cargo();

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::ErrorKind,
+    iter,
     path::{Path, PathBuf, absolute},
     process::Command,
 };
@@ -54,6 +55,8 @@ pub struct Environment {
     pub folder: PathBuf,
     /// Requirements file with all packages.
     pub requirements: PathBuf,
+    /// Requirements file with packages that are compiled, with those of the other file.
+    pub compiled: Option<PathBuf>,
     /// Python arguments that succeed if the environment is complete.
     pub check: &'static [&'static str],
 }
@@ -61,10 +64,13 @@ pub struct Environment {
 impl Environment {
     /// Installs exactly those packages.
     pub fn install(&self) -> Result<()> {
-        let Self { name, program, folder, requirements, check } = self;
+        let Self { name, program, folder, requirements, compiled, check } = self;
         let _lock = lock(folder)?;
-        let wanted = fs::read_to_string(requirements)
-            .with_context(|| format!("cannot read {}", requirements.display()))?;
+        let mut wanted = String::new();
+        for file in iter::once(requirements).chain(compiled) {
+            let text = fs::read_to_string(file);
+            wanted += &text.with_context(|| format!("cannot read {}", file.display()))?;
+        }
         let stamp = folder.join("installed.txt");
         // The Python of the installation may be gone.
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
@@ -83,10 +89,18 @@ impl Environment {
             _ => {}
         }
         process::run(Command::new(program).args(["-m", "venv", "--clear"]).arg(folder))?;
-        // Only listed packages are installed, and no package executes code at build time.
+        // Only listed packages are installed, and only those to be compiled execute code.
         let pip = ["-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "install"];
-        let exact = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off"];
-        process::run(python(folder).args(pip).args(exact).arg("--requirement").arg(requirements))?;
+        let exact = ["--no-deps", "--require-hashes", "--progress-bar", "off"];
+        let install = |form: &[&str], file: &Path| {
+            let mut pip_install = python(folder);
+            pip_install.args(pip).args(exact).args(form).arg("--requirement").arg(file);
+            process::run(&mut pip_install)
+        };
+        install(&["--only-binary", ":all:"], requirements)?;
+        if let Some(compiled) = compiled {
+            install(&["--no-binary", ":all:", "--no-build-isolation"], compiled)?;
+        }
         process::run(python(folder).args(["-m", "pip", "--disable-pip-version-check", "check"]))?;
         // Written last, so that an interrupted installation is not used.
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))

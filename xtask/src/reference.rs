@@ -5,6 +5,7 @@
 
 mod configuration;
 mod metrics;
+mod schema;
 mod source;
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
@@ -22,6 +23,12 @@ const COMMANDS: &str = "commands";
 
 /// Folder of the pages.
 const PAGES: &str = "docs/src/reference";
+
+/// JSON Schemas for editors, with the titles of their files.
+const SCHEMAS: [(&str, &str); 2] = [
+    ("docs/src/schemas/saegis.schema.json", "Configuration of a Saegis gateway"),
+    ("docs/src/schemas/manifest.schema.json", "Manifest of a policy module of Saegis"),
+];
 
 /// Command that brings the pages up to date.
 const REMEDY: &str = "run `cargo xtask reference`";
@@ -80,6 +87,12 @@ fn outdated(project: &Project, parts: Parts) -> Result<Vec<(String, String)>> {
         .with_context(|| page.clone())?;
         if new != text {
             outdated.push((page, new));
+        }
+    }
+    for ((file, title), name) in SCHEMAS.into_iter().zip(["configuration", "manifest"]) {
+        let new = schema::of(title, &part(name, &sources, &saegis)?).context(file)?;
+        if fs::read_to_string(project.root.join(file)).unwrap_or_default() != new {
+            outdated.push((file.into(), new));
         }
     }
     for name in ["configuration", "maf configuration", "manifest", COMMANDS, "metrics"] {

@@ -57,6 +57,7 @@ fn from_pypi(project: &Project) -> Result<()> {
         program: "python3".into(),
         folder: python::tools()?,
         requirements: project.root.join("xtask/tools.txt"),
+        compiled: None,
         check: &["-c", ""],
     }
     .install()

@@ -44,6 +44,14 @@ fn misbehave(fault: &str) {
             core::hint::black_box(());
         },
         "fault-trap" => panic!("told to"),
+        "fault-message" => {
+            // As in the template of `saegis module new`.
+            let write = |panic: &std::panic::PanicHookInfo<'_>| {
+                log::write(log::Level::Warn, &panic.to_string());
+            };
+            std::panic::set_hook(Box::new(write));
+            panic!("told to");
+        }
         "fault-recurse" => {
             core::hint::black_box(recurse(core::hint::black_box(0)));
         }

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use saegis_gateway::admin::protocol::{
-    Deleted, Ended, Failed, MAX_LINE, Released, ReloadOutcome, ReloadReport, Request,
+    BackupReport, Deleted, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadOutcome,
+    ReloadReport, Request,
 };
 use saegis_gateway::config::Config;
 
@@ -23,6 +24,9 @@ use crate::table::table;
 fn timeout(config: &Config) -> Duration {
     Duration::from_secs(60 + 2 * config.policy.load_seconds + 3 * config.limits.upstream_seconds)
 }
+
+/// Timeout for the copy of all stores.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Selects the gateway by its configuration.
 #[derive(clap::Args)]
@@ -46,6 +50,20 @@ pub enum Command {
         /// Accept that policy files were removed on purpose, and end what they allowed
         #[arg(long)]
         accept_removals: bool,
+        /// Accept that the new generation ends more associations than policy.max-ended-associations
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        args: Args,
+    },
+    /// Show the filter of the log of the running gateway, or set it until the next start
+    LogLevel {
+        /// New filter, such as `debug` or `info,saegis_gateway=debug`
+        #[arg(conflicts_with = "reset")]
+        filter: Option<String>,
+        /// Restore the filter of the start
+        #[arg(long)]
+        reset: bool,
         #[command(flatten)]
         args: Args,
     },
@@ -83,7 +101,10 @@ impl Command {
             Self::Status(args) => (args, Request::Status),
             Self::Associations(args) => (args, Request::Associations),
             Self::Modules(args) => (args, Request::Modules),
-            Self::Reload { accept_removals, args } => (args, Request::Reload { accept_removals }),
+            Self::Reload { accept_removals, force, args } => {
+                (args, Request::Reload { accept_removals, force })
+            }
+            Self::LogLevel { filter, reset, args } => (args, Request::LogLevel { filter, reset }),
             Self::AeIds(args) => (args, Request::AeIds),
             Self::Peers(args) => (args, Request::Peers),
             Self::ReleaseAeId { credential_id, args } => {
@@ -102,7 +123,10 @@ pub enum AdminError {
     #[error("{0}")]
     Config(#[from] saegis_policy::Faults),
     /// The socket does not answer.
-    #[error("no gateway answers at {}: {error}; is it running, and is this its owner?", saegis_policy::Shown(.socket))]
+    #[error(
+        "no gateway answers at {}: {error}; is it running, is this its owner, and has the configuration its state-folder?",
+        saegis_policy::Shown(.socket)
+    )]
     NoAnswer {
         /// Path of the socket.
         socket: PathBuf,
@@ -160,6 +184,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             show(lines);
             failure.map_or(Ok(()), |why| Err(AdminError::Failed(why)))?;
         }
+        Request::LogLevel { .. } => show(vec![read::<LogLevelReport>(&answer)?.filter]),
         Request::AeIds => {
             show(table(answer.get("ae_ids"), &["credential_id", "ae_id", "since"]));
         }
@@ -167,6 +192,8 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             let columns = ["cse_id", "address", "saef", "registration", "expires", "why"];
             show(table(answer.get("peers"), &columns));
         }
+        // `saegis backup` sends it.
+        Request::Backup => {}
         Request::ReleaseAeId { credential_id } => {
             if !read::<Released>(&answer)?.released {
                 let what = format!("{credential_id} has no AE-ID from a registration");
@@ -201,18 +228,39 @@ pub enum Reloaded {
     Refused(String),
 }
 
-/// Makes the running gateway reload its policy files and modules.
+/// Makes the running gateway reload its policy files and modules. With `force`, the new generation may
+/// end any number of associations.
 ///
 /// # Errors
 /// Fails if no gateway answers.
-pub fn reload(config: &Config) -> io::Result<Reloaded> {
-    let request = Request::Reload { accept_removals: false };
+pub fn reload(config: &Config, force: bool) -> io::Result<Reloaded> {
+    let request = Request::Reload { accept_removals: false, force };
     let answer = ask(&config.admin.socket, &request, timeout(config))?;
     let report: ReloadReport = serde_json::from_value(answer)?;
     Ok(match report.outcome {
         ReloadOutcome::Refused => Reloaded::Refused(report::faults(&report)),
         ReloadOutcome::Unchanged | ReloadOutcome::InForce => Reloaded::InForce(report.generation),
     })
+}
+
+/// Has the running gateway copy its stores. Returns `None` if no gateway is running.
+///
+/// # Errors
+/// Returns the reason if the stores could not be copied.
+pub fn copy_stores(config: &Config) -> Result<Option<BackupReport>, String> {
+    let answer = match ask(&config.admin.socket, &Request::Backup, BACKUP_TIMEOUT) {
+        Ok(answer) => answer,
+        Err(e)
+            if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+        {
+            return Ok(None);
+        }
+        Err(e) => return Err(e.to_string()),
+    };
+    if let Ok(Failed { error }) = read(&answer) {
+        return Err(error);
+    }
+    read(&answer).map(Some).map_err(|e| e.to_string())
 }
 
 /// Deserializes a response.

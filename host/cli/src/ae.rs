@@ -29,10 +29,10 @@ use request::{VerbResult, ask, container_address, text};
 #[derive(clap::Args)]
 pub struct Args {
     /// Configuration of the AE: registrar, credential and AE-ID
-    #[arg(long)]
+    #[arg(long, global = true, default_value = "ae.toml")]
     config: PathBuf,
     /// The binding of the requests.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, global = true, value_enum, default_value_t)]
     binding: BindingName,
     #[command(subcommand)]
     verb: Verb,
@@ -172,7 +172,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let (protocol, suite) = (session.protocol, session.suite.clone());
     let done = carry_out(&mut session, &config, binding, args.verb).await;
     session.close().await;
-    let done = done?;
+    let done = done.map_err(|error| error.explained(protocol))?;
     if as_json {
         let association = json!({
             "protocol": protocol,

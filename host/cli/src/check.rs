@@ -13,7 +13,10 @@ use crate::output::{BAD_INPUT, print, print_error};
 
 /// Loads everything that a gateway or a MAF would load, and continues after a fault to find all
 /// faults.
-async fn load_for_check(file: &Path) -> Result<Policy, Faults> {
+///
+/// # Errors
+/// Returns all faults.
+pub async fn load_for_check(file: &Path) -> Result<Policy, Faults> {
     let config::Loaded { config, mut faults, policy_is_known } = config::Config::look_at(file);
     let Some(config) = config.filter(|_| policy_is_known) else { return Err(Faults(faults)) };
     if let Err(e) = saegis_handshake::psk::Server::new(&config.listen.suites) {
@@ -22,7 +25,7 @@ async fn load_for_check(file: &Path) -> Result<Policy, Faults> {
     if let Some(Err(Faults(found))) = config.role.maf().map(maf_store::check) {
         faults.extend(found);
     }
-    if let Err(Faults(found)) = private_state::inspect(file, &config) {
+    if let Err(Faults(found)) = private_state::inspect(&config) {
         faults.extend(found);
     }
     match Policy::open(config.policy_settings(None)).await {

@@ -9,25 +9,36 @@
 mod admin;
 mod ae;
 mod audit;
+mod backup;
 mod certs;
 mod check;
+mod completions;
+mod config;
+mod cse;
 mod decisions;
+mod device;
+mod doctor;
+mod explain;
+mod init;
 mod maf;
 mod module;
 mod output;
+mod replaced_file;
 mod table;
+mod tail;
+mod trail;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use saegis_gateway::backend::maf_store;
-use saegis_gateway::config::{self, private_state};
+use saegis_gateway::config::private_state;
 use saegis_gateway::telemetry::{decision_log, logging};
 use saegis_gateway::{hardening, server};
 use tokio::runtime::{self, Runtime};
 
-use crate::output::{BAD_INPUT, print, print_error};
+use crate::output::{BAD_INPUT, Color, Form, is_colored, print, print_error, set_form};
 
 /// Version, as printed by `saegis version`.
 const VERSION: &str = if cfg!(saegis_bench) {
@@ -36,26 +47,46 @@ const VERSION: &str = if cfg!(saegis_bench) {
     env!("CARGO_PKG_VERSION")
 };
 
+/// Examples in the help.
+const EXAMPLES: &str = "Examples:
+  saegis init --demo demo                         a gateway with one device
+  saegis device add light2 --format python        a device, and its program
+  saegis explain --identity light2                why it cannot connect
+  saegis tail --event handshake                   handshakes, as they happen";
+
 /// A oneM2M security gateway: establishes security associations (TS-0003). Sandboxed policy modules
 /// decide who may connect and which originator a request may use.
 #[derive(Parser)]
-#[command(version = VERSION, propagate_version = true)]
+#[command(version = VERSION, after_help = EXAMPLES)]
 struct Cli {
     /// Print JSON on standard output
     #[arg(long, global = true)]
     json: bool,
+    /// When to use colors
+    #[arg(long, global = true, value_enum, default_value_t)]
+    color: Color,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write the configuration, policy files and modules of a new gateway
+    Init(init::Args),
+    /// Add, list and remove devices with pre-shared keys
+    Device(device::Args),
     /// Run the gateway
     Run(Gateway),
     /// Run an M2M Authentication Function (MAF)
     Maf(maf::Args),
     /// Check the configuration, policy files and modules without opening a port
     Check(Gateway),
+    /// Check the machine, the configuration and the policy, and name what to change
+    Doctor(doctor::Args),
+    /// Explain why a device could not connect, or why a request was refused
+    Explain(explain::Args),
+    /// Print events of the audit trail, and follow it
+    Tail(tail::Args),
     #[command(flatten)]
     Admin(admin::Command),
     /// Act as an AE: establish an association with a registrar and send a request
@@ -64,10 +95,22 @@ enum Command {
     Certs(certs::Args),
     /// Verify audit trails
     Audit(audit::Args),
+    /// Inspect the resources of the embedded CSE while the gateway does not run
+    Cse(cse::Args),
     /// Replay recorded decisions of a gateway
     Decisions(decisions::Args),
     /// Develop policy modules: create, inspect, test, try and roll out
     Module(module::Args),
+    /// Write configuration, policy and state to an archive, while the gateway runs
+    Backup(backup::Backup),
+    /// Restore an archive of `saegis backup`; the gateway must not run
+    Restore(backup::Restore),
+    /// Print the configuration in effect, and JSON Schemas for editors
+    Config(config::Args),
+    /// Print completions for a shell
+    Completions(completions::Completions),
+    /// Write manual pages
+    Man(completions::Man),
     /// Print the version
     Version,
 }
@@ -80,12 +123,14 @@ struct Gateway {
 }
 
 fn main() -> ExitCode {
+    saegis_allocator::use_small_pages();
     saegis_allocator::return_large_blocks();
     // If OpenSSL refuses the functions, it uses the allocator of the C library.
     let _ = saegis_allocator::serve_openssl();
     let cli = Cli::parse();
+    set_form(Form { json: cli.json, color: cli.color });
     // These commands write files for other users too, and set the mode of secret files themselves.
-    if !matches!(cli.command, Command::Certs(_) | Command::Module(_)) {
+    if !matches!(cli.command, Command::Certs(_) | Command::Module(_) | Command::Man(_)) {
         hardening::make_new_files_private();
     }
     if let Err(e) = hardening::forbid_dumps() {
@@ -105,7 +150,7 @@ fn main() -> ExitCode {
 /// Runs a command, and returns the exit code of the process.
 fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
     match command {
-        Command::Run(gateway) => match config::Config::load(&gateway.config) {
+        Command::Run(gateway) => match saegis_gateway::config::Config::load(&gateway.config) {
             Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
             Ok(config) if config.role.is_maf() => {
                 print_error("this is the configuration of a MAF; run it with saegis maf", BAD_INPUT)
@@ -122,8 +167,22 @@ fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => print_error(&e.to_string(), e.exit_code()),
         },
+        Command::Init(args) => exit_code(runtime.block_on(init::run(args, as_json))),
+        Command::Device(args) => match device::run(args, as_json) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => print_error(&e.to_string(), e.exit_code()),
+        },
+        Command::Doctor(args) => ExitCode::from(runtime.block_on(doctor::run(&args, as_json))),
+        Command::Explain(args) => exit_code(explain::run(&args, as_json)),
+        Command::Tail(args) => exit_code(tail::run(&args, as_json)),
+        Command::Backup(args) => exit_code(backup::backup(&args, as_json)),
+        Command::Restore(args) => exit_code(backup::restore(&args, as_json)),
+        Command::Config(args) => exit_code(config::run(&args, as_json)),
+        Command::Completions(args) => exit_code(completions::completions(&args, Cli::command())),
+        Command::Man(args) => exit_code(completions::man(&args, Cli::command())),
         Command::Certs(args) => exit_code(runtime.block_on(certs::run(args, as_json))),
         Command::Audit(args) => exit_code(audit::run(args, as_json)),
+        Command::Cse(args) => exit_code(cse::run(args, as_json)),
         Command::Decisions(args) => exit_code(runtime.block_on(decisions::run(args, as_json))),
         Command::Module(args) => exit_code(runtime.block_on(module::run(args, as_json))),
         Command::Version => {
@@ -147,7 +206,7 @@ fn exit_code(result: Result<u8, impl std::fmt::Display>) -> ExitCode {
 
 /// Runs a MAF, or re-encrypts the store of one that does not run.
 fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
-    let config = match config::Config::load(&args.config) {
+    let config = match saegis_gateway::config::Config::load(&args.config) {
         Ok(config) => config,
         Err(faults) => return print_error(&faults.to_string(), BAD_INPUT),
     };
@@ -169,13 +228,13 @@ fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
 }
 
 /// Runs a gateway or a MAF until it ends.
-fn serve(runtime: &Runtime, file: &Path, config: config::Config) -> ExitCode {
+fn serve(runtime: &Runtime, file: &Path, config: saegis_gateway::config::Config) -> ExitCode {
     // Must precede the first open of a file, the audit trail.
-    let exposed = match private_state::make_private(file, &config) {
+    let exposed = match private_state::make_private(&config) {
         Ok(exposed) => exposed,
         Err(faults) => return print_error(&faults.to_string(), BAD_INPUT),
     };
-    let started = logging::start(&config.log, &config.audit)
+    let started = logging::start(&config.log, &config.audit, is_colored())
         .and_then(|logging| Ok((logging, decision_log::start(&config.decisions)?)));
     match started {
         Err(faults) => print_error(&faults.to_string(), BAD_INPUT),

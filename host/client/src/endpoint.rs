@@ -40,7 +40,10 @@ pub struct Endpoint {
 /// The reason why there was no response.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// No association could be established, or it broke.
+    /// No association could be established.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The association broke, or the response is invalid.
     #[error("{0}")]
     Failed(String),
     /// The timeout expired.

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Uri};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use saegis_onem2m::http::REQUEST_ID;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
@@ -62,7 +64,8 @@ impl PlainHttp {
         let here = Handle::current().id();
         let mut connection = match self.idle_connection(here) {
             Some(connection) => connection,
-            None => self.connect().await?,
+            // Boxed, because most requests use an idle connection.
+            None => Box::pin(self.connect()).await?,
         };
         let (mut reader, mut writer) = connection.split();
         let response =
@@ -81,12 +84,10 @@ impl PlainHttp {
     fn idle_connection(&self, here: runtime::Id) -> Option<TcpStream> {
         loop {
             let (_, connection) = lock(&self.idle).get_mut(&here)?.pop_back()?;
-            // Its end, or bytes that belong to no request.
-            let has_news = match connection.try_read(&mut [0]) {
-                Ok(_) => true,
-                Err(e) => e.kind() != io::ErrorKind::WouldBlock,
-            };
-            if !has_news {
+            // Otherwise its end has arrived, or bytes that belong to no request. The system is asked,
+            // because the runtime may not have noticed them yet.
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            if matches!(recv(&connection, &mut [0][..], flags), Err(Errno::AGAIN)) {
                 return Some(connection);
             }
         }
@@ -127,5 +128,58 @@ async fn close_idle(idle: Weak<Mutex<Idle>>) {
                 idle.pop_front();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    fn respond(connection: &mut TcpStream, content: &str) {
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            connection.read_exact(&mut byte).unwrap();
+            read.extend(byte);
+        }
+        send(connection, content);
+    }
+
+    fn send(connection: &mut TcpStream, content: &str) {
+        let length = content.len();
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{content}");
+        connection.write_all(response.as_bytes()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn surplus_response_is_not_that_of_next_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (send_surplus, surplus_due) = mpsc::channel();
+        let (sent_surplus, surplus_is_sent) = mpsc::channel();
+        let server = thread::spawn(move || {
+            let (mut first, _) = listener.accept().unwrap();
+            respond(&mut first, "first");
+            surplus_due.recv().unwrap();
+            send(&mut first, "surplus");
+            sent_surplus.send(()).unwrap();
+            let (mut second, _) = listener.accept().unwrap();
+            respond(&mut second, "second");
+        });
+        let client = PlainHttp::new(&url, 1000);
+        let request = Request::get("/").body(Bytes::new()).unwrap();
+        let first = client.ask(&request).await.unwrap();
+        assert_eq!(first.content, "first");
+        // The runtime does not run in between, so it has not noticed the surplus.
+        send_surplus.send(()).unwrap();
+        surplus_is_sent.recv().unwrap();
+        let second = client.ask(&request).await.unwrap();
+        assert_eq!(second.content, "second");
+        server.join().unwrap();
     }
 }

@@ -68,7 +68,7 @@ impl PeerClient {
             Transport::Http(pool) => {
                 let exchange = self.over_http(&pool, request, at);
                 let response = tokio::time::timeout(timeout, exchange).await;
-                response.map_err(|_| NoAnswer::Late)?.map_err(NoAnswer::Failed)?
+                response.map_err(|_| NoAnswer::Late)??
             }
             Transport::Coap(endpoint, connector) => {
                 let out = write_coap_request(request, at, Serialization::Json);
@@ -89,17 +89,20 @@ impl PeerClient {
         pool: &Pool,
         request: &RequestPrimitive,
         at: &CseId,
-    ) -> Result<ResponsePrimitive, String> {
-        let out = write_request(request, at).map_err(|e| e.to_string())?;
+    ) -> Result<ResponsePrimitive, NoAnswer> {
+        let out = write_request(request, at).map_err(|e| NoAnswer::Failed(e.to_string()))?;
         let (mut parts, body) = out.into_parts();
         let uri = http::Uri::builder()
             .scheme("http")
             .authority(self.endpoint.address.as_str())
             .path_and_query(parts.uri.path_and_query().map_or("/", |p| p.as_str()));
-        parts.uri = uri.build().map_err(|e| e.to_string())?;
+        parts.uri = uri.build().map_err(|e| NoAnswer::Failed(e.to_string()))?;
         let http = http::Request::from_parts(parts, Full::new(body));
-        let response = pool.request(http).await.map_err(|e| error_chain(&e))?;
-        response::read(response, self.endpoint.content_bytes).await
+        let response = pool.request(http).await.map_err(|e| match e.is_connect() {
+            true => NoAnswer::Unreachable(error_chain(&e)),
+            false => NoAnswer::Failed(error_chain(&e)),
+        })?;
+        response::read(response, self.endpoint.content_bytes).await.map_err(NoAnswer::Failed)
     }
 
     /// Returns the associations. A change of the certificates in force starts new ones. The old ones

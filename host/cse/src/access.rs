@@ -1,7 +1,9 @@
 //! Access control: the originator, the privileges that policies grant it, and the names in
 //! resources.
 
+pub(crate) mod allowed_attributes;
 pub(crate) mod decision;
 pub(crate) mod grants;
+pub(crate) mod membership;
 pub(crate) mod names;
 pub(crate) mod originator;

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use saegis_onem2m::rsc::Rsc;
 
@@ -151,6 +151,8 @@ pub struct RequestBudget {
     low_priority: Arc<AtomicBool>,
     /// Whether others wait for this work to end, whoever it is for.
     blocks_others: bool,
+    /// Time for which the work has had the writers' lock, in nanoseconds.
+    writing: Arc<AtomicU64>,
     canceled: Arc<AtomicBool>,
     authority: Arc<Authority>,
 }
@@ -170,6 +172,7 @@ impl RequestBudget {
             is_first_try: false,
             low_priority: Arc::default(),
             blocks_others: false,
+            writing: Arc::default(),
             canceled: Arc::default(),
             authority,
         }
@@ -185,6 +188,7 @@ impl RequestBudget {
             is_first_try: false,
             low_priority: Arc::default(),
             blocks_others: false,
+            writing: Arc::default(),
             canceled: Arc::default(),
             authority: Arc::default(),
         }
@@ -236,6 +240,19 @@ impl RequestBudget {
     /// processor, since others wait for the lock.
     pub(crate) fn while_writing(&self) -> Self {
         Self { blocks_others: true, ..self.clone() }
+    }
+
+    /// Returns for how long the work has kept other writers waiting so far: from when it got the
+    /// writers' lock, without its own waits.
+    #[must_use]
+    pub fn writing_time(&self) -> Duration {
+        Duration::from_nanos(self.writing.load(Ordering::Relaxed))
+    }
+
+    /// Adds time for which the work had the writers' lock.
+    pub(crate) fn add_writing_time(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.writing.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// Returns whether the work yields the processor now and then.

@@ -1,25 +1,34 @@
 //! The interface of the CSE: opened once, and called with request primitives.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 
 use crate::access::names;
+use crate::attempts::Attempts;
 use crate::budget::RequestBudget;
+use crate::channel_requests::ChannelResponse;
 use crate::notification::answer::{Answer, Outcome};
-use crate::notification::asynchronous::{self, AsynchronousRequest, ResultTargets};
+use crate::notification::asynchronous::{self, NonBlockingRequest, ResultTargets};
+use crate::notification::awaiting::AwaitingRequest;
 use crate::notification::delivery::{self, Delivery};
+use crate::notification::due::{self, DueNotifications};
 use crate::notification::long_poll::{self, LongPoll};
-use crate::notification::message::Notification;
+use crate::notification::message::{Destination, Notification};
+use crate::notification::monitor;
+use crate::notification::outbox;
+use crate::notification::retry;
 use crate::notification::verification::{Verification, Verified};
 use crate::operation::delete::{self, SWEEP_BATCH};
 use crate::operation::error::OperationError;
 use crate::operation::execute::execute;
 use crate::operation::fan_out::{self, Continuation};
 use crate::operation::group;
+use crate::operation::stored_request;
 use crate::record::names::Names;
 use crate::record::{Record, Seconds, seconds};
 use crate::resource::representation;
@@ -32,8 +41,15 @@ use crate::store::{Store, StoreError, Writer};
 const SCHEMA: &str = "2";
 const UNRESOLVED_SCHEMA: &str = "1";
 
-/// Entry that records that the stored resources are counted for their owners.
+/// Target of the events of the audit trail.
+const AUDIT: &str = "saegis::audit";
+
+/// Entry that records that the stored resources are counted for their owners, and those without one.
 const USAGE_COUNTED: &str = "usage";
+const UNOWNED_COUNTED: &str = "usage-without-owner";
+
+/// Entry with the length of the file after its last compaction.
+pub(crate) const COMPACTED: &str = "compacted";
 
 /// The embedded CSE.
 pub struct EmbeddedCse {
@@ -54,8 +70,10 @@ impl std::fmt::Debug for EmbeddedCse {
 pub enum Handled {
     /// The request is answered.
     Done(Answer),
-    /// The request is not executed yet: the target of a subscription must be verified first.
+    /// The request is not executed yet: the target of a subscription must agree first.
     Verify(Verification),
+    /// The request is not executed yet: it waits for another one.
+    Await(Box<AwaitingRequest>),
     /// The request is a notification for an AE, whose response goes to the originator.
     Deliver(Delivery),
     /// The originator waits for messages in its polling channel.
@@ -127,21 +145,68 @@ impl EmbeddedCse {
         settings.check()?;
         let (store, in_use) = Store::open(path)?;
         let now = seconds(SystemTime::now());
-        store.write(&RequestBudget::unlimited(), |writer| {
+        let compacted: Option<u64> = store.write(&RequestBudget::unlimited(), |writer| {
             let is_old = prepare(writer, in_use, &settings, now)?;
             if is_old {
                 names::resolve_all(writer, &settings, registrant, now)?;
                 writer.set_about("schema", SCHEMA)?;
             }
-            Ok::<_, OpenError>(())
+            stored_request::fail_all(writer, &settings, now)?;
+            let compacted = writer.about(COMPACTED)?;
+            Ok::<_, OpenError>(compacted.and_then(|length| length.parse().ok()))
         })?;
-        Ok(Self { state: State { store, settings, queues: Arc::default() } })
+        let state = State {
+            store,
+            settings,
+            queues: Arc::default(),
+            receipts: Arc::default(),
+            stores_for: OnceLock::new(),
+            attempts: Attempts::default(),
+            awaited: Arc::default(),
+            channel_requests: Arc::default(),
+            retries: Arc::default(),
+            compacted_length: AtomicU64::new(compacted.unwrap_or(0)),
+        };
+        retry::restore(&state)?;
+        monitor::restore(&state)?;
+        Ok(Self { state })
     }
 
     /// Returns the settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.state.settings
+    }
+
+    /// Sets the function that returns whether the caller stores the notifications of the AE with this
+    /// AE-ID-Stem that are sent over its own connection. The CSE does not store them then.
+    pub fn set_stores_for(&self, stores_for: Box<dyn Fn(&str) -> bool + Send + Sync>) {
+        // It is set once.
+        let _ = self.state.stores_for.set(stores_for);
+    }
+
+    /// Records the request of an observer in the audit trail, whether or not it is successful: a
+    /// refusal reveals something as well. The caller records a request once, and may handle it several
+    /// times.
+    pub fn record_observation(&self, request: &RequestPrimitive) {
+        let originator = request.from.as_deref();
+        let mut observers = self.settings().observers.iter();
+        let is_observer = observers.any(|stem| Some(stem.as_str()) == originator);
+        if !is_observer || request.operation != Operation::Retrieve {
+            return;
+        }
+        let options = request.options.iter();
+        let options: Vec<_> =
+            options.map(|(name, values)| format!("{name}={}", values.join("+"))).collect();
+        let (to, filter) = (&request.to, options.join("&"));
+        tracing::info!(target: AUDIT, event = "cse.observed", originator, %to, filter,
+            "an observer of the settings retrieves resources");
+    }
+
+    /// Sets the time within which the caller reports the outcome of a notification. It is sent again
+    /// if there is none. The minimum is ten minutes, and the default.
+    pub fn set_outcome_timeout(&self, timeout: Duration) {
+        self.state.retries.set_outcome_timeout(timeout);
     }
 
     /// Handles a request with an authenticated originator at the time `now`.
@@ -158,6 +223,9 @@ impl EmbeddedCse {
             Ok(handled) => handled,
             Err(OperationError::Unverified(targets)) => {
                 Handled::Verify(Verification::begin(request, *targets))
+            }
+            Err(OperationError::Awaits(awaited)) => {
+                Handled::Await(Box::new(AwaitingRequest::new(request, *awaited)))
             }
             Err(OperationError::Refused(refusal)) => {
                 Handled::Done(self.state.refuse(request, &refusal).into())
@@ -202,7 +270,19 @@ impl EmbeddedCse {
             .unwrap_or_else(|error| self.state.refuse(request, &error.into_refusal()).into())
     }
 
-    /// Decides whether an asynchronous request is acknowledged, at the time `now`. The request is
+    /// Puts a notification into the polling channel that is its destination. Returns the future of the
+    /// response, or nothing if the destination is another one or the queue of the channel is full.
+    #[must_use]
+    pub fn ask_over_channel(&self, notification: &Notification) -> Option<ChannelResponse> {
+        let Destination::PollingChannel { ri, ae } = &notification.to else { return None };
+        let Notification { from, request_id, release, content, category, .. } = notification;
+        let message = outbox::Message { category: *category, ..content.clone().into() };
+        let request = outbox::primitive(ae, from, request_id, release, &message);
+        let response = self.state.channel_requests.expect(ri, request_id);
+        self.state.queues.put(ri, request).then_some(response)
+    }
+
+    /// Decides whether a non-blocking request is acknowledged, at the time `now`. The request is
     /// not executed. Blocks on the disk.
     ///
     /// # Errors
@@ -212,14 +292,70 @@ impl EmbeddedCse {
         request: RequestPrimitive,
         budget: &RequestBudget,
         now: SystemTime,
-    ) -> Result<AsynchronousRequest, Box<ResponsePrimitive>> {
+    ) -> Result<NonBlockingRequest, Box<ResponsePrimitive>> {
         asynchronous::accept(&self.state, request, budget, seconds(now))
     }
 
-    /// Puts the result of an accepted request into the polling channels of its targets. Returns the
-    /// notifications for the other targets.
-    pub fn result(&self, to: ResultTargets, response: &ResponsePrimitive) -> Vec<Notification> {
+    /// Creates the `<request>` of an accepted request, if its originator is registered here. Blocks
+    /// on the disk.
+    ///
+    /// # Errors
+    /// Returns the refusal.
+    pub fn store_request(
+        &self,
+        accepted: NonBlockingRequest,
+        budget: &RequestBudget,
+        now: SystemTime,
+    ) -> Result<NonBlockingRequest, Box<ResponsePrimitive>> {
+        stored_request::store(&self.state, accepted, budget, seconds(now))
+    }
+
+    /// Returns whether the originator has deleted the `<request>` of a request that is not executed
+    /// yet.
+    #[must_use]
+    pub fn is_recalled(&self, to: &ResultTargets) -> bool {
+        to.stored().is_some_and(|ri| stored_request::is_recalled(&self.state, ri))
+    }
+
+    /// Stores the result of an accepted request at the time `now` in its `<request>`, if it has one,
+    /// and puts it into the polling channels of its targets. Returns the notifications for the other
+    /// targets, and the number of channels without space for the result. Blocks on the disk.
+    pub fn result(
+        &self,
+        to: &ResultTargets,
+        response: &ResponsePrimitive,
+        now: SystemTime,
+    ) -> (Vec<Notification>, usize) {
+        if let Some(ri) = to.stored() {
+            log_failure(stored_request::complete(&self.state, ri, response, seconds(now)));
+        }
         asynchronous::result(&self.state, to, response)
+    }
+
+    /// Removes the `<request>` of a request whose result all targets have received, unless the
+    /// originator has asked to keep it. Blocks on the disk.
+    pub fn has_sent_result(&self, to: &ResultTargets) {
+        if let Some(ri) = to.stored().filter(|_| !to.is_kept()) {
+            log_failure(stored_request::remove(&self.state, ri));
+        }
+    }
+
+    /// Marks an accepted request without a result as failed, if it has a `<request>`. Blocks on the
+    /// disk.
+    pub fn abandon(&self, to: &ResultTargets, now: SystemTime) {
+        if let Some(ri) = to.stored() {
+            log_failure(stored_request::fail(&self.state, ri, seconds(now)));
+        }
+    }
+
+    /// Returns the notifications that batches and rate limits have held back, and that are due at the
+    /// time `now`. Call it until it returns none. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Returns an error if the store fails.
+    pub fn due_notifications(&self, now: SystemTime) -> Result<Vec<DueNotifications>, StoreError> {
+        let due = due::due(&self.state, seconds(now));
+        due.inspect_err(|error| self.state.suspect_store(error))
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -239,6 +375,7 @@ impl EmbeddedCse {
     pub fn sweep(&self, now: SystemTime) -> Result<usize, StoreError> {
         let swept = self.sweep_some(seconds(now), SWEEP_BATCH).and_then(|expired| {
             self.drop_orphaned_queues()?;
+            monitor::end_unneeded(&self.state)?;
             let budget = RequestBudget::unlimited();
             budget.lower_priority();
             Ok(expired + self.remove_detached(&budget, SWEEP_BATCH.saturating_sub(expired))?)
@@ -281,6 +418,13 @@ impl EmbeddedCse {
     }
 }
 
+/// Logs that a `<request>` could not be changed.
+fn log_failure(changed: Result<(), StoreError>) {
+    if let Err(error) = changed {
+        tracing::error!(event = "cse.store-failed", "cannot store a result: {error}");
+    }
+}
+
 /// Initializes a new store, or checks that an existing one belongs to this CSE, and updates the
 /// `<CSEBase>` to the settings. Returns whether the names in resources must still be resolved.
 fn prepare(
@@ -307,10 +451,16 @@ fn prepare(
         }
     }
     if writer.about(USAGE_COUNTED)?.is_none() {
-        writer.count_all()?;
+        writer.count_all(|_| true)?;
         writer.set_about(USAGE_COUNTED, SCHEMA)?;
+    } else if writer.about(UNOWNED_COUNTED)?.is_none() {
+        writer.count_all(|record| record.owner.is_none())?;
     }
+    writer.set_about(UNOWNED_COUNTED, SCHEMA)?;
     writer.index_ages()?;
+    writer.index_labels()?;
+    writer.index_creations()?;
+    writer.count_monitors()?;
     let ri = settings.cse_id.bare();
     let name = settings.csebase_name.as_str();
     if name != ri && writer.read().get(name)?.is_some() {
@@ -323,6 +473,7 @@ fn prepare(
         None => Record {
             ty: ResourceType::CseBase,
             ri: ri.into(),
+            root: None,
             name: name.into(),
             parent: None,
             sequence: 0,
@@ -338,6 +489,12 @@ fn prepare(
             instances: None,
             size: None,
             opens: false,
+            waiting: None,
+            generated: None,
+            series: None,
+            missing: None,
+            statistics: None,
+            announcement: None,
             attributes,
         },
     };

@@ -1,5 +1,7 @@
 //! Refusals: the Response Status Code, and the reason that the originator receives.
 
+use std::borrow::Cow;
+
 use saegis_onem2m::id::IdError;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -58,10 +60,16 @@ pub(crate) enum Refusal {
     },
     /// The representation is not a JSON object with the expected member.
     #[error("the content must be one resource, a JSON object named {0}")]
-    Content(&'static str),
+    Content(Cow<'static, str>),
+    /// There is no definition of this `<flexContainer>`.
+    #[error("there is no definition {0}: the attribute cnd must name a known one")]
+    NoDefinition(String),
     /// The name is in use.
     #[error("a resource with this name exists already")]
     Conflict,
+    /// The `<timeSeries>` has an instance with this generation time.
+    #[error("an instance with this dataGenerationTime exists already")]
+    SameGenerationTime,
     /// The identifier for the AE is that of another kind of resource.
     #[error("this AE-ID is not available at this CSE")]
     AeIdTaken,
@@ -82,6 +90,9 @@ pub(crate) enum Refusal {
     /// The announcing CSE is not registered.
     #[error("the CSE in From must be registered here to announce an AE")]
     NoRegistree,
+    /// Announcements belong to one registered CSE.
+    #[error("only the registered CSE that announces its resources may do this")]
+    NotAnnouncer,
     /// A CSE has only one node in the service subscriptions.
     #[error("a serviceSubscribedNode with this CSE-ID exists already")]
     NodeTaken,
@@ -118,6 +129,21 @@ pub(crate) enum Refusal {
     /// A request to the members of a group without members.
     #[error("the group has no members")]
     NoMembers,
+    /// The `<request>` belongs to a request that is being executed.
+    #[error("the request is being executed and cannot be recalled")]
+    NotRecalled,
+    /// The resource has another subscription that blocks updates.
+    #[error("the resource has a subscription already that blocks updates")]
+    BlockingSubscriptionExists,
+    /// The target of a subscription that blocks updates may not update the resource itself.
+    #[error("the target of a blocking subscription must have the privilege to update the resource")]
+    BlockerHasNoPrivilege,
+    /// The target that must approve an update cannot be reached.
+    #[error("the target that must approve the update cannot be reached")]
+    NoApproval,
+    /// The request waits for another one on a path of execution that does not wait.
+    #[error("the resource waits for its notification target: try again")]
+    Awaits,
     /// The target is at another CSE.
     #[error("the target is at another CSE, to which no route is known")]
     OtherCse,
@@ -148,14 +174,19 @@ impl Refusal {
             | Self::Content(_) => Rsc::BadRequest,
             Self::Time(fault) => fault.rsc(),
             Self::Invalid { rsc, .. } => *rsc,
+            Self::NoDefinition(_) => Rsc::SpecializationSchemaNotFound,
             Self::NotFound => Rsc::NotFound,
             Self::NoPrivilege(_)
             | Self::NotOwnChannel
             | Self::NoRegistree
+            | Self::NotAnnouncer
+            | Self::BlockerHasNoPrivilege
             | Self::SubscriberHasNoPrivilege => Rsc::OriginatorHasNoPrivilege,
             Self::NotAllowed(_) => Rsc::OperationNotAllowed,
             Self::InvalidChild { .. } => Rsc::InvalidChildResourceType,
-            Self::Conflict | Self::AeIdTaken | Self::NodeTaken => Rsc::Conflict,
+            Self::Conflict | Self::SameGenerationTime | Self::AeIdTaken | Self::NodeTaken => {
+                Rsc::Conflict
+            }
             Self::AlreadyRegistered(rsc) => *rsc,
             Self::CseRegistered | Self::AeAnnounced => Rsc::OriginatorHasAlreadyRegistered,
             Self::ResourceType(_) | Self::NotImplemented(_) => Rsc::NotImplemented,
@@ -167,6 +198,10 @@ impl Refusal {
             Self::OtherCse | Self::AeUnreachable(_) | Self::NoResultTarget(_) => {
                 Rsc::TargetNotReachable
             }
+            Self::BlockingSubscriptionExists => Rsc::BlockingSubscriptionAlreadyExists,
+            Self::NoApproval => Rsc::RemoteEntityNotReachable,
+            Self::Awaits => Rsc::NotAcceptable,
+            Self::NotRecalled => Rsc::UnableToRecallRequest,
             Self::NotSubscribable => Rsc::TargetNotSubscribable,
             Self::Unverified | Self::NoTarget(_) => Rsc::SubscriptionVerificationInitiationFailed,
             Self::Store(StoreError::Stopped(stop)) => stop.rsc(),

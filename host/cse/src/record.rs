@@ -5,6 +5,7 @@
 
 pub(crate) mod names;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use saegis_onem2m::resource::ResourceType;
@@ -16,8 +17,14 @@ use crate::record::names::{Names, Registrant};
 /// Seconds since 1970-01-01 UTC, the resolution of m2m:timestamp.
 pub(crate) type Seconds = u64;
 
+/// Milliseconds since 1970-01-01 UTC, the resolution of the data of a `<timeSeries>`.
+pub(crate) type Milliseconds = u64;
+
 /// The attributes of a representation, by their short names.
 pub(crate) type Attributes = Map<String, Value>;
+
+/// Attribute of a `<timeSeries>`: whether missing data are detected.
+pub(crate) const DETECT_MISSING: &str = "mdd";
 
 /// A stored resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +34,10 @@ pub(crate) struct Record {
     pub(crate) ty: ResourceType,
     /// Resource-ID, unique in the CSE.
     pub(crate) ri: String,
+    /// Root name of the representation, if it is not that of the type: of a `<flexContainer>` and
+    /// its instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<String>,
     /// Name, unique below the parent.
     pub(crate) name: String,
     /// Resource-ID of the parent; `None` for the `<CSEBase>`.
@@ -41,7 +52,7 @@ pub(crate) struct Record {
     /// Originator that created a subscription, or last changed its targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) named_by: Option<String>,
-    /// Registrant of an `<AE>`.
+    /// Registrant of an `<AE>` or a `<remoteCSE>`, and for a `<CSEBaseAnnc>` that of its CSE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) registrant: Option<Registrant>,
     /// Meaning of the names in the attributes.
@@ -53,13 +64,32 @@ pub(crate) struct Record {
     pub(crate) modified: Seconds,
     /// Own expiration time; an ancestor may expire earlier.
     pub(crate) expires: Option<Seconds>,
-    /// State tag of a container or an instance.
+    /// State tag of a container, a flexContainer or an instance.
     pub(crate) state: Option<u64>,
-    /// Number and size of a container's instances. The stored name keeps existing stores readable.
+    /// Number and size of the instances of a container, or of a flexContainer with instances. The
+    /// stored name keeps existing stores readable.
     #[serde(rename = "stock")]
     pub(crate) instances: Option<InstanceTotals>,
-    /// Size of an instance's content, in bytes.
+    /// Size of the content of an instance or a flexContainer, in bytes.
     pub(crate) size: Option<u64>,
+    /// State of a subscription's notification policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<Waiting>,
+    /// Time at which the data of a `<timeSeriesInstance>` were generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generated: Option<Milliseconds>,
+    /// Monitoring of a `<timeSeries>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) series: Option<Series>,
+    /// Missing data that a subscription to a `<timeSeries>` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) missing: Option<MissingWindow>,
+    /// Statistics of a subscription for each target, if they are enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) statistics: Option<Vec<TargetStatistics>>,
+    /// Announcement of the resource to the registrar CSE, if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) announcement: Option<AnnouncementState>,
     /// Whether a resource below has its own access rule, and may be open to an originator to whom
     /// this one is closed.
     #[serde(default)]
@@ -69,6 +99,17 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Returns the root name of the representation.
+    pub(crate) fn root(&self) -> &str {
+        self.root.as_deref().unwrap_or_else(|| self.ty.root())
+    }
+
+    /// Returns whether this is a `<timeSeries>` whose missing data are detected.
+    pub(crate) fn is_monitored(&self) -> bool {
+        self.ty == ResourceType::TimeSeries
+            && self.attributes.get(DETECT_MISSING) == Some(&Value::Bool(true))
+    }
+
     /// Returns the addresses in an attribute.
     pub(crate) fn texts(&self, attribute: &str) -> impl Iterator<Item = &str> {
         let value = self.attributes.get(attribute);
@@ -85,6 +126,119 @@ pub(crate) struct InstanceTotals {
     pub(crate) count: u64,
     /// Size of their content, in bytes.
     pub(crate) bytes: u64,
+}
+
+/// The events of a subscription that wait to be sent, and the state of its rate limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    /// Number of the first waiting event.
+    pub(crate) first: u64,
+    /// Number of the next event.
+    pub(crate) next: u64,
+    /// Size of the waiting events, in bytes.
+    pub(crate) bytes: u64,
+    /// Time of the first waiting event.
+    pub(crate) since: Seconds,
+    /// Start of the window of the rate limit.
+    pub(crate) window: Seconds,
+    /// Number of events that were sent in this window.
+    pub(crate) sent: u64,
+    /// Time at which the events are due, as in the index.
+    pub(crate) due: Option<Seconds>,
+}
+
+impl Waiting {
+    /// Returns the number of waiting events.
+    pub(crate) fn count(&self) -> u64 {
+        self.next.saturating_sub(self.first)
+    }
+}
+
+/// The statistics of a target of a subscription.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TargetStatistics {
+    /// Target, as in `nu`.
+    pub(crate) target: String,
+    /// Number of notifications that were sent.
+    pub(crate) requests: u64,
+    /// Number of responses.
+    pub(crate) responses: u64,
+    /// Number of events.
+    pub(crate) events: u64,
+}
+
+/// A notification that is stored until its target has received it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredNotification {
+    /// Target, as in `nu`.
+    pub(crate) target: String,
+    /// Content in JSON.
+    pub(crate) content: String,
+    /// Event Category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) category: Option<u16>,
+    /// Time of the event.
+    pub(crate) created: Seconds,
+}
+
+impl StoredNotification {
+    /// Creates the stored form of a notification.
+    pub(crate) fn new(
+        target: &str,
+        content: &[u8],
+        category: Option<u16>,
+        created: Seconds,
+    ) -> Self {
+        let content = String::from_utf8_lossy(content).into_owned();
+        Self { target: target.into(), content, category, created }
+    }
+}
+
+/// The state of the announcement of a resource to the registrar CSE.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AnnouncementState {
+    /// The registrar CSE.
+    pub(crate) cse: String,
+    /// Address of the announcing resource there; `None` before it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
+    /// Whether its creation was requested, so that it may exist without a known address.
+    #[serde(default)]
+    pub(crate) attempted: bool,
+    /// Names of the attributes that were sent last.
+    #[serde(default)]
+    pub(crate) sent: BTreeSet<String>,
+    /// Policies that were sent last.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub(crate) policies: Value,
+    /// Number of the last change of the resource or of its announcement.
+    pub(crate) version: u64,
+    /// Time of the next synchronization, as in the index.
+    pub(crate) due: Option<Seconds>,
+}
+
+/// The monitoring of a `<timeSeries>` (TS-0001 clause 10.2.4.29).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Series {
+    /// Generation time of the first instance; `None` before it.
+    pub(crate) first: Option<Milliseconds>,
+    /// Number of intervals from the first instance to the next expected one.
+    pub(crate) next: u64,
+    /// Expected generation times of missing data, oldest first.
+    pub(crate) missing: Vec<Milliseconds>,
+    /// Time of the next detection, as in the index.
+    pub(crate) due: Option<Seconds>,
+}
+
+/// The window in which a subscription counts missing data.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MissingWindow {
+    /// End of the window.
+    pub(crate) until: Milliseconds,
+    /// Number of missing data in the window.
+    pub(crate) count: u64,
+    /// Expected generation times of those that were not reported yet.
+    pub(crate) unreported: Vec<Milliseconds>,
 }
 
 mod type_number {
@@ -125,6 +279,20 @@ pub(crate) fn seconds(time: SystemTime) -> Seconds {
 pub(crate) fn timestamp(at: Seconds) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH);
     saegis_onem2m::timestamp::format(time)
+}
+
+/// Formats a time in milliseconds as m2m:timestamp.
+pub(crate) fn timestamp_of_milliseconds(at: Milliseconds) -> String {
+    match at % 1000 {
+        0 => timestamp(at / 1000),
+        rest => format!("{},{rest:03}", timestamp(at / 1000)),
+    }
+}
+
+/// Parses an m2m:timestamp in milliseconds.
+pub(crate) fn parse_milliseconds(text: &str) -> Option<Milliseconds> {
+    let since = saegis_onem2m::timestamp::parse(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 /// Parses an m2m:timestamp.

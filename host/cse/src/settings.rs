@@ -1,11 +1,13 @@
 //! The settings of a CSE: its identity and its limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_onem2m::id::{AeIdStem, CseId, IdError, OriginatorId, check_fqdn};
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 
+use crate::definitions::Definitions;
 use crate::identifiers::{self, NameError};
 
 /// CSE type of an infrastructure node (m2m:CSETypeID of TS-0004 clause 6.3.4.2).
@@ -38,14 +40,24 @@ pub struct Settings {
     /// credential must name each of these AE-IDs, or else the first AE to register it is the
     /// administrator.
     pub administrators: Vec<AeIdStem>,
+    /// AEs of the operator that may retrieve and discover all resources, independently of policies,
+    /// except polling channels and results. A credential must name each of these AE-IDs as well.
+    pub observers: Vec<AeIdStem>,
     /// Addresses of the `<accessControlPolicy>`s of the `<CSEBase>` (`acpi`), of which only those
     /// in an administrator's subtree or in none apply. If none exists, registered AEs and CSEs may
     /// retrieve the `<CSEBase>`, and start a discovery there.
     pub csebase_policies: Vec<String>,
+    /// Registrar CSE, to which resources are announced.
+    pub registrar: Option<CseId>,
     /// Response to an AE that requests an AE-ID in use: 4117, or 4105 according to TS-0018.
     pub ae_id_taken: Rsc,
+    /// Definitions of `<flexContainer>`s.
+    pub definitions: Arc<Definitions>,
     /// Limits of stored data.
     pub limits: StorageLimits,
+    /// Whether the operator changes the resources of a CSE that does not run. All requests have all
+    /// privileges then.
+    pub(crate) is_operated: bool,
 }
 
 /// The limits of stored data.
@@ -126,9 +138,13 @@ impl Settings {
             release_versions: ["2a", "3", "4", "5"].map(String::from).to_vec(),
             points_of_access: Vec::new(),
             administrators: Vec::new(),
+            observers: Vec::new(),
             csebase_policies: Vec::new(),
+            registrar: None,
             ae_id_taken: Rsc::OriginatorHasAlreadyRegistered,
+            definitions: Arc::new(Definitions::home()),
             limits: StorageLimits::default(),
+            is_operated: false,
         }
     }
 
@@ -144,6 +160,19 @@ impl Settings {
                 }
             }
             _ => text.into(),
+        }
+    }
+
+    /// Converts the identifier of an originator to the form in which it is compared, which is the
+    /// stem for an AE of this CSE.
+    pub(crate) fn originator_id(&self, text: &str) -> String {
+        let canonical = self.canonical_id(text);
+        match OriginatorId::parse(&canonical) {
+            Ok(OriginatorId::SpRelativeAe { cse, stem }) if cse == self.cse_id.bare() => {
+                stem.into()
+            }
+            Ok(OriginatorId::SpRelative(stem)) if stem.starts_with('S') => stem.into(),
+            _ => canonical,
         }
     }
 

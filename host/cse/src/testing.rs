@@ -1,5 +1,6 @@
 //! A CSE for tests, with a manual clock.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use saegis_onem2m::target::Target;
 use serde_json::{Value, json};
 
 use crate::budget::RequestBudget;
+use crate::notification::retry;
 use crate::record::{Seconds, seconds};
 use crate::settings::Settings;
 use crate::store::{Snapshot, StoreError, Writer};
@@ -60,6 +62,8 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn of(answer: Answer) -> Self {
         let Answer { response, notifications } = answer;
+        // Tests that repeat notifications take them from the answer itself.
+        notifications.iter().for_each(|notification| notification.receipt.settled());
         let json =
             response.content.as_ref().map_or(Value::Null, |c| serde_json::from_slice(c).unwrap());
         Self { code: response.rsc.code(), json, response, notifications }
@@ -106,6 +110,7 @@ pub(crate) fn agree(bench: &Bench, mut handled: Handled) -> Reply {
             Handled::Wait(poll) => panic!("it waits: {poll:?}"),
             Handled::Deliver(delivery) => panic!("it is passed on: {delivery:?}"),
             Handled::Continue(work) => panic!("it is not done: {work:?}"),
+            Handled::Await(awaiting) => panic!("it waits: {awaiting:?}"),
             Handled::Verify(target) => match target.answered(Rsc::Ok) {
                 Checked::Next(next) => handled = Handled::Verify(next),
                 Checked::Ready(all) => return bench.conclude(all),
@@ -158,6 +163,7 @@ impl Bench {
 
     pub(crate) fn reopen_as(self, settings: Settings) -> Result<Self, OpenError> {
         let Self { cse, directory, now } = self;
+        while retry::settle(cse.state()).unwrap() {}
         drop(cse);
         let cse = EmbeddedCse::open(&directory.path().join("store"), settings)?;
         Ok(Self { cse, directory, now })
@@ -171,6 +177,19 @@ impl Bench {
         let path = directory.path().join("store");
         let cse = EmbeddedCse::open_knowing(&path, settings, registrant).unwrap();
         Self { cse, directory, now }
+    }
+
+    /// Returns the path of the store.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    /// Closes the store, and returns its path.
+    pub(crate) fn stop(self) -> (tempfile::TempDir, PathBuf) {
+        let path = self.path();
+        let Self { cse, directory, .. } = self;
+        drop(cse);
+        (directory, path)
     }
 
     pub(crate) fn now(&self) -> Seconds {
@@ -225,6 +244,14 @@ impl Bench {
             Ok::<_, StoreError>(())
         };
         self.cse.store().write(&RequestBudget::unlimited(), fill).unwrap();
+    }
+
+    /// Takes the notifications that are due, which all arrive.
+    pub(crate) fn take_due(&self) -> Vec<Notification> {
+        let due = self.cse.due_notifications(self.now).unwrap();
+        let all: Vec<_> = due.into_iter().flat_map(|due| due.notifications).collect();
+        all.iter().for_each(|notification| notification.receipt.settled());
+        all
     }
 
     pub(crate) fn sweep(&self) -> usize {

@@ -4,6 +4,7 @@ pub mod embedded;
 pub mod maf;
 pub mod maf_store;
 mod outcome;
+mod reachability;
 pub mod remote;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use saegis_onem2m::target::Target;
 use self::embedded::EmbeddedBackend;
 use self::maf::MafBackend;
 pub use self::outcome::{Asker, Outcome};
+pub use self::reachability::Reachability;
 use self::remote::RemoteBackend;
 
 /// The backend of a gateway.
@@ -54,6 +56,14 @@ impl Backend {
         }
     }
 
+    /// Returns whether the CSE behind the gateway can be reached, if there is one.
+    pub fn reachability(&self) -> Option<Reachability> {
+        match self {
+            Self::Remote(remote) => Some(remote.reachability()),
+            Self::Embedded(_) | Self::Maf(_) => None,
+        }
+    }
+
     /// Handles a request to a CSE. Always returns a response. The work stops when this future is
     /// dropped, and when the authority of the credential ends.
     pub async fn handle(
@@ -63,7 +73,8 @@ impl Backend {
         timeout: Duration,
     ) -> Outcome {
         match self {
-            Self::Embedded(embedded) => embedded.handle(request, asker).await,
+            // Boxed, because its future is far larger than that of a remote CSE, and each request moves it.
+            Self::Embedded(embedded) => Box::pin(embedded.handle(request, asker)).await,
             Self::Remote(remote) => remote.try_handle(request, timeout).await,
             Self::Maf(_) => {
                 let (id, release) = (&request.request_id, request.release.as_deref());

@@ -3,5 +3,6 @@
 pub mod coap;
 pub mod http;
 pub mod mqtt;
+mod outbox;
 mod primitives;
 pub mod websocket;

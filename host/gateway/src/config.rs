@@ -2,6 +2,7 @@
 
 mod check;
 mod coap;
+pub mod folders;
 mod listen_address;
 mod load;
 pub mod maf;

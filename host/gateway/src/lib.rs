@@ -35,6 +35,9 @@
 //! cause is limited: connections, handshakes, requests, memory and log lines. The embedded CSE commits a
 //! change only while the association of its originator is valid.
 
+// The future of a request nests deeper than the default allows.
+#![recursion_limit = "256"]
+
 pub mod admin;
 pub mod backend;
 mod binding;

@@ -90,6 +90,11 @@ impl PeerCses {
         self.all.iter().find(|remote| remote.peer.register)
     }
 
+    /// Returns whether ESPrim objects may be exchanged with a CSE.
+    pub fn allows_esprim(&self, cse: &CseId) -> bool {
+        self.all.iter().any(|remote| remote.peer.cse_id == *cse && remote.allows_esprim())
+    }
+
     /// Marks a request as active until the permit is dropped. Returns `None` if the same request is
     /// already active.
     pub fn enter(
@@ -108,6 +113,11 @@ impl PeerCses {
 }
 
 impl PeerCse {
+    /// Returns whether ESPrim objects may be exchanged with it.
+    pub fn allows_esprim(&self) -> bool {
+        self.peer.esprim
+    }
+
     /// Creates a request of this CSE itself to the peer.
     ///
     /// # Errors
@@ -145,7 +155,7 @@ impl PeerCse {
             Err(error) => {
                 tracing::warn!(event = "peer.failed", cse = %self.peer.cse_id, "{error}");
                 match error {
-                    NoAnswer::Failed(_) => {
+                    NoAnswer::Unreachable(_) | NoAnswer::Failed(_) => {
                         refuse(Rsc::TargetNotReachable, "the CSE cannot be reached")
                     }
                     NoAnswer::Late => refuse(Rsc::RequestTimeout, "the CSE timed out"),

@@ -7,6 +7,8 @@
 //! 3. check an originator that is forwarded by another CSE,
 //! 4. check what the request registers: an AE, an announcement, a key at a MAF,
 //! 5. route it: to the backend, or to another CSE.
+//!
+//! The futures of rare steps are boxed: each request has space for all others, and moves it.
 
 mod acknowledgment;
 mod announcement;
@@ -15,11 +17,12 @@ mod key_distribution;
 mod local;
 mod recovery;
 mod registration;
+mod security_information;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use saegis_cse::{Authority, is_asynchronous};
+use saegis_cse::{Authority, is_non_blocking};
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::primitive::{
     AssociationCredential, Content, Operation, RequestPrimitive, ResponsePrimitive,
@@ -28,7 +31,6 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Scope;
 use saegis_policy::{Allowance, Generation, Verdict};
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backend::{Asker, Backend};
@@ -37,8 +39,9 @@ use crate::config::{Coap, Limits, Mqtt, ThisCse, WebSocket};
 use crate::notification::ae_channels::AeChannels;
 use crate::session::Session;
 use crate::session::durable_sessions::DurableSessions;
-use crate::session::registry::Revalidation;
+use crate::session::registry::{Ending, Revalidation};
 use crate::session::response_memory::{NoRoom, Reserved, Room};
+use crate::session::usage::metered;
 use crate::state::Gateway;
 use crate::telemetry::audit;
 
@@ -129,7 +132,7 @@ impl Pipeline {
         let request_id = audit::cut(&request.request_id);
         let span = tracing::info_span!("request", request_id = &*request_id);
         let (response, reserved) = handler.handle(request).instrument(span).await;
-        let held = handler.hold(response, reserved, &session.evicted).await;
+        let held = handler.hold(response, reserved, session.active.ending()).await;
         self.gateway.metrics.answered(Some(operation), held.response.rsc);
         held
     }
@@ -195,8 +198,8 @@ impl Handler {
             // Any other deletion stops when its originator disconnects. An announcement must be
             // withdrawn.
             (Operation::Delete, Backend::Embedded(_)) => {
-                self.is_its_own_ae(&request.to).await
-                    || self.announced_at(&request.to).await.is_some()
+                Box::pin(self.is_its_own_ae(&request.to)).await
+                    || Box::pin(self.announced_at(&request.to)).await.is_some()
             }
             (Operation::Delete, _) => true,
             _ => false,
@@ -222,16 +225,21 @@ impl Handler {
         // Loaded once: a request uses one generation from start to end.
         let generation = self.gateway.policy.current();
         if let Err(refusal) = self.check(&generation, &request).await {
-            return (self.refuse(&request, refusal), None);
+            return (self.refuse_check(&request, refusal).await, None);
+        }
+        if self.gateway.backend.embedded().is_none() {
+            // The embedded CSE charges its own time.
+            let credential = &self.session.active.association.credential_id;
+            self.gateway.usage.charge(credential, Duration::ZERO);
         }
         let mut memory = None;
         let response = match &self.gateway.backend {
-            Backend::Maf(maf) => self.distribute_key(maf, &generation, request).await,
-            Backend::Embedded(_) if is_local && is_asynchronous(&request) => {
-                self.acknowledge(&generation, request).await
+            Backend::Maf(maf) => Box::pin(self.distribute_key(maf, &generation, request)).await,
+            Backend::Embedded(_) if is_local && is_non_blocking(&request) => {
+                Box::pin(self.acknowledge(&generation, request)).await
             }
             _ if is_local => self.handle_local(&generation, request, &mut memory).await,
-            _ => self.forward(request).await,
+            _ => Box::pin(self.forward(request)).await,
         };
         tracing::debug!(
             event = "request.answered",
@@ -254,15 +262,20 @@ impl Handler {
             return Err((self.gateway.config.cse.ae_id_taken_rsc, why));
         }
         self.check_originator(generation, request).await?;
-        self.check_forwarded_originator(generation, request).await?;
-        if request.content.as_ref().is_some_and(Content::is_security_information) {
-            let why = "end-to-end protected primitives (ESPrim) are not supported";
-            return Err((Rsc::EsprimImpersonationError, why.into()));
+        if matches!(self.session.active.association.entity(), Entity::Cse(_)) {
+            Box::pin(self.check_forwarded_originator(generation, request)).await?;
+        }
+        if let Some(information) = request.content.as_ref().and_then(Content::security_information)
+        {
+            self.check_security_information(information, request)?;
         }
         if creates_ae {
-            self.check_registration(generation, request).await?;
+            Box::pin(self.check_registration(generation, request)).await?;
         }
-        self.check_announcement(generation, request).await
+        if self.may_announce(request) {
+            Box::pin(self.check_announcement(generation, request)).await?;
+        }
+        Ok(())
     }
 
     /// Checks that the association is valid in a generation, and that its AE is still registered.
@@ -314,7 +327,8 @@ impl Handler {
                 return Ok(());
             }
         }
-        let verdict = generation.check_originator(association, request).await;
+        let check = Box::pin(generation.check_originator(association, request));
+        let verdict = self.charged(check).await;
         if let (Verdict::Allow(Allowance::Originator), Some(from)) = (&verdict, cacheable)
             && let Ok(mut allowances) = self.session.allowances.lock()
         {
@@ -330,10 +344,30 @@ impl Handler {
         Asker { credential: &active.association.credential_id, authority: &self.authority }
     }
 
+    /// Runs checks, and charges the processor time that they take to the credential.
+    async fn charged<T>(&self, checks: impl Future<Output = T> + Unpin) -> T {
+        let credential = &self.session.active.association.credential_id;
+        metered(checks, |used| self.gateway.usage.charge(credential, used)).await
+    }
+
+    /// Refuses a request that a check does not allow. The credential is charged for it.
+    async fn refuse_check(
+        &self,
+        request: &RequestPrimitive,
+        refusal: Refusal,
+    ) -> ResponsePrimitive {
+        let response = self.refuse(request, refusal);
+        let credential = &self.session.active.association.credential_id;
+        let delay = self.gateway.usage.charge_refusal(credential);
+        if !delay.is_zero() {
+            // Boxed, because it is rare.
+            Box::pin(tokio::time::sleep(delay)).await;
+        }
+        response
+    }
+
     fn refuse(&self, request: &RequestPrimitive, (rsc, why): Refusal) -> ResponsePrimitive {
-        let from = request.from.as_deref();
-        let association = &self.session.active.association;
-        audit::request_refused(association, &request.request_id, from, rsc, &why);
+        audit::request_refused(&self.session.active.association, request, rsc, &why);
         // The originator does not receive internal causes. They are logged for the operator.
         let is_internal = rsc == Rsc::InternalServerError;
         let why = if is_internal { "the request could not be carried out" } else { &why };
@@ -341,12 +375,12 @@ impl Handler {
     }
 
     /// Holds the memory of a response, or refuses it if the credential does not have enough. `evicted` is
-    /// canceled when another response needs the memory more.
+    /// set when another response needs the memory more.
     async fn hold(
         &self,
         response: ResponsePrimitive,
         reserved: Option<Reserved>,
-        evicted: &CancellationToken,
+        evicted: &Ending,
     ) -> HeldResponse {
         let bytes = response.content.as_ref().map_or(0, bytes::Bytes::len);
         let memory = &self.session.response_memory;

@@ -5,6 +5,7 @@ pub mod connection;
 mod accept;
 mod connection_threads;
 mod datagrams;
+mod served_session;
 mod tasks;
 
 use std::io::Write as _;
@@ -30,10 +31,11 @@ use crate::listener::socket_activation;
 use crate::notification::relay::Relay;
 use crate::notification::relay_address::RelayAddress;
 use crate::peer_cse::registration;
+use crate::session::end_guard::EndGuard;
 use crate::state::Gateway;
+use crate::telemetry::audit;
 use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::LogOutputs;
-use crate::telemetry::{audit, warnings};
 
 /// Runs a gateway until a signal stops it.
 ///
@@ -53,6 +55,7 @@ pub async fn run(
     let datagrams = DatagramListener::bind(&config.coap).await.map_err(own)?;
     let coap_address = datagrams.as_ref().and_then(|listener| listener.local_addr().ok());
     let gateway = Arc::new(Gateway::open(file, config, outputs, recording).await?);
+    EndGuard::install(&gateway);
     let signals = Signals::new().map_err(|e| own(format!("cannot handle signals: {e}")))?;
 
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
@@ -84,7 +87,7 @@ pub async fn run(
         // The parent process may have closed the pipe, which must not stop the gateway.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
-    tasks::log_warnings(&gateway, warnings::of).await;
+    tasks::log_new_warnings(&gateway).await;
     audit::ready(local, &gateway.policy.current());
     socket_activation::tell_ready();
 
@@ -160,6 +163,8 @@ fn spawn_tasks(tasks: &mut JoinSet<()>, gateway: &Arc<Gateway>) {
     tasks.spawn(tasks::tidy_waiting_notifications(gateway.clone()));
     tasks.spawn(tasks::watch_expiry(gateway.clone()));
     tasks.spawn(tasks::tidy(gateway.clone()));
+    tasks.spawn(tasks::tidy_sessions(gateway.clone()));
+    tasks.spawn(tasks::watch_upstream(gateway.clone()));
     for remote in gateway.cses.all().iter().filter(|remote| remote.peer.register) {
         let (remote, own) = (remote.clone(), gateway.clone());
         tasks.spawn(async move {

@@ -3,18 +3,19 @@
 
 pub mod ae_id_store;
 pub mod durable_sessions;
+pub mod end_guard;
 pub mod registry;
 pub mod response_memory;
 pub mod revalidation;
+pub mod usage;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use saegis_onem2m::exported::Exported;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::registry::ActiveAssociation;
@@ -30,15 +31,13 @@ pub struct Session {
     /// Originators that policy has allowed.
     pub allowances: Mutex<AllowanceCache>,
     /// Key that was exported from the TLS session, at a MAF.
-    pub exported: Option<Exported>,
+    pub exported: Option<Box<Exported>>,
     /// Whether that key has been registered.
     pub key_is_registered: AtomicBool,
     /// Memory that the credential may use for large responses.
     pub response_memory: Share,
-    /// Canceled when an unread response had to make room for others.
-    pub evicted: CancellationToken,
-    /// Acknowledged requests that are still running.
-    pub acknowledged: TaskTracker,
+    /// Acknowledged requests that are still running. Most associations never have one.
+    acknowledged: OnceLock<TaskTracker>,
     /// Counts the association. Requests that outlive their connection share it.
     _permit: OwnedSemaphorePermit,
 }
@@ -54,11 +53,10 @@ impl Session {
         Self {
             active,
             allowances: Mutex::default(),
-            exported,
+            exported: exported.map(Box::new),
             key_is_registered: AtomicBool::new(false),
             response_memory,
-            evicted: CancellationToken::new(),
-            acknowledged: TaskTracker::new(),
+            acknowledged: OnceLock::new(),
             _permit: permit,
         }
     }
@@ -68,27 +66,37 @@ impl Session {
     pub async fn ended(&self) -> &'static str {
         let expiry = async {
             match self.active.association.expires {
-                Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
+                // Boxed, because most credentials do not expire.
+                Some(at) => {
+                    let left = at.duration_since(SystemTime::now()).unwrap_or_default();
+                    Box::pin(sleep(left)).await;
+                }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = self.active.ended() => "revoked",
+            why = self.active.ended() => why,
             () = expiry => "credential expired",
-            () = self.evicted.cancelled() => "answer not read",
         }
+    }
+
+    /// Returns the requests that are acknowledged before they are carried out.
+    pub fn acknowledged(&self) -> &TaskTracker {
+        self.acknowledged.get_or_init(TaskTracker::new)
     }
 
     /// Returns whether acknowledged requests are still running.
     pub fn has_acknowledged(&self) -> bool {
-        !self.acknowledged.is_empty()
+        self.acknowledged.get().is_some_and(|acknowledged| !acknowledged.is_empty())
     }
 
     /// Waits until all acknowledged requests have ended. The connection accepts no further
     /// requests.
     pub async fn acknowledged_are_done(&self) {
-        self.acknowledged.close();
-        self.acknowledged.wait().await;
+        if let Some(acknowledged) = self.acknowledged.get() {
+            acknowledged.close();
+            acknowledged.wait().await;
+        }
     }
 }
 
@@ -111,6 +119,8 @@ impl AllowanceCache {
             *self = Self { generation, originators: Vec::new() };
         }
         if self.originators.len() < MAX_ALLOWANCES && !self.allows(generation, originator) {
+            // Most associations have one.
+            self.originators.reserve_exact(1);
             self.originators.push(originator.into());
         }
     }

@@ -1,19 +1,20 @@
 //! State that all connections share, and its initialization.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use saegis_cse::{EmbeddedCse, Settings};
+use saegis_cse::EmbeddedCse;
 use saegis_handshake::{EngineError, certificate, psk};
 use saegis_onem2m::id::AeIdStem;
 use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
 
-use crate::backend::Backend;
 use crate::backend::embedded::EmbeddedBackend;
 use crate::backend::maf::MafBackend;
 use crate::backend::remote::RemoteBackend;
+use crate::backend::{Backend, Reachability};
 use crate::binding::mqtt::clients::Clients;
 use crate::config::{Config, Mqtt, Role};
 use crate::maf_keys::fetcher::KeyFetcher;
@@ -27,6 +28,7 @@ use crate::session::ae_id_store::AeIdStore;
 use crate::session::durable_sessions::{self, DurableSessions};
 use crate::session::registry::Associations;
 use crate::session::response_memory::ResponseMemory;
+use crate::session::usage::Usage;
 use crate::subscription::source::ServiceSubscriptionSource;
 use crate::telemetry::decision_log::Recording;
 use crate::telemetry::logging::LogOutputs;
@@ -57,7 +59,9 @@ pub struct Gateway {
     /// Keys of MAFs, if any are configured.
     pub maf_keys: Option<Arc<KeyFetcher>>,
     /// Active associations.
-    pub associations: Associations,
+    pub associations: Arc<Associations>,
+    /// Recent usage of each credential.
+    pub usage: Arc<Usage>,
     /// Memory of large responses.
     pub response_memory: ResponseMemory,
     /// Source of the rules of the service subscription.
@@ -70,6 +74,8 @@ pub struct Gateway {
     pub outputs: LogOutputs,
     /// Address of the notification relay, once it listens.
     pub relay_address: Arc<OnceLock<RelayAddress>>,
+    /// Texts of the warnings about the generation in force that were logged.
+    pub logged_warnings: Mutex<BTreeSet<String>>,
     stopping: AtomicBool,
     next_association: AtomicU64,
 }
@@ -83,6 +89,13 @@ pub enum Readiness {
     Stopping,
     /// The store of the embedded CSE cannot be read or written.
     StoreFails,
+    /// The CSE behind the gateway cannot be reached.
+    UpstreamDown {
+        /// The time since which this is so.
+        since: SystemTime,
+        /// Whether it should receive traffic anyway.
+        is_ready: bool,
+    },
     /// It works with an older policy than the one on disk.
     PolicyBehind {
         /// The time since which this is so.
@@ -134,7 +147,12 @@ impl Gateway {
             let (own, cses) = (config.cse.identity(), cses.clone());
             Notifier::new(own, targets, (aes.clone(), ae_channels.clone()), cses, timeout)
         };
-        let backend = open_backend(&config, &policy.current(), &bindings, notifier, &metrics)?;
+        let usage = Arc::<Usage>::default();
+        let parts = (notifier, usage.clone());
+        let mut backend = open_backend(&config, &policy.current(), &bindings, parts, &metrics)?;
+        if let (Backend::Embedded(embedded), Some(registrar)) = (&mut backend, cses.registrar()) {
+            embedded.announce_to(registrar.clone());
+        }
         let rules = ServiceSubscriptionSource::new(
             config.cse.cse_id.clone(),
             &config.service_subscription,
@@ -153,7 +171,8 @@ impl Gateway {
             policy,
             psk,
             backend,
-            associations: Associations::new(config.limits.associations_per_credential),
+            associations: Arc::new(Associations::new(config.limits.associations_per_credential)),
+            usage,
             response_memory: ResponseMemory::new(
                 config.limits.response_bytes,
                 config.limits.response_bytes_per_credential,
@@ -162,6 +181,7 @@ impl Gateway {
             metrics,
             outputs,
             relay_address: Arc::default(),
+            logged_warnings: Mutex::default(),
             stopping: AtomicBool::new(false),
             config,
             next_association: AtomicU64::new(1),
@@ -213,12 +233,23 @@ impl Gateway {
         if self.backend.store_fails() {
             return Readiness::StoreFails;
         }
-        match self.policy.disk_state().behind() {
-            None => Readiness::Ready,
-            Some((since, how)) => {
-                let is_ready = !self.config.policy.unready_when_outdated;
-                Readiness::PolicyBehind { since, how, is_ready }
+        let upstream = match self.backend.reachability() {
+            Some(Reachability::Down { since, .. }) => {
+                let upstream = self.config.upstream.as_ref();
+                let is_ready = !upstream.is_some_and(|upstream| upstream.unready_when_down);
+                Some(Readiness::UpstreamDown { since, is_ready })
             }
+            _ => None,
+        };
+        let policy = self.policy.disk_state().behind().map(|(since, how)| {
+            let is_ready = !self.config.policy.unready_when_outdated;
+            Readiness::PolicyBehind { since, how, is_ready }
+        });
+        match (upstream, policy) {
+            // The one for which it is not ready.
+            (Some(Readiness::UpstreamDown { is_ready: true, .. }), Some(policy)) => policy,
+            (Some(upstream), _) => upstream,
+            (None, policy) => policy.unwrap_or(Readiness::Ready),
         }
     }
 
@@ -233,7 +264,7 @@ fn open_backend(
     config: &Config,
     generation: &Generation,
     ae_ids: &AeIdStore,
-    notifier: Arc<Notifier>,
+    (notifier, usage): (Arc<Notifier>, Arc<Usage>),
     metrics: &Metrics,
 ) -> Result<Backend, Faults> {
     let upstream = match (&config.role, &config.upstream) {
@@ -249,13 +280,12 @@ fn open_backend(
         return Ok(Backend::Remote(RemoteBackend::new(url, cse, max, max_packet, dropped)));
     }
     let cse = Arc::new(open_cse(config, ae_ids)?);
-    let is_reserved =
-        |stem: &AeIdStem| generation.reserves(stem) || config.cse.administrators.contains(stem);
+    let is_reserved = |stem: &AeIdStem| generation.reserves(stem) || config.cse.is_privileged(stem);
     ae_ids.reconcile(&cse, is_reserved).map_err(|e| {
         let what = format!("ae-ids.store: {e}");
         Faults(vec![Fault::of(&config.ae_ids.store, what)])
     })?;
-    Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests())))
+    Ok(Backend::Embedded(EmbeddedBackend::new(cse, notifier, config.limits.requests(), usage)))
 }
 
 /// Returns the connections of AEs, with the sessions of MQTT clients and what waits for them.
@@ -267,9 +297,15 @@ fn open_channels(
 ) -> Result<(Arc<AeChannels>, Option<Arc<DurableSessions>>), Faults> {
     let (sessions, waiting) = open_sessions(&config.mqtt)?.unzip();
     let retention = Duration::from_secs(config.notifications.retention_seconds);
-    let (policy, ae_ids) = (policy.clone(), ae_ids.clone());
-    let channels = AeChannels::new(policy, ae_ids, timeout, retention, sessions.clone());
+    let (policy, own) = (policy.clone(), ae_ids.clone());
+    let channels = AeChannels::new(policy, own, timeout, retention, sessions.clone());
     channels.restore(waiting.unwrap_or_default());
+    let released = Arc::downgrade(&channels);
+    ae_ids.on_free(move |credential, ae| {
+        if let Some(channels) = released.upgrade() {
+            channels.release(credential, ae);
+        }
+    });
     Ok((channels, sessions))
 }
 
@@ -319,15 +355,9 @@ fn open_cse(config: &Config, bindings: &AeIdStore) -> Result<EmbeddedCse, Faults
     let fault = |what: String| Faults(vec![Fault::of(store, what)]);
     make_folder(store).map_err(|e| fault(format!("cannot create its folder: {e}")))?;
     refuse_former_store(store, "registrar.redb")?;
-    let mut settings = Settings::new(config.cse.cse_id.clone(), &config.cse.csebase_name);
-    settings.cse_type = config.cse.kind.number();
-    settings.service_provider.clone_from(&config.cse.service_provider);
-    settings.points_of_access.clone_from(&config.cse.point_of_access);
-    settings.administrators.clone_from(&config.cse.administrators);
-    settings.ae_id_taken = config.cse.ae_id_taken_rsc;
-    let quota = &config.cse.quota;
-    settings.limits.max_resources_per_registree = quota.resources;
-    settings.limits.max_bytes_per_registree = quota.bytes;
+    let mut settings = config.cse.settings()?;
+    let registrar = config.peer.iter().find(|peer| peer.register);
+    settings.registrar = registrar.map(|peer| peer.cse_id.clone());
     // A store of an earlier version does not have the credentials of its AEs.
     let registrant =
         |stem: &str| Some(bindings.bound_to(&AeIdStem::parse(stem).ok()?)?.to_string());

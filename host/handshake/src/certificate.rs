@@ -27,7 +27,7 @@ use crate::refusal::Refusal;
 use agreed::Agreed;
 pub use client::{Client, Expected};
 pub use mapping::{CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown};
-use mapping::{Gate, Outcome, Slot};
+use mapping::{Gate, Outcome, Slot, rejected};
 
 /// The server side of handshakes with certificates.
 pub struct Server {
@@ -127,7 +127,7 @@ impl Server {
             Err(_) => slot.outcome_so_far(),
         };
         match (done, outcome) {
-            (_, Outcome::Rejected(rejection)) => Err(Refusal::Certificate(rejection)),
+            (_, Outcome::Rejected(rejection, named)) => Err(rejected(rejection, named)),
             (_, Outcome::Unmapped { identity, why }) => Err(Refusal::Unmapped { identity, why }),
             (Err(refusal), Outcome::Nothing | Outcome::Mapped(_)) => Err(refusal),
             // Unreachable as long as clients must present a certificate. If reached, there is no

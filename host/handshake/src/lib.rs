@@ -75,6 +75,7 @@ mod client_hello;
 pub mod dtls;
 mod prefixed_stream;
 pub mod psk;
+mod readiness;
 #[cfg(test)]
 mod recorded_tests;
 mod refusal;
@@ -83,5 +84,6 @@ mod suite;
 pub use accepted::{Accepted, ConnectError, Connected, EngineError, TlsStream};
 pub use client_hello::{Certificates, FirstFlight, Offer};
 pub use prefixed_stream::PrefixedStream;
-pub use refusal::{Alert, Refusal};
+pub use readiness::Socket;
+pub use refusal::{Alert, NamedCertificate, NoCredential, Refusal};
 pub use suite::{Suite, SuiteError, suites};

@@ -1,10 +1,11 @@
 //! The reasons why a server refuses a handshake: precise in the log, indistinguishable for the
 //! client.
 
-use std::io;
+use std::{fmt, io};
 
 use rustls::CertificateError;
-use saegis_certificate::Rejection;
+use rustls::pki_types::CertificateDer;
+use saegis_certificate::{Rejection, Summary, summary};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The reason why a server established no association.
@@ -29,6 +30,12 @@ pub enum Refusal {
     /// The first flight has an unexpected record or message.
     #[error("the ClientHello is malformed: {0}")]
     Unexpected(&'static str),
+    /// The first flight has a renegotiation_info that is not empty.
+    #[error("the ClientHello is malformed: its renegotiation_info is not empty")]
+    Renegotiation,
+    /// The first flight has an invalid max_fragment_length.
+    #[error("the ClientHello is malformed: its max_fragment_length is invalid")]
+    FragmentLength,
     /// A record of the first flight is too long.
     #[error("the ClientHello is malformed: a record is too long")]
     LongRecord,
@@ -53,13 +60,22 @@ pub enum Refusal {
     /// The peer's certificate or raw public key was rejected.
     #[error("{0}")]
     Certificate(#[source] Rejection),
+    /// The peer's certificate was rejected, and could be parsed.
+    #[error("{rejection}")]
+    NamedCertificate {
+        /// Reason.
+        #[source]
+        rejection: Rejection,
+        /// The certificate.
+        named: Box<NamedCertificate>,
+    },
     /// The peer's certificate is valid, but policy maps it to no entity.
     #[error("{identity} was refused: {why}")]
     Unmapped {
         /// Identity in the certificate.
         identity: String,
         /// Reason of the policy.
-        why: String,
+        why: NoCredential,
     },
     /// The psk_identity is malformed: empty, too long, not UTF-8, or with a NUL.
     #[error("the psk_identity is malformed: {0}")]
@@ -70,7 +86,7 @@ pub enum Refusal {
         /// Claimed identity.
         identity: String,
         /// Reason of the lookup.
-        why: String,
+        why: NoCredential,
     },
     /// The peer's key differs from the credential's.
     #[error("the peer of the psk_identity {identity:?} has another key")]
@@ -92,17 +108,47 @@ impl Refusal {
             Self::PlainHttp => "plain-http",
             Self::NotTls => "not-tls",
             Self::TooLarge => "too-large",
-            Self::Malformed(_) | Self::Unexpected(_) | Self::LongRecord => "malformed",
+            Self::Malformed(_)
+            | Self::Unexpected(_)
+            | Self::Renegotiation
+            | Self::FragmentLength
+            | Self::LongRecord => "malformed",
             Self::PskOfTls13 => "tls13-psk",
             Self::OldVersion => "old-version",
             Self::CertificatesOnly => "certificates-only",
             Self::NoCommonSuite => "no-common-suite",
-            Self::Certificate(_) => "certificate",
-            Self::Unmapped { .. } => "certificate-unmapped",
+            Self::Certificate(rejection) | Self::NamedCertificate { rejection, .. } => {
+                match rejection {
+                    Rejection::Expired => "expired",
+                    Rejection::Revoked => "revoked",
+                    _ => "certificate",
+                }
+            }
+            Self::Unmapped { why, .. } | Self::Identity { why, .. } => why.cause,
             Self::MalformedIdentity(_) => "malformed-identity",
-            Self::Identity { .. } => "identity",
             Self::WrongKey { .. } => "wrong-key",
             Self::Protocol(_) => "protocol",
+        }
+    }
+
+    /// Returns the identity that the peer claimed: its psk_identity, or that of its certificate.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        match self {
+            Self::Identity { identity, .. }
+            | Self::WrongKey { identity }
+            | Self::Unmapped { identity, .. } => Some(identity),
+            Self::NamedCertificate { named, .. } => named.names.first().map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// Returns the certificate that was rejected, if it could be parsed.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&NamedCertificate> {
+        match self {
+            Self::NamedCertificate { named, .. } => Some(named),
+            _ => None,
         }
     }
 
@@ -114,9 +160,11 @@ impl Refusal {
             Self::Unexpected(_) => Some(Alert::UnexpectedMessage),
             Self::LongRecord => Some(Alert::RecordOverflow),
             Self::OldVersion => Some(Alert::ProtocolVersion),
-            Self::CertificatesOnly | Self::PskOfTls13 | Self::NoCommonSuite => {
-                Some(Alert::HandshakeFailure)
-            }
+            Self::FragmentLength => Some(Alert::IllegalParameter),
+            Self::CertificatesOnly
+            | Self::PskOfTls13
+            | Self::NoCommonSuite
+            | Self::Renegotiation => Some(Alert::HandshakeFailure),
             Self::Connection(_)
             | Self::PlainHttp
             | Self::NotTls
@@ -124,9 +172,51 @@ impl Refusal {
             | Self::Identity { .. }
             | Self::WrongKey { .. }
             | Self::Certificate(_)
+            | Self::NamedCertificate { .. }
             | Self::Unmapped { .. }
             | Self::Protocol(_) => None,
         }
+    }
+}
+
+/// The reason why an identity has no credential, or a certificate no entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoCredential {
+    /// Short name for logs and counters.
+    pub cause: &'static str,
+    /// Reason, as text.
+    pub why: String,
+}
+
+/// The reason of a lookup that does not know the identity.
+impl From<&str> for NoCredential {
+    fn from(why: &str) -> Self {
+        Self { cause: "unknown-identity", why: why.into() }
+    }
+}
+
+impl fmt::Display for NoCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// Names of a rejected certificate, which are not verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedCertificate {
+    /// Subject.
+    pub subject: String,
+    /// Serial number, in hexadecimal digits.
+    pub serial: String,
+    /// Subject alternative names.
+    pub names: Vec<String>,
+}
+
+impl NamedCertificate {
+    /// Reads the names of a certificate. Returns `None` if it cannot be parsed.
+    pub(crate) fn of(der: &CertificateDer<'_>) -> Option<Self> {
+        let Summary { subject, serial, names, .. } = summary(der).ok()?;
+        Some(Self { subject, serial, names })
     }
 }
 
@@ -148,6 +238,8 @@ pub enum Alert {
     CertificateRevoked = 44,
     /// A certificate that has expired or is not valid yet.
     CertificateExpired = 45,
+    /// A field with an invalid value.
+    IllegalParameter = 47,
     /// A certificate of an untrusted authority.
     UnknownCa = 48,
     /// A valid certificate without an entity.
@@ -185,6 +277,7 @@ impl Alert {
             Self::UnsupportedCertificate => "unsupported_certificate",
             Self::CertificateRevoked => "certificate_revoked",
             Self::CertificateExpired => "certificate_expired",
+            Self::IllegalParameter => "illegal_parameter",
             Self::UnknownCa => "unknown_ca",
             Self::AccessDenied => "access_denied",
             Self::DecodeError => "decode_error",

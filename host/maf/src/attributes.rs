@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::names;
-use crate::record::{Seconds, seconds};
+use crate::record::{Seconds, seconds, time};
 
 /// Maximum size of a content, in bytes.
 pub const MAX_CONTENT: usize = 16 << 10;
@@ -276,6 +276,16 @@ pub(crate) fn write(
 /// Adds an attribute.
 pub(crate) fn put(attributes: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
     attributes.insert(name.into(), value.into());
+}
+
+/// Adds the expirationTime.
+pub(crate) fn put_time(attributes: &mut Map<String, Value>, expires: Seconds) {
+    put(attributes, names::EXPIRATION_TIME, timestamp::format(time(expires)));
+}
+
+/// Adds the targets. They are always there (clause 8.8.2.7), even if there are none yet.
+pub(crate) fn put_targets(attributes: &mut Map<String, Value>, targets: &[String]) {
+    put(attributes, names::TARGET_IDS, targets);
 }
 
 /// Adds the labels, if any.

@@ -13,20 +13,25 @@ fn with<T>(
     attributes: &str,
     read: impl FnOnce(&Attributes<'_>) -> Result<T, AttributeError>,
 ) -> Result<T, AttributeError> {
-    let content = format!("{{\"maf:keyReg\":{attributes}}}");
+    let content = format!("{{\"sec:symmKeyReg\":{attributes}}}");
     read(&Attributes::read(content.as_bytes(), names::KEY_REGISTRATION, ALL)?)
 }
 
 #[test]
 fn content_must_have_expected_root() {
-    for bad in
-        ["", "{}", "[]", r#"{"maf:clientReg":{}}"#, r#"{"maf:keyReg":[]}"#, "{\"maf:keyReg\""]
-    {
+    for bad in [
+        "",
+        "{}",
+        "[]",
+        r#"{"sec:mafClientReg":{}}"#,
+        r#"{"sec:symmKeyReg":[]}"#,
+        "{\"sec:symmKeyReg\"",
+    ] {
         let read = Attributes::read(bad.as_bytes(), names::KEY_REGISTRATION, ALL);
-        assert_eq!(read.err(), Some(AttributeError::Root("maf:keyReg")), "{bad}");
+        assert_eq!(read.err(), Some(AttributeError::Root("sec:symmKeyReg")), "{bad}");
     }
     let unknown = with(r#"{"x":1}"#, |_| Ok(()));
-    assert_eq!(unknown, Err(AttributeError::Unknown("maf:keyReg")));
+    assert_eq!(unknown, Err(AttributeError::Unknown("sec:symmKeyReg")));
     assert!(with(r#"{"SUID":32}"#, |_| Ok(())).is_err());
     let long = format!("{{\"lbl\":[{}]}}", "1,".repeat(MAX_CONTENT));
     assert_eq!(with(&long, |_| Ok(())), Err(AttributeError::TooLong));
@@ -67,7 +72,7 @@ fn attribute_values_are_validated() {
 #[test]
 fn key_is_hexadecimal_and_not_in_errors() {
     let read = |digits: &str| {
-        with(&format!("{{\"kval\":{digits}}}"), |a| a.key())
+        with(&format!("{{\"keyValue\":{digits}}}"), |a| a.key())
             .map(|key| key.unwrap().expose().to_vec())
     };
     assert_eq!(read("\"00fF\""), Ok(vec![0, 255]));
@@ -76,7 +81,7 @@ fn key_is_hexadecimal_and_not_in_errors() {
     {
         let Err(error) = read(bad) else { panic!("{bad}") };
         if bad != "\"" {
-            assert_eq!(error, AttributeError::Wrong("kval", ValueError::Key), "{bad}");
+            assert_eq!(error, AttributeError::Wrong("keyValue", ValueError::Key), "{bad}");
         }
     }
     assert!(read(&format!("\"{}\"", "ab".repeat(65))).is_err());

@@ -1,8 +1,8 @@
 //! The client side of the interface: creates requests and parses responses. It sends nothing
 //! itself.
 //!
-//! The requests have the absolute address of the MAF. If a binding writes SP-relative addresses,
-//! [`names::BASE`] takes the position of the CSE-ID.
+//! The requests have the absolute address of the MAF. If a binding writes SP-relative addresses, the
+//! base of the MAF takes the position of the CSE-ID.
 
 use std::time::SystemTime;
 
@@ -24,6 +24,7 @@ use crate::names;
 pub struct Client {
     id: AbsoluteId,
     fqdn: String,
+    base: CseId,
 }
 
 /// The properties of a registration.
@@ -63,6 +64,8 @@ pub struct Changes {
     pub expires: Option<SystemTime>,
     /// New labels, which replace the old ones.
     pub labels: Option<Vec<String>>,
+    /// New targets, only of a key that several may fetch (SUIDs 34 and 35).
+    pub targets: Option<Vec<AbsoluteId>>,
 }
 
 /// The reason why a request cannot be created.
@@ -81,13 +84,14 @@ pub enum RequestError {
 }
 
 impl Client {
-    /// Creates the client with this identifier at the MAF with this domain name.
+    /// Creates the client with this identifier at the MAF with this domain name and this base, which
+    /// is usually [`names::DEFAULT_BASE`].
     ///
     /// # Errors
     /// Returns an error if `maf_fqdn` is not a domain name.
-    pub fn new(id: AbsoluteId, maf_fqdn: &str) -> Result<Self, IdError> {
+    pub fn new(id: AbsoluteId, maf_fqdn: &str, base: CseId) -> Result<Self, IdError> {
         check_fqdn(maf_fqdn)?;
-        Ok(Self { id, fqdn: maf_fqdn.to_ascii_lowercase() })
+        Ok(Self { id, fqdn: maf_fqdn.to_ascii_lowercase(), base })
     }
 
     /// Returns the client's identifier.
@@ -115,8 +119,7 @@ impl Client {
         self.create(request_id, RegistrationType::Client, attributes, None)
     }
 
-    /// Creates a MAF client configuration retrieval request (clause 8.8.2.4). `id` is the
-    /// mafClientRegID, or [`names::OWN_REGISTRATION`].
+    /// Creates a request that retrieves a registration. `id` is the mafClientRegID.
     ///
     /// # Errors
     /// Returns an error if the identifier is invalid.
@@ -156,15 +159,9 @@ impl Client {
         terms: &KeyTerms,
         value: Option<&PresharedKey>,
     ) -> Result<RequestPrimitive, RequestError> {
-        if terms.targets.len() > MAX_TARGETS {
-            return Err(
-                AttributeError::Wrong(names::TARGET_IDS, ValueError::TooMany(MAX_TARGETS)).into()
-            );
-        }
         let mut attributes = put_terms(&terms.terms)?;
         put(&mut attributes, names::SUID, terms.suid);
-        let targets: Vec<Value> = terms.targets.iter().map(|t| t.as_str().into()).collect();
-        put(&mut attributes, names::TARGET_IDS, targets);
+        put(&mut attributes, names::TARGET_IDS, target_list(&terms.targets)?);
         self.create(request_id, RegistrationType::Key, attributes, value)
     }
 
@@ -212,7 +209,7 @@ impl Client {
         attributes: Map<String, Value>,
         key: Option<&PresharedKey>,
     ) -> Result<RequestPrimitive, RequestError> {
-        let mut request = self.primitive(request_id, Operation::Create, "-")?;
+        let mut request = self.primitive(request_id, Operation::Create, "-");
         request.resource_type = Some(root.number());
         request.content = Some(Content::parse(write(root.name(), attributes, key))?);
         Ok(request)
@@ -233,6 +230,9 @@ impl Client {
             check_labels(labels).map_err(|why| AttributeError::Wrong(names::LABELS, why))?;
             put(&mut attributes, names::LABELS, labels.as_slice());
         }
+        if let Some(targets) = &changes.targets {
+            put(&mut attributes, names::TARGET_IDS, target_list(targets)?);
+        }
         let mut request = self.request(request_id, Operation::Update, name)?;
         request.content = Some(Content::parse(write(root.name(), attributes, None))?);
         Ok(request)
@@ -249,7 +249,7 @@ impl Client {
         if matches!(name, "-" | "_" | "." | "..") {
             return Err(RequestError::Name(ValueError::RelativeId));
         }
-        self.primitive(request_id, operation, name)
+        Ok(self.primitive(request_id, operation, name))
     }
 
     fn primitive(
@@ -257,12 +257,11 @@ impl Client {
         request_id: &str,
         operation: Operation,
         resource: &str,
-    ) -> Result<RequestPrimitive, RequestError> {
-        let base = CseId::parse(names::BASE).map_err(|e| RequestError::Name(e.into()))?;
-        let scope = Scope::Absolute { sp: self.fqdn.clone(), cse: base };
+    ) -> RequestPrimitive {
+        let scope = Scope::Absolute { sp: self.fqdn.clone(), cse: self.base.clone() };
         let to = Target { scope, resource: resource.into() };
         let from = self.id.to_string();
-        Ok(RequestPrimitive::own(operation, to, from, request_id.into()))
+        RequestPrimitive::own(operation, to, from, request_id.into())
     }
 }
 
@@ -288,6 +287,13 @@ impl RegistrationType {
     }
 }
 
+fn target_list(targets: &[AbsoluteId]) -> Result<Vec<Value>, AttributeError> {
+    if targets.len() > MAX_TARGETS {
+        return Err(AttributeError::Wrong(names::TARGET_IDS, ValueError::TooMany(MAX_TARGETS)));
+    }
+    Ok(targets.iter().map(|target| target.as_str().into()).collect())
+}
+
 fn put_terms(terms: &Terms) -> Result<Map<String, Value>, AttributeError> {
     check_labels(&terms.labels).map_err(|why| AttributeError::Wrong(names::LABELS, why))?;
     check_fqdn(&terms.admin_fqdn)
@@ -301,8 +307,9 @@ fn put_terms(terms: &Terms) -> Result<Map<String, Value>, AttributeError> {
 
 mod response;
 pub use response::{
-    AnswerError, ClientRegistration, RegisteredKey, RetrievedKey, read_deleted,
-    read_registered_key, read_registration, read_retrieved_key,
+    AnswerError, ClientRegistration, RegisteredKey, RetrievedKey, UpdatedClient, UpdatedKey,
+    read_deleted, read_registered_key, read_registration, read_retrieved_key, read_updated_client,
+    read_updated_key,
 };
 
 #[cfg(test)]

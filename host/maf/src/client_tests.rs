@@ -8,7 +8,7 @@ use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
 
 fn answer(rsc: Rsc, content: &str) -> ResponsePrimitive {
-    let request = client(LIGHT).retrieve("1", "own").unwrap();
+    let request = client(LIGHT).retrieve("1", "mcr-1").unwrap();
     ResponsePrimitive {
         content: Some(Bytes::copy_from_slice(content.as_bytes())),
         ..ResponsePrimitive::to(&request, rsc)
@@ -22,13 +22,13 @@ fn requests_are_for_the_maf_in_the_clients_name() {
     assert_eq!((request.from.as_deref(), request.request_id.as_str()), (Some(LIGHT), "7"));
     assert_eq!(request.resource_type, Some(61002));
     let content: Value = serde_json::from_slice(request.content.unwrap().bytes()).unwrap();
-    let wanted = json!({"maf:keyReg": {
+    let wanted = json!({"sec:symmKeyReg": {
         "et": "20270115T080005", "adfq": "in.provider.com", "suid": 32, "tgids": [GATEWAY],
     }});
     assert_eq!(content, wanted);
     // The binding of TS-0009 carries it, with the base in the position of the CSE-ID.
     let request = client(LIGHT).retrieve_key("8", "A1").unwrap();
-    let base = CseId::parse(names::BASE).unwrap();
+    let base = names::default_base();
     let written = saegis_onem2m::http::write_request(&request, &base).unwrap();
     assert_eq!(written.uri().path(), "/~/maf/A1");
 }
@@ -40,7 +40,7 @@ fn invalid_client_argument_is_reported() {
         assert!(it.retrieve_key("1", bad).is_err(), "{bad}");
         assert!(it.update("1", bad, &Changes::default()).is_err(), "{bad}");
     }
-    assert!(Client::new(it.id().clone(), "a..b").is_err());
+    assert!(Client::new(it.id().clone(), "a..b", names::default_base()).is_err());
     let labels = |n| Terms { labels: vec!["x".into(); n], ..terms(1) };
     assert!(it.register("1", &labels(16)).is_ok());
     assert!(it.register("1", &labels(17)).is_err());
@@ -69,14 +69,14 @@ fn error_contains_reason_of_maf() {
 #[test]
 fn invalid_response_yields_no_key() {
     let good = json!({
-        "et": "20270115T080005", "scid": LIGHT, "adfq": "a.b", "suid": 32, "kval": "c0ffee",
+        "et": "20270115T080005", "scid": LIGHT, "adfq": "a.b", "suid": 32, "keyValue": "c0ffee",
     });
     let read = |attributes: &Value| {
-        let content = json!({"maf:keyReg": attributes}).to_string();
+        let content = json!({"sec:symmKeyReg": attributes}).to_string();
         read_retrieved_key(&answer(Rsc::Ok, &content))
     };
     assert_eq!(read(&good).ok().unwrap().key.expose(), [0xc0, 0xff, 0xee]);
-    for name in ["et", "scid", "adfq", "suid", "kval"] {
+    for name in ["et", "scid", "adfq", "suid", "keyValue"] {
         let mut less = good.clone();
         less.as_object_mut().unwrap().remove(name);
         let missing = AnswerError::Attribute(AttributeError::Missing(name));
@@ -91,7 +91,7 @@ fn invalid_response_yields_no_key() {
     let mut more = good.clone();
     more["tgids"] = json!([]);
     assert!(read(&more).is_err());
-    let twice = r#"{"maf:keyReg":{"kval":"c0ffee","kval":"00"}}"#;
+    let twice = r#"{"sec:symmKeyReg":{"keyValue":"c0ffee","keyValue":"00"}}"#;
     assert_eq!(read_retrieved_key(&answer(Rsc::Ok, twice)).err(), Some(AnswerError::Content));
     let empty = ResponsePrimitive { content: None, ..answer(Rsc::Ok, "") };
     assert!(read_retrieved_key(&empty).is_err());
@@ -104,8 +104,8 @@ fn invalid_response_yields_no_key() {
 fn key_of_other_session_is_detected() {
     let own = session(0xab);
     let attributes = |id: &str| {
-        json!({"maf:keyReg": {
-            "rkid": id, "et": "20270115T080005", "scid": LIGHT, "adfq": "a.b", "suid": 32,
+        json!({"sec:symmKeyReg": {
+            "ri": id, "et": "20270115T080005", "scid": LIGHT, "adfq": "a.b", "suid": 32,
             "tgids": [GATEWAY],
         }})
         .to_string()
@@ -117,8 +117,8 @@ fn key_of_other_session_is_detected() {
 
 #[test]
 fn registration_may_contain_key_id_of_maf() {
-    let content = json!({"maf:clientReg": {
-        "crid": "mcr-1", "mcid": LIGHT, "et": "20270115T080005", "adfq": "a.b",
+    let content = json!({"sec:mafClientReg": {
+        "ri": "mcr-1", "mcid": LIGHT, "et": "20270115T080005", "adfq": "a.b",
         "askid": "km1@maf.provider.com",
     }});
     let read = read_registration(&answer(Rsc::Created, &content.to_string())).unwrap();

@@ -46,6 +46,12 @@ pub(crate) enum Refusal {
     /// The SUID requires exactly one target.
     #[error("a key with the SUID {0} has exactly one target, not {1}")]
     Targets(u8, usize),
+    /// The SUID does not allow another target.
+    #[error(
+        "the target of a key with the SUID {0} cannot change, because the former target has the key; \
+         register another key"
+    )]
+    FixedTarget(u8),
     /// Anybody can guess the key.
     #[error("the key value {0}")]
     GuessableKey(GuessableKey),
@@ -55,9 +61,15 @@ pub(crate) enum Refusal {
     /// The client is not registered.
     #[error("the originator is not registered as a MAF client, or its registration has expired")]
     NotRegistered,
+    /// The client has no registration for the adminFQDN of a key.
+    #[error("the originator is not registered as a MAF client for this adminFQDN")]
+    NotRegisteredFor,
     /// The client is registered already.
-    #[error("the originator is registered as a MAF client already")]
+    #[error("the originator is registered as a MAF client for this adminFQDN already")]
     AlreadyRegistered,
+    /// Policy did not decide on the key registration as it is at this time.
+    #[error("the key registration has changed since it was checked; try again")]
+    NotDecided,
     /// The session cannot export a key.
     #[error(
         "cannot export a key from this TLS session: use the extended master secret, or send a key value"
@@ -89,15 +101,16 @@ impl Refusal {
             | Self::NothingToUpdate
             | Self::Suid
             | Self::Targets(..)
+            | Self::FixedTarget(_)
             | Self::GuessableKey(_)
             | Self::Over => Rsc::BadRequest,
             Self::NotFound => Rsc::NotFound,
             Self::NotAllowed => Rsc::OperationNotAllowed,
             Self::ResourceType => Rsc::InvalidChildResourceType,
-            Self::NotRegistered => Rsc::OriginatorHasNoPrivilege,
+            Self::NotRegistered | Self::NotRegisteredFor => Rsc::OriginatorHasNoPrivilege,
             Self::AlreadyRegistered => Rsc::OriginatorHasAlreadyRegistered,
             Self::NoExport => Rsc::SecurityAssociationRequired,
-            Self::SameSession => Rsc::Conflict,
+            Self::SameSession | Self::NotDecided => Rsc::Conflict,
             Self::Full(_) => Rsc::NotAcceptable,
             Self::Store(_) => Rsc::InternalServerError,
         }

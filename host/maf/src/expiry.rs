@@ -34,10 +34,15 @@ fn remove(
     let (_, kind, entry_id) = entry;
     let removed = if *kind == Kind::Client as u8 {
         match writer.client(entry_id) {
-            Ok(Some(record)) if record.expires <= now => {
-                let of_client = writer.owned(entry_id, usize::MAX)?.len();
-                removal::remove_client(writer, entry_id, &record, now)?;
-                Some(1 + of_client)
+            Ok(Some(record)) if record.first_end() <= now => {
+                let before = record.registrations.len() + writer.owned(entry_id, usize::MAX)?.len();
+                let left = match removal::remove_expired(writer, entry_id, record, now)? {
+                    Some(left) => {
+                        left.registrations.len() + writer.owned(entry_id, usize::MAX)?.len()
+                    }
+                    None => 0,
+                };
+                Some(before - left)
             }
             Ok(None) => Some(0),
             Ok(Some(_)) | Err(StoreError::Damaged) => None,

@@ -49,15 +49,15 @@ fn value() -> impl Strategy<Value = String> {
 }
 
 fn content() -> impl Strategy<Value = Option<Content>> {
-    let root = prop_oneof![Just("maf:keyReg"), Just("maf:clientReg"), Just("m2m:ae")];
+    let root = prop_oneof![Just("sec:symmKeyReg"), Just("sec:mafClientReg"), Just("m2m:ae")];
     let name = prop_oneof![
         Just("et"),
         Just("lbl"),
         Just("adfq"),
         Just("suid"),
         Just("tgids"),
-        Just("kval"),
-        Just("rkid"),
+        Just("keyValue"),
+        Just("ri"),
         Just("x")
     ];
     let attributes = prop::collection::btree_map(name, value(), 0..7);

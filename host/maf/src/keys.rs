@@ -4,18 +4,17 @@ use rand::RngExt;
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::id::AbsoluteId;
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::timestamp;
 use serde_json::Map;
 
-use crate::attributes::{put, put_labels, write};
+use crate::attributes::{put, put_labels, put_targets, put_time, write};
 use crate::clients::registered;
 use crate::context::{Caller, Outcome, bounded};
 use crate::entry_cipher::{EntryId, Kind};
 use crate::error::Refusal;
 use crate::names;
-use crate::record::{KeyRecord, Seconds, StoredKey, time};
+use crate::record::{ClientRecord, KeyRecord, Registration, Seconds, StoredKey, time};
 use crate::removal;
-use crate::request::{Change, NewKey};
+use crate::request::{Change, KeyOrigin, KeyRegistration, NewKey, has_single_target};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{StoreError, Writer, open_key};
@@ -47,12 +46,19 @@ pub(crate) fn register(
     state: &State,
     who: &Caller<'_>,
     new: NewKey,
+    allowed: Option<&KeyRegistration>,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
+    if allowed != Some(&new.registration()) {
+        return Err(Refusal::NotDecided);
+    }
     let source = state.entry_id(&who.id);
     // Checked first, so that a caller that is not a client learns nothing else and does not wait
     // for the disk.
-    state.store.read(|snapshot| registered(snapshot.client(&source)?, now))?;
+    state.store.read(|snapshot| {
+        let client = registered(snapshot.client(&source)?, now)?;
+        registered_for(&client, &new.admin, now).map(|_| ())
+    })?;
     let of_session = new.key.is_none();
     let (key, relative) = match new.key {
         Some(key) => (key, random_id()),
@@ -93,7 +99,17 @@ pub(crate) fn register(
         );
     }
     let location = Some(state.address(&record.relative));
-    Ok(Outcome { location, ..registration(Rsc::Created, &record, record.expires) })
+    Ok(Outcome { location, ..registration(&record) })
+}
+
+/// Returns the registration of a client that a key needs: the one for the same administrating
+/// stakeholder.
+fn registered_for<'c>(
+    client: &'c ClientRecord,
+    admin: &str,
+    now: Seconds,
+) -> Result<&'c Registration, Refusal> {
+    client.for_admin(admin, now).ok_or(Refusal::NotRegisteredFor)
 }
 
 /// Stores a new key, if its source may have another one.
@@ -106,7 +122,7 @@ fn insert(
     now: Seconds,
 ) -> Result<KeyRecord, Refusal> {
     let client = registered(writer.client(source)?, now)?;
-    record.expires = record.expires.min(client.expires);
+    record.expires = record.expires.min(registered_for(&client, &record.admin, now)?.expires);
     // A RelativeKeyID is not reused as long as a client may hold the former key.
     while let Some(old) = key_at(writer, &record.relative)? {
         if old.record.expires <= now {
@@ -140,7 +156,7 @@ pub(crate) fn retrieve(
     relative: &str,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    let active = find(state, who, relative, Role::Target, now)?;
+    let active = find(state, &who.id, relative, Role::Target, now)?;
     let record = &active.record;
     tracing::info!(
         event = "maf.key.retrieved",
@@ -151,7 +167,7 @@ pub(crate) fn retrieve(
         "MAF client retrieved a key"
     );
     let mut attributes = Map::new();
-    put(&mut attributes, names::EXPIRATION_TIME, timestamp::format(time(active.expires)));
+    put_time(&mut attributes, active.expires);
     put(&mut attributes, names::SOURCE_ID, record.source.as_str());
     put(&mut attributes, names::ADMIN_FQDN, record.admin.as_str());
     put(&mut attributes, names::SUID, record.suid);
@@ -164,31 +180,74 @@ pub(crate) fn update(
     who: &Caller<'_>,
     relative: &str,
     change: Change,
+    allowed: Option<&KeyRegistration>,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
     // A client other than the source learns nothing, not even from the time of a disk access.
-    find(state, who, relative, Role::Source, now)?;
+    find(state, &who.id, relative, Role::Source, now)?;
     let source = state.entry_id(&who.id);
-    let record = state.store.write(|writer| {
+    let mut answer = Map::new();
+    state.store.write(|writer| {
         let client = registered(writer.client(&source)?, now)?;
         let stored = key_at(writer, relative)?.filter(|s| s.record.expires > now);
         let Some(mut stored) = stored.filter(|s| owns(s, who)) else {
             return Err(Refusal::NotFound);
         };
+        // Policy may have been asked before the key was registered, or before another update.
+        if with_change(&stored.record, &change).as_ref() != allowed {
+            return Err(Refusal::NotDecided);
+        }
         let record = &mut stored.record;
+        let end = registered_for(&client, &record.admin, now)?.expires;
         if let Some(asked) = change.expires {
             let longest = state.settings.max_key_lifetime;
             record.expires = bounded(asked, record.created, longest, now)?;
         }
         // The key must not become valid again when the registration of its source is extended.
-        record.expires = record.expires.min(client.expires);
+        record.expires = record.expires.min(end);
+        if change.expires.is_some() {
+            put_time(&mut answer, record.expires);
+        }
         if let Some(labels) = change.labels {
+            put(&mut answer, names::LABELS, labels.as_slice());
             record.labels = labels;
         }
-        writer.put_key(&stored)?;
-        Ok(stored.record)
+        if let Some(targets) = change.targets {
+            // A former target has the key, and could act as the source towards the new one.
+            if has_single_target(record.suid) {
+                return Err(Refusal::FixedTarget(record.suid));
+            }
+            record.targets = targets.iter().map(ToString::to_string).collect();
+            put_targets(&mut answer, &record.targets);
+        }
+        Ok(writer.put_key(&stored)?)
     })?;
-    Ok(registration(Rsc::Updated, &record, record.expires))
+    Ok(Outcome::with(Rsc::Updated, write(names::KEY_REGISTRATION, answer, None)))
+}
+
+/// Returns the key registration that an update of the targets results in; `None` if the caller has
+/// no such key, or the store failed, which the update itself reports.
+pub(crate) fn with_targets(
+    state: &State,
+    who: &AbsoluteId,
+    relative: &str,
+    change: &Change,
+    now: Seconds,
+) -> Option<KeyRegistration> {
+    change.targets.as_ref()?;
+    with_change(&find(state, who, relative, Role::Source, now).ok()?.record, change)
+}
+
+/// Returns the key registration that an update of the targets results in; `None` if it leaves them.
+fn with_change(record: &KeyRecord, change: &Change) -> Option<KeyRegistration> {
+    Some(KeyRegistration {
+        suid: record.suid,
+        targets: change.targets.clone()?,
+        expires: time(change.expires.unwrap_or(record.expires)),
+        labels: change.labels.clone().unwrap_or_else(|| record.labels.clone()),
+        admin_fqdn: record.admin.clone(),
+        origin: KeyOrigin::Stored,
+    })
 }
 
 pub(crate) fn deregister(
@@ -197,7 +256,7 @@ pub(crate) fn deregister(
     relative: &str,
     now: Seconds,
 ) -> Result<Outcome, Refusal> {
-    find(state, who, relative, Role::Source, now)?;
+    find(state, &who.id, relative, Role::Source, now)?;
     let source = state.entry_id(&who.id);
     state.store.write(|writer| {
         let entry_id = writer.cipher().entry_id(Kind::Key, relative);
@@ -221,13 +280,13 @@ pub(crate) fn deregister(
 /// entries are decrypted, and two times compared.
 fn find(
     state: &State,
-    who: &Caller<'_>,
+    who: &AbsoluteId,
     relative: &str,
     role: Role,
     now: Seconds,
 ) -> Result<ActiveKey, Refusal> {
     let cipher = state.store.cipher();
-    let own = state.entry_id(&who.id);
+    let own = state.entry_id(who);
     let entry_id = cipher.entry_id(Kind::Key, relative);
     state.store.read(|snapshot| {
         registered(snapshot.client(&own)?, now)?;
@@ -239,8 +298,9 @@ fn find(
         let source = cipher.entry_id(Kind::Client, &stored.record.source);
         // The decoy has no source. The caller's registration, which exists, is read instead.
         let source = snapshot.client(if sealed.is_some() { &source } else { &own })?;
-        let end = source.map_or(0, |source| source.expires).min(stored.record.expires);
-        let is_allowed = role.matches(&stored.record, &who.id);
+        let registration = source.as_ref().and_then(|s| s.for_admin(&stored.record.admin, now));
+        let end = registration.map_or(0, |r| r.expires).min(stored.record.expires);
+        let is_allowed = role.matches(&stored.record, who);
         match stored.key {
             Some(key) if is_allowed && end > now && sealed.is_some() => {
                 Ok(ActiveKey { record: stored.record, key, expires: end })
@@ -261,16 +321,14 @@ fn random_id() -> String {
 }
 
 /// Returns the representation for the source, without the key.
-fn registration(rsc: Rsc, record: &KeyRecord, expires: Seconds) -> Outcome {
+fn registration(record: &KeyRecord) -> Outcome {
     let mut attributes = Map::new();
-    put(&mut attributes, names::RELATIVE_KEY_ID, record.relative.as_str());
-    put(&mut attributes, names::EXPIRATION_TIME, timestamp::format(time(expires)));
+    put(&mut attributes, names::RESOURCE_ID, record.relative.as_str());
+    put_time(&mut attributes, record.expires);
     put(&mut attributes, names::SOURCE_ID, record.source.as_str());
     put(&mut attributes, names::ADMIN_FQDN, record.admin.as_str());
     put(&mut attributes, names::SUID, record.suid);
     put_labels(&mut attributes, &record.labels);
-    if !record.targets.is_empty() {
-        put(&mut attributes, names::TARGET_IDS, record.targets.as_slice());
-    }
-    Outcome::with(rsc, write(names::KEY_REGISTRATION, attributes, None))
+    put_targets(&mut attributes, &record.targets);
+    Outcome::with(Rsc::Created, write(names::KEY_REGISTRATION, attributes, None))
 }

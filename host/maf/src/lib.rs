@@ -3,7 +3,7 @@
 //!
 //! The crate has no network code and is synchronous. [`Maf::handle`] takes a request with the
 //! client of its TLS association. The [`client`] module creates requests and parses responses.
-//! [`names`] defines the names on the wire, which are specific to this project.
+//! [`names`] defines the names on the wire, most of which are specific to this project.
 //!
 //! Read the parts in this order:
 //!
@@ -19,7 +19,7 @@
 //! # use std::time::{Duration, SystemTime};
 //! # use saegis_onem2m::{credential::PresharedKey, id::{AbsoluteId, CredentialId}};
 //! use saegis_maf::client::{Client, KeyTerms, Terms, read_registered_key, read_retrieved_key};
-//! use saegis_maf::{Caller, Maf, Settings, StoreKey};
+//! use saegis_maf::{Caller, Maf, Settings, StoreKey, names};
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("maf");
 //! # let now = SystemTime::now();
@@ -36,20 +36,22 @@
 //!     exported: None,
 //! };
 //! let terms = Terms::until(now + Duration::from_secs(3600), "in.provider.com");
-//! let light = Client::new(source.clone(), "maf.provider.com")?;
-//! maf.handle(&caller(&source), &light.register("1", &terms)?, now);
+//! let base = names::default_base();
+//! let light = Client::new(source.clone(), "maf.provider.com", base.clone())?;
+//! maf.handle(&caller(&source), &light.register("1", &terms)?, None, now);
 //! let value = PresharedKey::new(b"32 bytes of a source of random..")?;
 //! let wanted = KeyTerms { terms: terms.clone(), suid: 32, targets: vec![gateway.clone()] };
 //! let request = light.register_key("2", &wanted, Some(&value))?;
-//! assert_eq!(Maf::asks(&request).map(|asked| asked.suid), Some(32));
-//! let answer = maf.handle(&caller(&source), &request, now);
+//! let asked = maf.asks(&source, &request, now);
+//! assert_eq!(asked.as_ref().map(|asked| asked.suid), Some(32));
+//! let answer = maf.handle(&caller(&source), &request, asked.as_ref(), now);
 //! let registered = read_registered_key(&answer, None)?;
 //!
 //! // The gateway registers, and fetches the key.
-//! let client = Client::new(gateway.clone(), "maf.provider.com")?;
-//! maf.handle(&caller(&gateway), &client.register("3", &terms)?, now);
+//! let client = Client::new(gateway.clone(), "maf.provider.com", base)?;
+//! maf.handle(&caller(&gateway), &client.register("3", &terms)?, None, now);
 //! let request = client.retrieve_key("4", &registered.relative_key_id)?;
-//! let retrieved = read_retrieved_key(&maf.handle(&caller(&gateway), &request, now))?;
+//! let retrieved = read_retrieved_key(&maf.handle(&caller(&gateway), &request, None, now))?;
 //! assert_eq!(retrieved.key.expose(), b"32 bytes of a source of random..");
 //! assert_eq!(retrieved.source, source);
 //! # Ok(())
@@ -82,7 +84,7 @@ pub use attributes::{
 pub use context::{Caller, SweepOutcome};
 pub use maf::Maf;
 pub use reencrypt::reencrypt;
-pub use request::KeyRegistration;
+pub use request::{KeyOrigin, KeyRegistration};
 pub use settings::Settings;
 pub use store::{OpenError, StoreError};
 pub use store_key::{StoreKey, StoreKeyError};

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use saegis_onem2m::id::AbsoluteId;
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::timestamp::check_times;
@@ -11,7 +12,7 @@ use crate::context::{Caller, Outcome, SweepOutcome};
 use crate::decoy::Decoy;
 use crate::error::Refusal;
 use crate::record::{Seconds, seconds};
-use crate::request::{KeyRegistration, MafOperation, is_at, key_registration};
+use crate::request::{KeyRegistration, MafOperation, is_at};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{OpenError, Store, StoreError};
@@ -42,15 +43,31 @@ impl Maf {
         Ok(Self { state: State { settings, store, decoy } })
     }
 
-    /// Returns the key registration that a request contains, so that policy can decide before the
-    /// request is handled. Returns `None` for any other request, and for one that
-    /// [`handle`](Self::handle) refuses because of its content.
+    /// Returns the key registration that a request of this client contains, or that its update of the
+    /// targets results in. If policy allows it, it is passed to [`handle`](Self::handle). Returns `None`
+    /// for any other request, and for one that `handle` refuses.
+    ///
+    /// The function may block on the disk: call it on a thread that may block.
     #[must_use]
-    pub fn asks(request: &RequestPrimitive) -> Option<KeyRegistration> {
-        key_registration(request)
+    pub fn asks(
+        &self,
+        who: &AbsoluteId,
+        request: &RequestPrimitive,
+        now: SystemTime,
+    ) -> Option<KeyRegistration> {
+        match MafOperation::read(request, &self.state.settings.base).ok()? {
+            MafOperation::RegisterKey(new) => Some(new.registration()),
+            MafOperation::UpdateKey(id, change) => {
+                keys::with_targets(&self.state, who, id, &change, seconds(now))
+            }
+            _ => None,
+        }
     }
 
     /// Handles a request. The changes of a response with CREATED, UPDATED or DELETED are on disk.
+    ///
+    /// `allowed` is the key registration that policy allowed, see [`asks`](Self::asks). A request whose
+    /// key registration is another one at this time is refused.
     ///
     /// The function blocks on the disk: call it on a thread that may block.
     #[must_use]
@@ -58,9 +75,10 @@ impl Maf {
         &self,
         who: &Caller<'_>,
         request: &RequestPrimitive,
+        allowed: Option<&KeyRegistration>,
         now: SystemTime,
     ) -> ResponsePrimitive {
-        match self.execute(who, request, seconds(now)) {
+        match self.execute(who, request, allowed, seconds(now)) {
             Ok(done) => ResponsePrimitive {
                 content: done.content,
                 content_location: done.location,
@@ -84,6 +102,7 @@ impl Maf {
         &self,
         who: &Caller<'_>,
         request: &RequestPrimitive,
+        allowed: Option<&KeyRegistration>,
         now: Seconds,
     ) -> Result<Outcome, Refusal> {
         if request.from.as_deref() != Some(who.id.as_str()) {
@@ -94,14 +113,16 @@ impl Maf {
             return Err(Refusal::NotFound);
         }
         let state = &self.state;
-        match MafOperation::read(request)? {
+        match MafOperation::read(request, &state.settings.base)? {
             MafOperation::RegisterClient(new) => clients::register(state, who, new, now),
             MafOperation::RetrieveClient(id) => clients::retrieve(state, who, id, now),
             MafOperation::UpdateClient(id, change) => clients::update(state, who, id, change, now),
             MafOperation::DeregisterClient(id) => clients::deregister(state, who, id, now),
-            MafOperation::RegisterKey(new) => keys::register(state, who, new, now),
+            MafOperation::RegisterKey(new) => keys::register(state, who, new, allowed, now),
             MafOperation::RetrieveKey(id) => keys::retrieve(state, who, id, now),
-            MafOperation::UpdateKey(id, change) => keys::update(state, who, id, change, now),
+            MafOperation::UpdateKey(id, change) => {
+                keys::update(state, who, id, change, allowed, now)
+            }
             MafOperation::DeregisterKey(id) => keys::deregister(state, who, id, now),
         }
     }

@@ -19,19 +19,54 @@ pub(crate) fn time(at: Seconds) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(UNIX_EPOCH)
 }
 
-/// A client registration (TS-0003 clause 8.8.2.3).
+/// A client with its registrations: one for each administrating stakeholder (TS-0003 clause 8.8.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredClient")]
 pub(crate) struct ClientRecord {
     /// MAF Client ID.
     pub(crate) id: String,
+    /// At least one registration, each with another adminFQDN. Some may have expired.
+    pub(crate) registrations: Vec<Registration>,
+}
+
+/// A client registration (clause 8.8.2.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registration {
     /// mafClientRegID.
-    pub(crate) registration: String,
+    #[serde(rename = "registration")]
+    pub(crate) id: String,
     /// Credential-ID with which it was made.
     pub(crate) credential: String,
     /// End of the registration.
     pub(crate) expires: Seconds,
     pub(crate) labels: Vec<String>,
     pub(crate) admin: String,
+}
+
+/// A client as the store has it. In its first layout a client had one registration.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredClient {
+    Several {
+        id: String,
+        registrations: Vec<Registration>,
+    },
+    Single {
+        id: String,
+        #[serde(flatten)]
+        registration: Registration,
+    },
+}
+
+impl From<StoredClient> for ClientRecord {
+    fn from(stored: StoredClient) -> Self {
+        match stored {
+            StoredClient::Several { id, registrations } => Self { id, registrations },
+            StoredClient::Single { id, registration } => {
+                Self { id, registrations: vec![registration] }
+            }
+        }
+    }
 }
 
 /// A key registration (clause 8.8.2.7), without its key.
@@ -63,7 +98,29 @@ pub(crate) struct StoredKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Damaged;
 
+impl Registration {
+    /// Returns whether both adminFQDNs are the same domain name.
+    pub(crate) fn is_for(&self, admin: &str) -> bool {
+        self.admin.eq_ignore_ascii_case(admin)
+    }
+}
+
 impl ClientRecord {
+    /// Returns the first end of its registrations, which is its place in the expiry index.
+    pub(crate) fn first_end(&self) -> Seconds {
+        self.registrations.iter().map(|r| r.expires).min().unwrap_or_default()
+    }
+
+    /// Returns whether a registration is in force.
+    pub(crate) fn is_registered(&self, now: Seconds) -> bool {
+        self.registrations.iter().any(|r| r.expires > now)
+    }
+
+    /// Returns the registration for an administrating stakeholder, if it is in force.
+    pub(crate) fn for_admin(&self, admin: &str, now: Seconds) -> Option<&Registration> {
+        self.registrations.iter().find(|r| r.is_for(admin) && r.expires > now)
+    }
+
     pub(crate) fn write(&self) -> Result<Vec<u8>, Damaged> {
         serde_json::to_vec(self).map_err(|_| Damaged)
     }
@@ -124,6 +181,22 @@ mod tests {
         for bad in [&b""[..], b"\x05abc", b"\x00", b"\x00{}", b"\xff"] {
             assert!(StoredKey::read(bad).is_err());
         }
+    }
+
+    #[test]
+    fn client_of_first_layout_is_read() {
+        let old = br#"{"id":"//a.b/c","registration":"mcr-1","credential":"11-x@m.b","expires":7,"labels":["x"],"admin":"a.b"}"#;
+        let registration = Registration {
+            id: "mcr-1".into(),
+            credential: "11-x@m.b".into(),
+            expires: 7,
+            labels: vec!["x".into()],
+            admin: "a.b".into(),
+        };
+        let record = ClientRecord { id: "//a.b/c".into(), registrations: vec![registration] };
+        assert_eq!(ClientRecord::read(old), Ok(record.clone()));
+        assert_eq!(ClientRecord::read(&record.write().unwrap()), Ok(record));
+        assert_eq!(ClientRecord::read(br#"{"id":"//a.b/c"}"#), Err(Damaged));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use saegis_onem2m::credential::{KeyStrength, PresharedKey};
-use saegis_onem2m::id::AbsoluteId;
+use saegis_onem2m::id::{AbsoluteId, CseId};
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::target::{Scope, Target};
 
@@ -52,14 +52,17 @@ pub(crate) struct NewKey {
     pub(crate) is_weak: bool,
 }
 
-/// The content of an update. Other attributes cannot be changed. A target that has fetched a key
-/// retains it, so other targets, another purpose or another key need another registration.
+/// The content of an update. Other attributes cannot be changed: another purpose or another key needs
+/// another registration.
 pub(crate) struct Change {
     pub(crate) expires: Option<Seconds>,
     pub(crate) labels: Option<Vec<String>>,
+    /// Targets; only of a key (clause 8.8.2.9).
+    pub(crate) targets: Option<Vec<AbsoluteId>>,
 }
 
-/// A key registration of a client, on which policy decides (clause 8.8.2.7).
+/// A key registration of a client, or its update with other targets, on which policy decides (clauses
+/// 8.8.2.7 and 8.8.2.9).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyRegistration {
@@ -73,23 +76,32 @@ pub struct KeyRegistration {
     pub labels: Vec<String>,
     /// Domain name of the administrating stakeholder.
     pub admin_fqdn: String,
-    /// Whether the request has a key, instead of using the one of its TLS session.
-    pub gives_key: bool,
+    /// Origin of the key.
+    pub origin: KeyOrigin,
 }
 
-/// Returns the key registration that a request contains; `None` for any other request, and for one
-/// that is refused because of its content.
-pub(crate) fn key_registration(request: &RequestPrimitive) -> Option<KeyRegistration> {
-    match MafOperation::read(request) {
-        Ok(MafOperation::RegisterKey(new)) => Some(KeyRegistration {
-            suid: new.suid,
-            targets: new.targets,
-            expires: time(new.expires),
-            labels: new.labels,
-            admin_fqdn: new.admin,
-            gives_key: new.key.is_some(),
-        }),
-        _ => None,
+/// The origin of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// The TLS session of the request, which exports it.
+    Session,
+    /// The request.
+    Request,
+    /// An earlier registration, which the request updates.
+    Stored,
+}
+
+impl NewKey {
+    /// Returns what policy decides on.
+    pub(crate) fn registration(&self) -> KeyRegistration {
+        KeyRegistration {
+            suid: self.suid,
+            targets: self.targets.clone(),
+            expires: time(self.expires),
+            labels: self.labels.clone(),
+            admin_fqdn: self.admin.clone(),
+            origin: if self.key.is_some() { KeyOrigin::Request } else { KeyOrigin::Session },
+        }
     }
 }
 
@@ -102,17 +114,17 @@ pub(crate) fn is_at(target: &Target, fqdn: &str) -> bool {
 }
 
 /// Returns the resource below the base that a request addresses; `None` for the base itself.
-fn below_base(target: &Target) -> Result<Option<&str>, Refusal> {
+fn below_base<'t>(target: &'t Target, own: &CseId) -> Result<Option<&'t str>, Refusal> {
     let resource = match &target.scope {
         Scope::SpRelative(base) | Scope::Absolute { cse: base, .. } => {
-            if base.bare() != names::BASE {
+            if base != own {
                 return Err(Refusal::NotFound);
             }
             target.resource.as_str()
         }
         Scope::CseRelative => match target.resource.split_once('/') {
-            Some((names::BASE, resource)) => resource,
-            None if target.resource == names::BASE => "-",
+            Some((base, resource)) if base == own.bare() => resource,
+            None if target.resource == own.bare() => "-",
             _ => return Err(Refusal::NotFound),
         },
     };
@@ -127,8 +139,8 @@ fn below_base(target: &Target) -> Result<Option<&str>, Refusal> {
 
 impl<'r> MafOperation<'r> {
     /// Parses the operation of a request.
-    pub(crate) fn read(request: &'r RequestPrimitive) -> Result<Self, Refusal> {
-        let Some(name) = below_base(&request.to)? else {
+    pub(crate) fn read(request: &'r RequestPrimitive, base: &CseId) -> Result<Self, Refusal> {
+        let Some(name) = below_base(&request.to, base)? else {
             return match (request.operation, request.resource_type) {
                 (Operation::Create, Some(names::CLIENT_REGISTRATION_TYPE)) => {
                     new_client(request).map(Self::RegisterClient)
@@ -140,8 +152,7 @@ impl<'r> MafOperation<'r> {
                 _ => Err(Refusal::NotAllowed),
             };
         };
-        let client =
-            name == names::OWN_REGISTRATION || name.starts_with(names::CLIENT_REGISTRATION_PREFIX);
+        let client = name.starts_with(names::CLIENT_REGISTRATION_PREFIX);
         match (request.operation, client) {
             (Operation::Retrieve, true) => Ok(Self::RetrieveClient(name)),
             (Operation::Update, true) => {
@@ -181,6 +192,11 @@ fn new_client(request: &RequestPrimitive) -> Result<NewClient, Refusal> {
 /// Each such key is between two entities, so it has one target (clause 8.8.2.7).
 const SINGLE_TARGET_SUIDS: [u8; 2] = [32, 33];
 
+/// Returns whether keys with this SUID have exactly one target.
+pub(crate) fn has_single_target(suid: u8) -> bool {
+    SINGLE_TARGET_SUIDS.contains(&suid)
+}
+
 /// SUIDs of keys that a MAF distributes: the two above, and those for data that is protected end to
 /// end, which any number of targets may read.
 const MAF_SUIDS: std::ops::RangeInclusive<u8> = 32..=35;
@@ -200,7 +216,7 @@ fn new_key(request: &RequestPrimitive) -> Result<NewKey, Refusal> {
         return Err(Refusal::Suid);
     }
     let targets = attributes.targets()?;
-    if SINGLE_TARGET_SUIDS.contains(&suid) && targets.len() != 1 {
+    if has_single_target(suid) && targets.len() != 1 {
         return Err(Refusal::Targets(suid, targets.len()));
     }
     let key = attributes.key()?;
@@ -218,7 +234,10 @@ fn new_key(request: &RequestPrimitive) -> Result<NewKey, Refusal> {
 }
 
 fn change(request: &RequestPrimitive, root: &'static str) -> Result<Change, Refusal> {
-    let attributes = attributes(request, root, &[names::EXPIRATION_TIME, names::LABELS])?;
+    let of_key = root == names::KEY_REGISTRATION;
+    let known = [names::EXPIRATION_TIME, names::LABELS, names::TARGET_IDS];
+    let known = if of_key { &known[..] } else { &known[..2] };
+    let attributes = attributes(request, root, known)?;
     let labels = if attributes.is_null(names::LABELS) {
         Some(Vec::new())
     } else if attributes.has(names::LABELS) {
@@ -226,8 +245,9 @@ fn change(request: &RequestPrimitive, root: &'static str) -> Result<Change, Refu
     } else {
         None
     };
-    let change = Change { expires: attributes.expiration()?, labels };
-    if change.expires.is_none() && change.labels.is_none() {
+    let targets = attributes.has(names::TARGET_IDS).then(|| attributes.targets()).transpose()?;
+    let change = Change { expires: attributes.expiration()?, labels, targets };
+    if change.expires.is_none() && change.labels.is_none() && change.targets.is_none() {
         return Err(Refusal::NothingToUpdate);
     }
     Ok(change)

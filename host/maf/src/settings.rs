@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use saegis_onem2m::id::{IdError, check_fqdn};
+use saegis_onem2m::id::{CseId, IdError, check_fqdn};
+
+use crate::names;
 
 /// The settings of a MAF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     fqdn: String,
+    /// Base of the MAF, which takes the position of the CSE-ID in an address.
+    pub base: CseId,
     /// Maximum lifetime of a client registration, from its creation or last update.
     pub max_registration_lifetime: Duration,
     /// Maximum lifetime of a key, from its registration on; updates do not extend it.
     pub max_key_lifetime: Duration,
-    /// Maximum number of client registrations. Each client has one.
+    /// Maximum number of clients. Each has one registration for an administrating stakeholder, and
+    /// at most eight in all.
     pub max_clients: u64,
     /// Maximum number of keys of all clients.
     pub max_keys: u64,
@@ -32,6 +37,7 @@ impl Settings {
         check_fqdn(fqdn)?;
         Ok(Self {
             fqdn: fqdn.to_ascii_lowercase(),
+            base: names::default_base(),
             max_registration_lifetime: Duration::from_secs(365 * DAY),
             max_key_lifetime: Duration::from_secs(30 * DAY),
             max_clients: 100_000,

@@ -4,7 +4,6 @@ use saegis_onem2m::id::AbsoluteId;
 
 use crate::decoy::Decoy;
 use crate::entry_cipher::{EntryId, Kind};
-use crate::names;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -23,6 +22,6 @@ impl State {
 
     /// Returns the address of a resource below the base.
     pub(crate) fn address(&self, name: &str) -> String {
-        format!("//{}/{}/{name}", self.settings.fqdn(), names::BASE)
+        format!("//{}/{}/{name}", self.settings.fqdn(), self.settings.base.bare())
     }
 }

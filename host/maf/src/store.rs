@@ -41,7 +41,10 @@ pub(crate) const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new(
 const SCHEMA: &str = "schema";
 const PROOF: &str = "proof";
 /// Version of this layout.
-const VERSION: &[u8] = b"1";
+const VERSION: &[u8] = b"2";
+/// First version, in which each client has one registration. It is read, and written anew as this
+/// version.
+const FIRST_VERSION: &[u8] = b"1";
 /// Plain text of the proof.
 const RIGHT_KEY: &[u8] = b"saegis MAF store";
 /// Entry ID of the proof, which is in none of the entry tables.
@@ -136,13 +139,19 @@ pub(crate) fn is_ours(
     })?;
     let (schema, proof) = (about.get(SCHEMA)?, about.get(PROOF)?);
     let (Some(schema), Some(proof)) = (schema, proof) else { return Err(OpenError::Foreign) };
-    if schema.value() != VERSION {
+    if ![VERSION, FIRST_VERSION].contains(&schema.value()) {
         return Err(OpenError::Schema);
     }
     match cipher.open(Kind::Proof, &PROOF_ENTRY_ID, proof.value()) {
         Some(plain) if plain.as_slice() == RIGHT_KEY => Ok(true),
         _ => Err(OpenError::WrongKey),
     }
+}
+
+/// Returns whether the store has this layout's version; other versions must not write to it then.
+fn is_of_this_version(transaction: &ReadTransaction) -> Result<bool, OpenError> {
+    let about = transaction.open_table(ABOUT)?;
+    Ok(about.get(SCHEMA)?.is_some_and(|schema| schema.value() == VERSION))
 }
 
 /// Writes the version and the proof of the key.
@@ -165,7 +174,7 @@ impl Store {
         {
             let access = file.access()?;
             let found = access.begin_read()?;
-            if !is_ours(&found, &cipher)? {
+            if !is_ours(&found, &cipher)? || !is_of_this_version(&found)? {
                 let transaction = access.begin_write()?;
                 write_proof(&transaction, &cipher)?;
                 drop(Writer::of(&transaction, &cipher)?);
@@ -316,7 +325,7 @@ impl<'t> Writer<'t> {
         open_key(self.cipher, entry_id, entry.value()).map(Some)
     }
 
-    /// Returns the number of client registrations.
+    /// Returns the number of clients.
     pub(crate) fn clients(&self) -> Result<u64, StoreError> {
         Ok(self.clients.len()?)
     }
@@ -336,11 +345,11 @@ impl<'t> Writer<'t> {
     pub(crate) fn put_client(&mut self, record: &ClientRecord) -> Result<(), StoreError> {
         let entry_id = self.cipher.entry_id(Kind::Client, &record.id);
         if let Some(old) = self.client(&entry_id)? {
-            self.expiry.remove((old.expires, Kind::Client as u8, &entry_id))?;
+            self.expiry.remove((old.first_end(), Kind::Client as u8, &entry_id))?;
         }
         let sealed = self.cipher.seal(Kind::Client, &entry_id, &record.write()?)?;
         self.clients.insert(&entry_id, sealed.as_slice())?;
-        self.expiry.insert((record.expires, Kind::Client as u8, &entry_id), ())?;
+        self.expiry.insert((record.first_end(), Kind::Client as u8, &entry_id), ())?;
         Ok(())
     }
 
@@ -382,14 +391,14 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// Removes a client registration. The caller removes its keys first.
+    /// Removes a client with its registrations. The caller removes its keys first.
     pub(crate) fn remove_client(
         &mut self,
         entry_id: &EntryId,
         record: &ClientRecord,
     ) -> Result<(), StoreError> {
         self.clients.remove(entry_id)?;
-        self.expiry.remove((record.expires, Kind::Client as u8, entry_id))?;
+        self.expiry.remove((record.first_end(), Kind::Client as u8, entry_id))?;
         Ok(())
     }
 

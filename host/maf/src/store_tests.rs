@@ -3,8 +3,9 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::maf::Maf;
+use crate::record::Registration;
 use crate::testing::{
-    Bench, GATEWAY, LIGHT, OTHER, client, code_and_text, export, key_of, session, settings,
+    Bench, GATEWAY, LIGHT, OTHER, client, code_and_text, export, id, key_of, session, settings,
     store_key,
 };
 
@@ -58,7 +59,7 @@ impl Store {
             let plain = self.cipher.open(Kind::Client, entry_id.value(), sealed.value()).unwrap();
             let record = ClientRecord::read(&plain).unwrap();
             assert_eq!(self.cipher.entry_id(Kind::Client, &record.id), *entry_id.value());
-            expiring.insert((record.expires, Kind::Client as u8, *entry_id.value()));
+            expiring.insert((record.first_end(), Kind::Client as u8, *entry_id.value()));
         }
         for entry in transaction.open_table(KEYS).unwrap().iter().unwrap() {
             let (entry_id, sealed) = entry.unwrap();
@@ -78,6 +79,52 @@ impl Store {
         let indexed: BTreeSet<_> = indexed.map(|k| (*k.value().0, *k.value().1)).collect();
         assert_eq!(indexed, owned);
     }
+}
+
+#[test]
+fn store_of_first_layout_is_read_and_converted() {
+    let (folder, path, keys) = closed();
+    let cipher = EntryCipher::new(&store_key(1));
+    let entry_id = cipher.entry_id(Kind::Client, LIGHT);
+    let sealed = entries(&path, CLIENTS).into_iter().find(|(id, _)| *id == entry_id).unwrap().1;
+    let plain = cipher.open(Kind::Client, &entry_id, &sealed).unwrap();
+    let mut old: serde_json::Value = serde_json::from_slice(&plain).unwrap();
+    let registration = old["registrations"][0].take();
+    let old = serde_json::json!({
+        "id": old["id"], "registration": registration["registration"],
+        "credential": registration["credential"], "expires": registration["expires"],
+        "labels": registration["labels"], "admin": registration["admin"],
+    });
+    let plain = old.to_string();
+    let sealed = cipher.seal(Kind::Client, &entry_id, plain.as_bytes()).unwrap();
+    overwrite(&path, CLIENTS, &entry_id, &sealed);
+    let version = |wanted: Option<&[u8]>| {
+        let database = builder().open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut about = transaction.open_table(ABOUT).unwrap();
+        let found = about.get(SCHEMA).unwrap().unwrap().value().to_vec();
+        if let Some(wanted) = wanted {
+            about.insert(SCHEMA, wanted).unwrap();
+        }
+        drop(about);
+        transaction.commit().unwrap();
+        found
+    };
+    version(Some(FIRST_VERSION));
+    let bench = reopened(folder, &path, 1);
+    assert!(bench.fetch(GATEWAY, &keys[0], 1).is_ok());
+    let id = registration["registration"].as_str().unwrap();
+    let leave = client(LIGHT).deregister("1", id).unwrap();
+    assert_eq!(bench.code_and_text(LIGHT, &leave, 1).0, 2002);
+    assert!(bench.fetch(GATEWAY, &keys[0], 2).is_err());
+    bench.maf.state.store.assert_consistent();
+    // An earlier program refuses to open it from then on.
+    let Bench { folder: _folder, maf } = bench;
+    drop(maf);
+    assert_eq!(version(None), VERSION);
+    version(Some(b"3"));
+    let newer = Maf::open(&path, &store_key(1), settings()).err().unwrap();
+    assert!(matches!(newer, OpenError::Schema), "{newer}");
 }
 
 #[test]
@@ -130,7 +177,10 @@ fn modified_entry_is_refused() {
     assert!(bench.fetch(GATEWAY, &keys[1], 1).is_ok());
     // The file has not failed, and neither the source nor the sweep is blocked.
     assert!(!bench.maf.store_fails());
-    let leave = client(LIGHT).deregister("1", crate::names::OWN_REGISTRATION).unwrap();
+    let light = bench.maf.state.entry_id(&id(LIGHT));
+    let read = |s: &Snapshot<'_>| s.client(&light);
+    let record = bench.maf.state.store.read(read).unwrap().unwrap();
+    let leave = client(LIGHT).deregister("1", &record.registrations[0].id).unwrap();
     assert_eq!(bench.code_and_text(LIGHT, &leave, 1).0, 2002);
     while bench.maf.sweep(crate::testing::at(100_000)).unwrap().more {}
     bench.maf.state.store.assert_consistent();
@@ -242,11 +292,13 @@ fn uncommitted_entry_is_not_stored() {
     let bench = Bench::new();
     let record = ClientRecord {
         id: LIGHT.into(),
-        registration: "mcr-1".into(),
-        credential: "11-x".into(),
-        expires: u64::MAX,
-        labels: vec![],
-        admin: "a.b".into(),
+        registrations: vec![Registration {
+            id: "mcr-1".into(),
+            credential: "11-x".into(),
+            expires: u64::MAX,
+            labels: vec![],
+            admin: "a.b".into(),
+        }],
     };
     let failed: Result<(), StoreError> = bench.maf.state.store.write(|writer| {
         writer.put_client(&record)?;

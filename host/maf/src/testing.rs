@@ -9,9 +9,10 @@ use saegis_onem2m::id::{AbsoluteId, CredentialId};
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 
 use crate::client::{
-    Client, KeyTerms, RegisteredKey, RetrievedKey, Terms, read_registered_key, read_retrieved_key,
+    Client, KeyTerms, RegisteredKey, RetrievedKey, Terms, read_registered_key, read_registration,
+    read_retrieved_key,
 };
-use crate::{Caller, Maf, Settings, StoreKey};
+use crate::{Caller, Maf, Settings, StoreKey, names};
 
 pub(crate) const FQDN: &str = "maf.provider.com";
 pub(crate) const LIGHT: &str = "//in.provider.com/mn-1/Clight";
@@ -91,7 +92,8 @@ impl Bench {
         request: &RequestPrimitive,
         now: u64,
     ) -> ResponsePrimitive {
-        self.maf.handle(&caller(who, exported), request, at(now))
+        let allowed = self.maf.asks(&id(who), request, at(now));
+        self.maf.handle(&caller(who, exported), request, allowed.as_ref(), at(now))
     }
 
     /// Returns the code and the text of the response.
@@ -104,9 +106,15 @@ impl Bench {
         code_and_text(&self.ask(who, None, request, now))
     }
 
-    pub(crate) fn registered(&self, who: &str, until: u64) {
-        let request = client(who).register("r", &terms(until)).unwrap();
-        assert_eq!(self.code_and_text(who, &request, 0).0, 2001, "{who}");
+    /// Registers a client, and returns its mafClientRegID.
+    pub(crate) fn registered(&self, who: &str, until: u64) -> String {
+        self.registered_for(who, &terms(until))
+    }
+
+    /// Registers a client on these terms, and returns its mafClientRegID.
+    pub(crate) fn registered_for(&self, who: &str, terms: &Terms) -> String {
+        let request = client(who).register("r", terms).unwrap();
+        read_registration(&self.ask(who, None, &request, 0)).unwrap().id
     }
 
     pub(crate) fn key(&self, source: &str, target: &str, value: u8, until: u64) -> RegisteredKey {
@@ -139,7 +147,7 @@ pub(crate) fn caller<'s>(who: &str, exported: Option<&'s Exported>) -> Caller<'s
 }
 
 pub(crate) fn client(who: &str) -> Client {
-    Client::new(id(who), FQDN).unwrap()
+    Client::new(id(who), FQDN, names::default_base()).unwrap()
 }
 
 pub(crate) fn terms(until: u64) -> Terms {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use saegis_maf::client::{
     Client, KeyTerms, Terms, read_registered_key, read_registration, read_retrieved_key,
 };
-use saegis_maf::{Caller, Maf, Settings, StoreKey};
+use saegis_maf::{Caller, Maf, Settings, StoreKey, names};
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::id::{AbsoluteId, CredentialId};
 
@@ -36,16 +36,17 @@ fn caller() -> Caller<'static> {
 fn registers_keys_until_it_is_killed() {
     let Some(path) = std::env::var_os(STORE) else { return };
     let maf = open(Path::new(&path));
-    let client = Client::new(source(), FQDN).unwrap();
+    let client = Client::new(source(), FQDN, names::default_base()).unwrap();
     let now = SystemTime::now();
     let terms = Terms::until(now + Duration::from_secs(3600), "in.provider.com");
-    let registered = maf.handle(&caller(), &client.register("1", &terms).unwrap(), now);
+    let registered = maf.handle(&caller(), &client.register("1", &terms).unwrap(), None, now);
     read_registration(&registered).unwrap();
     let wanted = KeyTerms { terms, suid: 32, targets: vec![source()] };
     for n in 0_u8.. {
         let key = PresharedKey::new(&[n, 1, 2, 4].repeat(8)).unwrap();
         let request = client.register_key("2", &wanted, Some(&key)).unwrap();
-        let answer = maf.handle(&caller(), &request, now);
+        let allowed = maf.asks(&source(), &request, now);
+        let answer = maf.handle(&caller(), &request, allowed.as_ref(), now);
         let made = read_registered_key(&answer, None).unwrap();
         println!("acknowledged {} {n}", made.relative_key_id);
         std::io::stdout().flush().unwrap();
@@ -79,10 +80,10 @@ fn acknowledged_keys_survive_kill() {
     assert!(acknowledged.len() >= KEYS);
 
     let maf = open(&path);
-    let client = Client::new(source(), FQDN).unwrap();
+    let client = Client::new(source(), FQDN, names::default_base()).unwrap();
     for (id, n) in acknowledged {
         let request = client.retrieve_key("3", &id).unwrap();
-        let answer = maf.handle(&caller(), &request, SystemTime::now());
+        let answer = maf.handle(&caller(), &request, None, SystemTime::now());
         assert_eq!(read_retrieved_key(&answer).ok().unwrap().key.expose(), [n, 1, 2, 4].repeat(8));
     }
 }

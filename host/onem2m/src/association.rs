@@ -32,8 +32,9 @@ pub struct SecurityAssociation {
     pub expires: Option<SystemTime>,
     /// Entity of the credential at the end of the handshake.
     entity: Entity,
-    /// AE-ID-Stem that the registration assigned, if the credential named none.
-    learned: OnceLock<Entity>,
+    /// AE-ID-Stem that the registration assigned, if the credential named none. Boxed, because most name
+    /// one.
+    learned: OnceLock<Box<Entity>>,
 }
 
 /// The error of [`SecurityAssociation::learn`] if the association has an entity already.
@@ -85,7 +86,7 @@ impl SecurityAssociation {
     #[must_use]
     pub fn entity(&self) -> &Entity {
         match &self.entity {
-            Entity::NotYetKnown => self.learned.get().unwrap_or(&self.entity),
+            Entity::NotYetKnown => self.learned.get().map_or(&self.entity, |learned| learned),
             known => known,
         }
     }
@@ -102,7 +103,9 @@ impl SecurityAssociation {
     /// Returns an error if the association has an entity already, even the same one.
     pub fn learn(&self, stem: AeIdStem) -> Result<(), AlreadyKnown> {
         match self.entity {
-            Entity::NotYetKnown => self.learned.set(Entity::Ae(stem)).map_err(|_| AlreadyKnown),
+            Entity::NotYetKnown => {
+                self.learned.set(Box::new(Entity::Ae(stem))).map_err(|_| AlreadyKnown)
+            }
             Entity::Ae(_) | Entity::Aes(_) | Entity::Cse(_) | Entity::MafClient(_) => {
                 Err(AlreadyKnown)
             }

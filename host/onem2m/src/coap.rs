@@ -12,6 +12,7 @@
 //!
 //! A client sends the messages of a [`ClientTransfer`] through [`Exchanges`].
 
+mod answered;
 mod block;
 mod client_transfer;
 mod exchange;
@@ -24,9 +25,10 @@ mod request;
 mod response;
 mod transfer;
 
+pub use answered::EXCHANGE_LIFETIME;
 pub use block::Block;
 pub use client_transfer::{ClientStep, ClientTransfer};
-pub use exchange::{Busy, Due, EXCHANGE_LIFETIME, Exchange, Exchanges, Received};
+pub use exchange::{Busy, Due, Exchange, Exchanges, Received};
 pub use format::{ResponseForm, code_of};
 pub use message::{Code, Kind, MAX_MESSAGE_OPTIONS, MAX_TOKEN, Malformed, Message, Parts, Token};
 pub use notification::write_notification;
@@ -34,4 +36,4 @@ pub use options::{MixedTables, OneM2m, OptionError, Options, Table};
 pub use parameters::{Refusal, WriteError};
 pub use request::{read_request, write_request};
 pub use response::{read_response, write_refusal, write_response};
-pub use transfer::{Limits, Step, Transfers};
+pub use transfer::{Limits, Step, Transfers, bounded};

@@ -14,6 +14,21 @@ pub struct Content {
     bytes: Bytes,
     root: String,
     named: Vec<NamedOriginator>,
+    security: Option<SecurityInformation>,
+}
+
+/// Security information (`m2m:seci`, TS-0004 clause 6.3.5), told apart by its `securityInfoType`
+/// (`sit`) and its `esprimObject` (`epo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityInformation {
+    /// A primitive that is protected end to end (type 5, ESPrim). Its originator is not visible on
+    /// the way.
+    Esprim,
+    /// Information of another type: dynamic authorization, random objects, a key exchange.
+    Other,
+    /// It has no type, an unknown one, or one that does not fit its members. Two parsers could take
+    /// it for different types.
+    Malformed,
 }
 
 /// An attribute of a representation that names an originator.
@@ -43,6 +58,8 @@ const MAX_NAMED: usize = 64;
 
 /// The root of security information.
 const SECURITY_INFORMATION: &str = "m2m:seci";
+/// The `securityInfoType` of an ESPrim object.
+const ESPRIM: u64 = 5;
 
 /// The roots of the content of a Notify (TS-0004 table 7.5.2-1): notification, aggregated
 /// notification, security information, response primitive.
@@ -83,9 +100,11 @@ impl Content {
             .deserialize(&mut reader)
             .and_then(|()| reader.end())
             .map_err(|e| ContentError::new(&e))?;
-        let NamingAttributes { root, named } = found;
+        let NamingAttributes { root, named, security } = found;
         let root = root.ok_or_else(|| ContentError("it is empty".into()))?;
-        Ok(Self { bytes, root, named })
+        let is_security = root.eq_ignore_ascii_case(SECURITY_INFORMATION);
+        let security = is_security.then(|| security.kind());
+        Ok(Self { bytes, root, named, security })
     }
 
     /// Returns whether the resource is of this type.
@@ -94,11 +113,10 @@ impl Content {
         self.root.eq_ignore_ascii_case(kind.root())
     }
 
-    /// Returns whether the content is security information (TS-0003 clause 8.4). It contains a
-    /// primitive that is protected end to end, whose originator is not visible on the way.
+    /// Returns the kind of the content if it is security information.
     #[must_use]
-    pub fn is_security_information(&self) -> bool {
-        self.root.eq_ignore_ascii_case(SECURITY_INFORMATION)
+    pub fn security_information(&self) -> Option<SecurityInformation> {
+        self.security
     }
 
     /// Returns whether the content is that of a Notify, which is not a resource.
@@ -137,9 +155,35 @@ enum Level {
 struct NamingAttributes {
     root: Option<String>,
     named: Vec<NamedOriginator>,
+    security: SecurityMembers,
+}
+
+/// Members that tell security information apart.
+#[derive(Default)]
+struct SecurityMembers {
+    /// The `sit`, if it is a number.
+    kind: Option<u64>,
+    /// Whether there is an `epo`.
+    has_object: bool,
+    /// Whether it is a list.
+    is_list: bool,
+}
+
+impl SecurityMembers {
+    fn kind(&self) -> SecurityInformation {
+        match (self.kind, self.has_object, self.is_list) {
+            (Some(ESPRIM), true, false) => SecurityInformation::Esprim,
+            (Some(1..=4 | 6..=8), false, false) => SecurityInformation::Other,
+            _ => SecurityInformation::Malformed,
+        }
+    }
 }
 
 impl NamingAttributes {
+    fn is_security(&self) -> bool {
+        self.root.as_ref().is_some_and(|root| root.eq_ignore_ascii_case(SECURITY_INFORMATION))
+    }
+
     /// Returns the attribute by which a member with this name, compared without case, names an
     /// originator.
     fn naming_attribute(&self, key: &str) -> Option<&'static str> {
@@ -206,7 +250,15 @@ impl<'de> Visitor<'de> for ContentVisitor<'_> {
                             found.named.push(NamedOriginator { attribute, value });
                         }
                     }
-                    None => map.next_value_seed(ContentVisitor(found, Level::Attribute))?,
+                    // Read as a number only in security information, the one content with it.
+                    None if found.is_security() && key.eq_ignore_ascii_case("sit") => {
+                        let kind = map.next_value::<serde_json::Value>()?;
+                        found.security.kind = kind.as_u64();
+                    }
+                    None => {
+                        found.security.has_object |= key.eq_ignore_ascii_case("epo");
+                        map.next_value_seed(ContentVisitor(found, Level::Attribute))?;
+                    }
                 },
                 Level::Attribute => map.next_value_seed(ContentVisitor(found, Level::Attribute))?,
             }
@@ -216,6 +268,7 @@ impl<'de> Visitor<'de> for ContentVisitor<'_> {
 
     /// A resource in a list is a resource.
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.0.security.is_list |= self.1 == Level::Resource;
         while seq.next_element_seed(ContentVisitor(self.0, self.1))?.is_some() {}
         Ok(())
     }
@@ -264,6 +317,44 @@ mod tests {
         assert_eq!(named(r#"{"m2m:uril":["a","b"]}"#), Some(vec![]));
         // A notification's `cr` reports the creator of the subscription. It is not a claim.
         assert_eq!(named(r#"{"m2m:sgn":{"cr":"Ca","fr":"Cb"}}"#), Some(vec![("fr", "Cb".into())]));
+    }
+
+    #[test]
+    fn security_information_is_told_apart_by_type() {
+        use SecurityInformation::{Esprim, Malformed, Other};
+        let kind = |json: &str| {
+            let content = Content::parse(Bytes::copy_from_slice(json.as_bytes()));
+            content.unwrap().security_information()
+        };
+        assert_eq!(kind(r#"{"m2m:cnt":{"sit":5,"epo":"x"}}"#), None);
+        assert_eq!(kind(r#"{"m2m:seci":{"sit":5,"epo":"a..b.c.d"}}"#), Some(Esprim));
+        assert_eq!(kind(r#"{"M2M:SECI":{"SIT":5,"EPO":"a..b.c.d"}}"#), Some(Esprim));
+        for other in [1, 2, 3, 4, 6, 7, 8] {
+            let json = format!(r#"{{"m2m:seci":{{"sit":{other},"x":{{}}}}}}"#);
+            assert_eq!(kind(&json), Some(Other), "{json}");
+        }
+        for malformed in [
+            "{}",
+            r#"{"sit":5}"#,
+            r#"{"epo":"x"}"#,
+            r#"{"sit":3,"epo":"x"}"#,
+            r#"{"epo":"x","sit":3}"#,
+            r#"{"sit":0}"#,
+            r#"{"sit":9}"#,
+            r#"{"sit":-5}"#,
+            r#"{"sit":5.0,"epo":"x"}"#,
+            r#"{"sit":"5","epo":"x"}"#,
+            r#"{"sit":[5],"epo":"x"}"#,
+            r#"{"sit":null}"#,
+            r#"[{"sit":5,"epo":"x"}]"#,
+            r#"[{"sit":3}]"#,
+            r#"[[{"sit":3}]]"#,
+            "5",
+            "null",
+        ] {
+            let json = format!(r#"{{"m2m:seci":{malformed}}}"#);
+            assert_eq!(kind(&json), Some(Malformed), "{json}");
+        }
     }
 
     #[test]

@@ -312,7 +312,8 @@ pub fn write_server_response(
     response
 }
 
-/// Creates the HTTP request that carries a notification to a URL (TS-0009 clause 6.2).
+/// Creates the HTTP request that carries a notification to a URL (TS-0009 clause 6.2), with an Event
+/// Category if it has one.
 ///
 /// # Errors
 /// Returns an error if a value is not valid in a header field.
@@ -321,17 +322,21 @@ pub fn write_notification(
     from: &str,
     request_id: &str,
     release: &str,
+    category: Option<u16>,
     content: Bytes,
 ) -> Result<http::Request<Bytes>, http::Error> {
-    http::Request::builder()
+    let mut request = http::Request::builder()
         .method(Method::POST)
         .uri(url.clone())
         .header(ORIGIN, from)
         .header(REQUEST_ID, request_id)
         .header(RELEASE, release)
         .header(ACCEPT, JSON)
-        .header(CONTENT_TYPE, JSON)
-        .body(content)
+        .header(CONTENT_TYPE, JSON);
+    if let Some(category) = category {
+        request = request.header("x-m2m-ec", category);
+    }
+    request.body(content)
 }
 
 #[cfg(test)]

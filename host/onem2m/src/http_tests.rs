@@ -362,13 +362,14 @@ fn media_type_with_unescaped_plus_is_one_value() {
 fn notification_is_post_with_its_parameters() {
     let url = "http://a.b:8080/notify?x=y".parse().unwrap();
     let content = Bytes::from_static(b"{}");
-    let sent = write_notification(&url, "/mn-cse-123456", "r1", "3", content).unwrap();
+    let sent = write_notification(&url, "/mn-cse-123456", "r1", "3", Some(4), content).unwrap();
     assert_eq!(
         (sent.method().as_str(), sent.uri().to_string().as_str()),
         ("POST", "http://a.b:8080/notify?x=y")
     );
     let header = |name: &str| sent.headers()[name].to_str().unwrap();
     assert_eq!(header("x-m2m-origin"), "/mn-cse-123456");
+    assert_eq!(header("x-m2m-ec"), "4");
     assert_eq!(header("x-m2m-rvi"), "3");
     assert_eq!(header("x-m2m-ri"), "r1");
     assert_eq!(header("content-type"), "application/json");

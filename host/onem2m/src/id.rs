@@ -1,9 +1,10 @@
 //! Identifiers and their forms (TS-0001 clause 7.2, TS-0003 clauses 10.4 and 10.5).
 //!
 //! A value of an identifier type is always valid: its constructor checked the alphabet, the length
-//! and the form that its clause defines.
+//! and the form that its clause defines. Clones share the text: each association has many of them.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Maximum length of an identifier, in bytes. The specifications set no bound. This one protects
 /// the gateway's memory.
@@ -89,7 +90,7 @@ macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Returns the identifier as text.
@@ -147,7 +148,7 @@ fn is_stem(text: &str) -> bool {
 
 /// A CSE-ID, stored without the slash of its SP-relative form: `mn-cse-123456`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CseId(Box<str>);
+pub struct CseId(Arc<str>);
 
 impl CseId {
     /// Parses a CSE-ID, with or without the leading `/` of its SP-relative form.
@@ -334,7 +335,7 @@ impl CredentialType {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CredentialId {
     kind: CredentialType,
-    value: Box<str>,
+    value: Arc<str>,
 }
 
 impl CredentialId {

@@ -108,9 +108,9 @@ pub struct Subscription {
     /// Kind of the messages.
     pub messages: Messages,
     /// The client's identifier, in the form in which the filter has it.
-    client: String,
+    client: Box<str>,
     /// The CSE-ID, in the form in which the filter has it. Absent for a wildcard.
-    cse: Option<String>,
+    cse: Option<Box<str>>,
     /// The type that the filter selects. Absent for all types.
     serialization: Option<Serialization>,
 }
@@ -120,6 +120,13 @@ impl Subscription {
     #[must_use]
     pub fn serialization(&self) -> Serialization {
         self.serialization.unwrap_or_default()
+    }
+
+    /// Returns whether the filter names an AE of `cse` as the client.
+    #[must_use]
+    pub fn names_ae(&self, cse: &CseId, ae: &str) -> bool {
+        let relative = self.client.strip_prefix(cse.bare()).and_then(|r| r.strip_prefix(':'));
+        &*self.client == ae || relative == Some(ae)
     }
 
     /// Returns the topic of a message of this kind that the filter selects. Returns `None` if it
@@ -221,6 +228,8 @@ impl TopicRights<'_> {
         };
         let Level::Exact(client) = client else { return Err(TopicError::Wildcard) };
         match messages {
+            // A client may not know its Credential-ID as this CSE does. Responses go to the level that
+            // its request had, so no filter selects those of others.
             Messages::RegistrationResponses => check_level(client)?,
             Messages::Requests | Messages::Responses => self.check_client(client).map(drop)?,
         }

@@ -95,7 +95,7 @@ fn message_has_topic_of_filter() {
             Some("resp/Clight/:in.provider.com:mn-cse/json"),
         ),
         ("resp/Clight/mn-cse/cbor", Json, None),
-        ("reg_resp/12-a@b/+/json", Json, Some("reg_resp/12-a@b/mn-cse/json")),
+        ("reg_resp/12-a:b@c.d/+/json", Json, Some("reg_resp/12-a:b@c.d/mn-cse/json")),
         ("req/+/mn-cse:Clight/#", Cbor, Some("req/mn-cse/mn-cse:Clight/cbor")),
     ] {
         let expected = expected.map(|topic| format!("{PREFIX}{topic}"));
@@ -195,7 +195,7 @@ fn filter_of_own_topics_is_accepted() {
         (ae(), "resp/Clight/mn-cse/cbor", Responses, "Clight", Some(Serialization::Cbor)),
         (cse(), "req/+/asn-1/#", Requests, "asn-1", None),
         (cse(), "resp/asn-1/mn-cse/+", Responses, "asn-1", None),
-        (ae(), "reg_resp/12-a@b/#", RegistrationResponses, "12-a@b", None),
+        (ae(), "reg_resp/12-a:b@c.d/#", RegistrationResponses, "12-a:b@c.d", None),
         (Entity::NotYetKnown, "reg_resp/x/+/json", RegistrationResponses, "x", json),
     ] {
         let found = subscription(&entity, &format!("{PREFIX}{filter}")).unwrap();
@@ -231,5 +231,16 @@ fn filter_of_others_topics_is_refused() {
         (Entity::NotYetKnown, "/oneM2M/resp/Clight/#", E::OtherClient),
     ] {
         assert_eq!(subscription(&entity, filter), Err(error), "{filter}");
+    }
+}
+
+#[test]
+fn filter_names_one_ae() {
+    let several =
+        Entity::Aes(["Ca", "Cb"].into_iter().map(|ae| AeIdStem::parse(ae).unwrap()).collect());
+    let mn_cse = CseId::parse("mn-cse").unwrap();
+    for client in ["Ca", "mn-cse:Ca"] {
+        let found = subscription(&several, &format!("{PREFIX}req/+/{client}/#")).unwrap();
+        assert!(found.names_ae(&mn_cse, "Ca") && !found.names_ae(&mn_cse, "Cb"), "{client}");
     }
 }

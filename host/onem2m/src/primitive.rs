@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 
-pub use crate::content::{Content, ContentError, NamedOriginator};
+pub use crate::content::{Content, ContentError, NamedOriginator, SecurityInformation};
 use crate::id::CredentialId;
 use crate::parameter::Parameters;
 use crate::resource::ResourceType;

@@ -86,10 +86,16 @@ rsc! {
     NoMembers = 4109, "NO_MEMBERS", 403;
     /// The type of a member differs from the type of the group.
     GroupMemberTypeInconsistent = 4110, "GROUP_MEMBER_TYPE_INCONSISTENT", 400;
+    /// The receiver does not support a protocol or an algorithm of an ESPrim object.
+    EsprimUnsupportedOption = 4111, "ESPRIM_UNSUPPORTED_OPTION", 403;
     /// The originator of an ESPrim object is not the one that it names.
     EsprimImpersonationError = 4116, "ESPRIM_IMPERSONATION_ERROR", 403;
     /// The originator is registered already.
     OriginatorHasAlreadyRegistered = 4117, "ORIGINATOR_HAS_ALREADY_REGISTERED", 403;
+    /// The resource has a subscription already that blocks updates.
+    BlockingSubscriptionAlreadyExists = 4124, "BLOCKING_SUBSCRIPTION_ALREADY_EXISTS", 409;
+    /// The definition of the resource, named by its `cnd`, is unknown.
+    SpecializationSchemaNotFound = 4125, "SPECIALIZATION_SCHEMA_NOT_FOUND", 501;
     /// The rules of the service subscription do not allow the registration.
     AppRuleValidationFailed = 4126, "APP_RULE_VALIDATION_FAILED", 403;
     /// The receiver must not execute the request.
@@ -120,6 +126,8 @@ rsc! {
     NonBlockingSynchRequestNotSupported = 5206, "NON_BLOCKING_SYNCH_REQUEST_NOT_SUPPORTED", 501;
     /// No supported response format is acceptable to the originator.
     NotAcceptable = 5207, "NOT_ACCEPTABLE", 406;
+    /// A non-blocking request is executed already.
+    UnableToRecallRequest = 5220, "UNABLE_TO_RECALL_REQUEST", 409;
     /// The group would exceed its maximum number of members.
     MaxNumberOfMemberExceeded = 6010, "MAX_NUMBER_OF_MEMBER_EXCEEDED", 400;
 }
@@ -128,10 +136,9 @@ rsc! {
 /// 6.3.2-1, or else the class of the code (TS-0004 clause 6.6.2).
 fn http_status(code: u16) -> u16 {
     match code {
-        4111..=4115 | 5208 | 5214 | 5215 | 5218 | 5222 => 403,
+        4112..=4115 | 5208 | 5214 | 5215 | 5218 | 5222 => 403,
         4118 | 4119 | 4121 | 6003 | 6005 => 404,
-        4124 | 5219 | 5220 | 6028 | 6029 => 409,
-        4125 => 501,
+        5219 | 6028 | 6029 => 409,
         6022..=6024 => 400,
         6030 | 6031 => 504,
         1000..=1999 => 202,

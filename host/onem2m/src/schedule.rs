@@ -1,7 +1,7 @@
 //! Recurring times (m2m:scheduleEntry of TS-0004 clause 7.4.9.1): seven fields in UTC, all of which
 //! a time must match.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::timestamp;
 
@@ -18,6 +18,11 @@ const FIELDS: [(&str, u16, u16); 7] = [
     ("day of the week", 0, 6),
     ("year", 2000, 9999),
 ];
+
+/// Maximum number of days that are searched for the next match: five years.
+const MAX_DAYS: u64 = 366 * 5;
+
+const DAY: u64 = 24 * 60 * 60;
 
 /// The only field that does not wrap around.
 const YEAR: &str = "year";
@@ -90,6 +95,85 @@ impl ScheduleEntry {
         Ok(Self(all))
     }
 
+    /// Returns the first matching second at or after `time`; `None` if there is none in five years.
+    #[must_use]
+    pub fn next_match(&self, time: SystemTime) -> Option<SystemTime> {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        // A started second does not count.
+        let from = since.as_secs() + u64::from(since.subsec_nanos() > 0);
+        let at = |seconds: u64| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        let (first, mut second) = (from / DAY, from % DAY);
+        let (mut day, end) = (first, first.saturating_add(MAX_DAYS));
+        while day < end {
+            let start = at(day.checked_mul(DAY)?)?;
+            if self.has_day(start)?
+                && let Some(found) = self.next_second(second)
+            {
+                return at(day * DAY + found);
+            }
+            second = 0;
+            day += self.days_to_skip(start)?;
+        }
+        None
+    }
+
+    /// Returns the number of days to the next one that may match. A year or a month that does not
+    /// match is skipped, because the search runs while the store is locked.
+    fn days_to_skip(&self, time: SystemTime) -> Option<u64> {
+        let at = timestamp::civil(time)?;
+        let [.., month, _, year] = &self.0;
+        let value = |number: i16| u16::try_from(number).unwrap_or_default();
+        let days = if !matches(year, value(at.year()), 2000, 9999) {
+            at.days_in_year() - at.day_of_year() + 1
+        } else if !matches(month, value(i16::from(at.month())), 1, 12) {
+            i16::from(at.days_in_month() - at.day()) + 1
+        } else {
+            1
+        };
+        u64::try_from(days).ok()
+    }
+
+    /// Returns whether the day of a time matches; `None` past the year 9999.
+    fn has_day(&self, time: SystemTime) -> Option<bool> {
+        let at = timestamp::civil(time)?;
+        let [_, _, _, day, month, weekday, year] = &self.0;
+        let days = [
+            (day, i16::from(at.day()), 1, 31),
+            (month, i16::from(at.month()), 1, 12),
+            (weekday, i16::from(at.weekday().to_sunday_zero_offset()), 0, 6),
+            (year, at.year(), 2000, 9999),
+        ];
+        Some(days.into_iter().all(|(elements, value, first, last)| {
+            let value = u16::try_from(value).unwrap_or_default();
+            matches(elements, value, first, last)
+        }))
+    }
+
+    /// Returns the first matching second of a day from `from` on.
+    fn next_second(&self, from: u64) -> Option<u64> {
+        let [seconds, minutes, hours, ..] = &self.0;
+        let value = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+        let first = |elements: &[Element], from: u64, end: u64| {
+            (from..end).find(|n| matches(elements, value(*n), 0, value(end - 1)))
+        };
+        let (hour, minute, second) = (from / 3600, from / 60 % 60, from % 60);
+        for h in hour..24 {
+            if !matches(hours, value(h), 0, 23) {
+                continue;
+            }
+            let from_minute = if h == hour { minute } else { 0 };
+            for m in from_minute..60 {
+                let is_first = h == hour && m == minute;
+                if matches(minutes, value(m), 0, 59)
+                    && let Some(s) = first(seconds, if is_first { second } else { 0 }, 60)
+                {
+                    return Some(h * 3600 + m * 60 + s);
+                }
+            }
+        }
+        None
+    }
+
     /// Returns whether the second of `time` matches. If both the day of the month and the day of
     /// the week are given, both must match.
     #[must_use]
@@ -107,10 +191,14 @@ impl ScheduleEntry {
         self.0.iter().zip(values).zip(FIELDS).all(|((elements, value), (_, first, last))| {
             // The values are never negative.
             let value = u16::try_from(value).unwrap_or_default();
-            (first..=last).contains(&value)
-                && elements.iter().any(|e| e.has(value, last - first + 1))
+            matches(elements, value, first, last)
         })
     }
+}
+
+/// Returns whether a value of a field from `first` to `last` belongs to one of its elements.
+fn matches(elements: &[Element], value: u16, first: u16, last: u16) -> bool {
+    (first..=last).contains(&value) && elements.iter().any(|e| e.has(value, last - first + 1))
 }
 
 impl Element {
@@ -206,6 +294,47 @@ mod tests {
         {
             let at = format!("202611{day}T093000");
             assert_eq!(holds("* * * * * */2 *", &at), expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn next_match_is_found() {
+        let next = |entry: &str, at: &str| {
+            let found = ScheduleEntry::parse(entry).unwrap();
+            let found = found.next_match(timestamp::parse(at).unwrap());
+            found.map(timestamp::format)
+        };
+        for (entry, at, expected) in [
+            ("* * * * * * *", "20261124T093015", Some("20261124T093015")),
+            ("* * * * * * *", "20261124T093015,5", Some("20261124T093016")),
+            ("0 * * * * * *", "20261124T093015", Some("20261124T093100")),
+            ("* * 8-20 * * * *", "20261124T093015", Some("20261124T093015")),
+            ("* * 8-20 * * * *", "20261124T213015", Some("20261125T080000")),
+            ("* * 22-6 * * * *", "20261124T093015", Some("20261124T220000")),
+            ("5 59 23 31 12 * *", "20261124T093015", Some("20261231T235905")),
+            ("0 0 0 29 2 * *", "20261124T093015", Some("20280229T000000")),
+            ("* * * * * * 2025", "20261124T093015", None),
+            ("* * * 31 2 * *", "20261124T093015", None),
+            ("* * * * * * 2999", "20261124T093015", None),
+        ] {
+            assert_eq!(next(entry, at).as_deref(), expected, "{entry} {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn next_match_is_first(minute in 0..60u16, hour in 0..24u16, from in 0..200_000u64) {
+            let entry = ScheduleEntry::parse(&format!("*/20 {minute} {hour} * * * *")).unwrap();
+            let from = UNIX_EPOCH + Duration::from_secs(1_795_512_600 + from);
+            let found = entry.next_match(from).unwrap();
+            prop_assert!(found >= from && entry.holds_at(found));
+            // Every second before is checked within the last minutes, which is enough to see a
+            // match that was skipped.
+            let mut before = found;
+            for _ in 0..600 {
+                before -= Duration::from_secs(1);
+                prop_assert!(before < from || !entry.holds_at(before));
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! An ambiguous path is rejected: empty segments, dot segments, escaped slashes, escapes of
 //! escapes, and characters that resource names do not have.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::id::{CseId, check_fqdn};
@@ -74,7 +76,8 @@ impl Target {
         if path.is_empty() {
             return Err(TargetError::NoResource);
         }
-        Self::from_decoded(&path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?)
+        let segments = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
+        Self::from_decoded(&segments.iter().map(AsRef::as_ref).collect::<Vec<_>>())
     }
 
     /// Parses the segments of a path without escapes, as CoAP has them.
@@ -91,11 +94,10 @@ impl Target {
         Self::from_decoded(segments)
     }
 
-    fn from_decoded(segments: &[impl AsRef<str>]) -> Result<Self, TargetError> {
-        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    fn from_decoded(segments: &[&str]) -> Result<Self, TargetError> {
         segments.iter().try_for_each(|segment| check_segment(segment))?;
         let cse = |text: &str| CseId::parse(text).map_err(|_| TargetError::Scope);
-        let (scope, rest) = match segments.as_slice() {
+        let (scope, rest) = match segments {
             ["~", id, rest @ ..] => (Scope::SpRelative(cse(id)?), rest),
             ["_", sp, id, rest @ ..] => {
                 check_fqdn(sp).map_err(|_| TargetError::Scope)?;
@@ -124,15 +126,19 @@ impl Target {
         if address.contains('%') {
             return Err(TargetError::Character);
         }
-        if let Some(rest) = address.strip_prefix("//") {
-            Self::from_path(&format!("/_/{rest}"))
-        } else if address.starts_with('/') {
-            Self::from_path(&format!("/~{address}"))
-        } else {
-            let target = Self::from_path(&format!("/{address}"))?;
-            // The first segments `~` and `_` have their meaning in paths only.
-            if target.scope == Scope::CseRelative { Ok(target) } else { Err(TargetError::Scope) }
+        if address.is_empty() {
+            return Err(TargetError::NoResource);
         }
+        let (scope, rest) = match (address.strip_prefix("//"), address.strip_prefix('/')) {
+            (Some(rest), _) => (Some("_"), rest),
+            (None, Some(rest)) => (Some("~"), rest),
+            // The first segments `~` and `_` have their meaning in paths only.
+            (None, None) if address.starts_with("~/") || address.starts_with("_/") => {
+                return Err(TargetError::Scope);
+            }
+            (None, None) => (None, address),
+        };
+        Self::from_segments(&scope.into_iter().chain(rest.split('/')).collect::<Vec<_>>())
     }
 
     /// Returns the segments of the path that addresses the target.
@@ -180,9 +186,8 @@ impl std::fmt::Display for Target {
     }
 }
 
-fn decode(raw: &str) -> Result<String, TargetError> {
-    let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| TargetError::Character)?;
-    Ok(decoded.into_owned())
+fn decode(raw: &str) -> Result<Cow<'_, str>, TargetError> {
+    percent_decode_str(raw).decode_utf8().map_err(|_| TargetError::Character)
 }
 
 fn check_segment(segment: &str) -> Result<(), TargetError> {

@@ -70,6 +70,21 @@ pub fn parse_relative(text: &str, now: SystemTime) -> Result<SystemTime, Timesta
     }
 }
 
+/// Replaces relative times among the parameters of a request by absolute ones, as of the arrival of
+/// the request. A malformed time, one in the past, and an immediate execution remain as they are.
+pub fn make_absolute(parameters: &mut Parameters, now: SystemTime) {
+    for name in TIMES {
+        let Some(value) = parameters.get(name) else { continue };
+        if !value.parse::<i64>().is_ok_and(|left| left > 0) {
+            continue;
+        }
+        if let Ok(at) = parse_relative(value, now) {
+            let millis = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            parameters.set(name, format!("{},{:03}", format(at), millis.subsec_millis()));
+        }
+    }
+}
+
 /// Request parameters that are absolute or relative times.
 const TIMES: [Parameter; 3] =
     [Parameter::RequestExpiration, Parameter::ResultExpiration, Parameter::ExecutionTime];
@@ -169,6 +184,24 @@ mod tests {
             (Malformed(TIMES[0]).rsc(), Past(TIMES[0]).rsc()),
             (Rsc::BadRequest, Rsc::RequestTimeout)
         );
+    }
+
+    #[test]
+    fn relative_times_become_absolute() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_512_600);
+        for (name, value, absolute) in [
+            (Parameter::RequestExpiration, "1500", "20261124T093001,500"),
+            (Parameter::ResultExpiration, "-1000", "-1000"),
+            (Parameter::ExecutionTime, "60000", "20261124T093100,000"),
+            (Parameter::ExecutionTime, "0", "0"),
+            (Parameter::RequestExpiration, "20261124T093001", "20261124T093001"),
+            (Parameter::RequestExpiration, "soon", "soon"),
+            (Parameter::OriginatingTimestamp, "5", "5"),
+        ] {
+            let mut parameters: Parameters = [(name, value)].into_iter().collect();
+            make_absolute(&mut parameters, now);
+            assert_eq!(parameters.get(name), Some(absolute), "{name} {value}");
+        }
     }
 
     #[test]

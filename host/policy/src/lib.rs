@@ -110,6 +110,7 @@ mod sandbox {
     pub mod observer;
     pub mod reply;
     pub mod slots;
+    pub mod slow_compilation;
 }
 
 /// Decisions: question, chain of modules, answer, record and shadows.
@@ -130,6 +131,8 @@ mod generation {
     pub mod builder;
     pub mod certificate_file;
     pub mod certificates;
+    pub mod comparison;
+    pub mod difference;
     pub mod expiry;
     pub mod generation;
     pub mod oci_artifacts;
@@ -153,13 +156,14 @@ pub use data::fault::{Fault, Faults};
 pub use data::files::{read_file, read_private_key};
 pub use data::service_subscription::{NoNode, Rule, Subscription};
 pub use data::shown::{Shown, needs_escape};
-pub use data::table::Table;
+pub use data::table::{RowChanges, Table};
 pub use data::text::decode;
 pub use decision::answer::{Answer, Difference};
 pub use decision::question::{InvalidQuestion, Question};
 pub use decision::record::{Decision, Recorder, ReplayOutcome};
 pub use decision::shadow::ShadowSummary;
 pub use generation::certificates::Certificates;
+pub use generation::difference::GenerationDifference;
 pub use generation::expiry::{Expiry, ExpiryKind};
 pub use generation::generation::{Generation, ModuleSummary, TableSummary};
 pub use generation::settings::{Changes, ConfigurationFile, Settings};
@@ -178,7 +182,8 @@ pub use module::signature::{
     signature_file,
 };
 pub use module_harness::{ModuleHarness, TestContext};
-pub use policy::{Policy, Reload, ReloadCause};
+pub use policy::{Guard, Guarding, Policy, Reload, ReloadCause};
+pub use sandbox::hooks::EXPIRED;
 pub use sandbox::limits::Limits;
 pub use sandbox::meter::Used;
 pub use sandbox::observer::{Comparison, CompletedCall, CompletedComparison, Observer, Outcome};

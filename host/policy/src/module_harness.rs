@@ -76,14 +76,18 @@ pub struct TestContext {
 
 impl ModuleHarness {
     /// Loads a module with the manifest beside it. Without a manifest, every imported capability is
-    /// granted.
+    /// granted. Compiled code is stored in `code_cache`, if there is one.
     ///
     /// # Errors
     /// The faults of the module or its manifest.
-    pub async fn load(file: &Path, limits: &Limits) -> Result<Self, Faults> {
+    pub async fn load(
+        file: &Path,
+        limits: &Limits,
+        code_cache: Option<&Path>,
+    ) -> Result<Self, Faults> {
         let fault = |what: String| Faults(vec![Fault::of(file, what)]);
         let meter = Arc::new(Meter::default());
-        let sandbox = Sandbox::metered(limits, meter.clone())
+        let sandbox = Sandbox::metered(limits, code_cache, meter.clone())
             .map_err(|e| fault(format!("cannot create the sandbox: {e:#}")))?;
         let source = files::read(file, limits.module_size).map_err(|f| Faults(vec![f]))?;
         let name = file.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
@@ -157,6 +161,7 @@ impl ModuleHarness {
             table_digests: BTreeMap::new(),
             exposed: Vec::new(),
             present: PresentFiles::default(),
+            difference: None,
             missed: Vec::new(),
             subscription: around.subscription,
             subscription_digest: None,

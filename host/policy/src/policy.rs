@@ -1,6 +1,7 @@
 //! The policy: the generation in force, reloads, and the state of the folders on disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -36,8 +37,22 @@ pub enum ReloadCause {
     Change,
     /// A request of the operator.
     Operator,
-    /// A request of the operator, who also accepts that policy files were removed.
-    AcceptedRemovals,
+    /// A request of the operator, who accepts more than usual.
+    Accepted {
+        /// Policy files were removed on purpose.
+        removals: bool,
+        /// The generation may end any number of associations.
+        ends: bool,
+    },
+}
+
+/// The future of [`Guard::check`].
+pub type Guarding<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+/// Check of a valid generation before it comes into force.
+pub trait Guard: Send + Sync {
+    /// Checks a generation. Returns the reason if it must not come into force.
+    fn check<'a>(&'a self, next: &'a Arc<Generation>) -> Guarding<'a>;
 }
 
 /// The policy: the generation in force, and the means to load the next one.
@@ -48,6 +63,8 @@ pub struct Policy {
     queue: ShadowQueue,
     threads: DiskThreads,
     current: ArcSwap<Generation>,
+    /// Check of generations before they come into force.
+    guard: OnceLock<Arc<dyn Guard>>,
     on_disk: Mutex<OnDisk>,
     /// Serializes builds, so that generations follow one another.
     building: tokio::sync::Mutex<()>,
@@ -74,7 +91,14 @@ impl Policy {
             settings.code_cache.as_deref(),
             settings.observer.clone(),
         )
-        .map_err(|e| no_engine(format!("cannot create the sandbox: {e:#}")))?;
+        .map_err(|e| {
+            let remedy = if settings.limits.pool {
+                "; where addresses are limited (ulimit -v, vm.overcommit_memory=2), set modules.pool = false"
+            } else {
+                ""
+            };
+            no_engine(format!("cannot create the sandbox: {e:#}{remedy}"))
+        })?;
         let sandbox = Arc::new(sandbox);
         let threads = DiskThreads::new(settings.limits.load_time);
         oci_artifacts::obtain(&settings, &threads, Urgency::Operator).await;
@@ -88,9 +112,16 @@ impl Policy {
             queue,
             threads,
             current: ArcSwap::from_pointee(first.generation?),
+            guard: OnceLock::new(),
             on_disk: Mutex::new(OnDisk { state: DiskState::InForce, configuration_changed: None }),
             building: tokio::sync::Mutex::new(()),
         })
+    }
+
+    /// Sets the check of generations before they come into force. A later call has no effect.
+    pub fn set_guard(&self, guard: Arc<dyn Guard>) {
+        // There is one caller.
+        let _ = self.guard.set(guard);
     }
 
     /// Returns the generation in force. Use a single one for a whole handshake or request.
@@ -172,7 +203,10 @@ impl Policy {
         if before == DiskState::InForce {
             self.on_disk().state = DiskState::Loading { since: SystemTime::now() };
         }
-        let accept_removals = cause == ReloadCause::AcceptedRemovals;
+        let (accept_removals, accept_ends) = match cause {
+            ReloadCause::Accepted { removals, ends } => (removals, ends),
+            ReloadCause::Routine | ReloadCause::Change | ReloadCause::Operator => (false, false),
+        };
         let mode = Mode { urgency: cause.urgency(), accept_removals };
         let Self { settings, sandbox, queue, threads, .. } = self;
         let found = builder::build(settings, sandbox, queue, threads, Some(&last), mode).await;
@@ -187,17 +221,39 @@ impl Policy {
             }
             Ok(next) => {
                 let next = Arc::new(next);
-                // Their slots belong to the next generation.
-                last.modules
-                    .iter()
-                    .filter_map(|i| i.instances.as_ref())
-                    .for_each(|instances| instances.end());
-                self.current.store(next.clone());
-                Reload::InForce(next)
+                let guard = self.guard.get().filter(|_| !accept_ends);
+                let refused = match guard {
+                    Some(guard) => guard.check(&next).await.err(),
+                    None => None,
+                };
+                match refused {
+                    Some(why) => {
+                        Reload::Refused(Faults(vec![Fault::of(&self.settings.policies, why)]))
+                    }
+                    None => {
+                        self.put_in_force(&last, &next);
+                        Reload::InForce(next)
+                    }
+                }
             }
         };
+        self.note(&reload, before, found.configuration_changed);
+        reload
+    }
+
+    fn put_in_force(&self, last: &Generation, next: &Arc<Generation>) {
+        // Their slots belong to the next generation.
+        last.modules
+            .iter()
+            .filter_map(|i| i.instances.as_ref())
+            .for_each(|instances| instances.end());
+        self.current.store(next.clone());
+    }
+
+    /// Stores the state of the files on disk after a load.
+    fn note(&self, reload: &Reload, before: DiskState, configuration_changed: Option<bool>) {
         let mut on_disk = self.on_disk();
-        let faults = match &reload {
+        let faults = match reload {
             Reload::Refused(faults) => faults.0.clone(),
             Reload::InForce(next) => next.missed.clone(),
             Reload::Unchanged { .. } => Vec::new(),
@@ -209,15 +265,13 @@ impl Policy {
             }
             (false, _) => DiskState::Refused { since: SystemTime::now(), faults: Faults(faults) },
         };
-        match found.configuration_changed {
+        match configuration_changed {
             Some(true) => {
                 on_disk.configuration_changed.get_or_insert_with(SystemTime::now);
             }
             Some(false) => on_disk.configuration_changed = None,
             None => {}
         }
-        drop(on_disk);
-        reload
     }
 }
 
@@ -226,7 +280,7 @@ impl ReloadCause {
         match self {
             Self::Routine => Urgency::Routine,
             Self::Change => Urgency::Change,
-            Self::Operator | Self::AcceptedRemovals => Urgency::Operator,
+            Self::Operator | Self::Accepted { .. } => Urgency::Operator,
         }
     }
 }

@@ -62,6 +62,7 @@ async fn policy(folder: &std::path::Path, port: u16) -> Policy {
         modules: folder.into(),
         code_cache: None,
         required: Vec::new(),
+        required_files: Vec::new(),
         signatures: None,
         artifacts: None,
         cse: CseId::parse("mn-cse").unwrap(),

@@ -19,47 +19,26 @@
 //! Read [`Store`] first, then [`Access`], which lends the database for transactions. [`Error`] has
 //! no content of the store.
 
+mod copy;
+mod error;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{
+    CompactionError, Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction,
+};
+
+pub use copy::copy;
+pub use error::Error;
 
 /// Time after a failure in which a store is neither written nor reopened.
 pub const PAUSE: Duration = Duration::from_secs(1);
-
-/// The error of a store that cannot be opened, read or written. It has no content of the store.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The file cannot be opened, read or written.
-    #[error(transparent)]
-    Database(Box<redb::Error>),
-    /// The file was replaced by another one.
-    #[error("the file was replaced by another one")]
-    Replaced,
-    /// The store has failed recently, and is not tried again yet.
-    #[error("{0}; it is not retried yet")]
-    Paused(String),
-}
-
-impl<E: Into<redb::Error>> From<E> for Error {
-    fn from(error: E) -> Self {
-        Self::Database(Box::new(error.into()))
-    }
-}
-
-impl Error {
-    /// Returns whether the store was not tried because of the pause.
-    #[must_use]
-    pub fn is_paused(&self) -> bool {
-        matches!(self, Self::Paused(_))
-    }
-}
 
 /// A store in a file or in memory.
 pub struct Store {
@@ -77,7 +56,7 @@ pub struct Store {
 #[derive(Default)]
 struct Slot {
     /// The open database; `None` while the file is closed.
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
     /// Whether the file was open before, and must not be created again.
     was_open: bool,
     /// Number of times that the file was opened.
@@ -201,11 +180,63 @@ impl Store {
         let opened = self.open_file(slot.was_open).and_then(|database| {
             if slot.was_open && !ours(&database) { Err(Error::Replaced) } else { Ok(database) }
         });
-        slot.database = Some(opened.inspect_err(|error| self.pause(error.to_string()))?);
+        let opened = Arc::new(opened.inspect_err(|error| self.pause(error.to_string()))?);
+        if let Some(path) = &self.path {
+            copy::register(path, Arc::downgrade(&opened));
+        }
+        slot.database = Some(opened);
         slot.opened += 1;
         let reopened = std::mem::replace(&mut slot.was_open, true);
         self.suspected.store(false, Ordering::Release);
         Ok(reopened)
+    }
+
+    /// Moves the content of the file together, so that the file becomes smaller. Returns `None` if the
+    /// store is in use, and never waits for its users. They wait for the end of a compaction.
+    ///
+    /// A process that is killed meanwhile loses nothing: the next opening repairs the file.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails; it is then suspected.
+    pub fn try_compact(&self) -> Result<Option<bool>, Error> {
+        self.try_compact_by(Database::compact)
+    }
+
+    fn try_compact_by(
+        &self,
+        compact: impl FnOnce(&mut Database) -> Result<bool, CompactionError>,
+    ) -> Result<Option<bool>, Error> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let mut slot = match self.slot.try_write() {
+            Ok(slot) => slot,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        if self.is_suspected() || slot.flushed().is_some() {
+            return Ok(None);
+        }
+        let mut open = copy::open_databases();
+        let Some(database) = slot.database.take() else { return Ok(None) };
+        let mut unfinished = SuspectOnDrop(Some(self));
+        let (database, compacted) = match Arc::try_unwrap(database) {
+            Ok(mut database) => {
+                let compacted = compact(&mut database);
+                (Arc::new(database), Some(compacted))
+            }
+            // It is being copied.
+            Err(database) => (database, None),
+        };
+        open.insert(path.clone(), Arc::downgrade(&database));
+        slot.database = Some(database);
+        unfinished.0 = None;
+        match compacted.transpose() {
+            Ok(compacted) => Ok(compacted),
+            Err(CompactionError::TransactionInProgress) => Ok(None),
+            Err(error) => {
+                self.suspect();
+                Err(error.into())
+            }
+        }
     }
 
     fn open_file(&self, was_open: bool) -> Result<Database, Error> {
@@ -225,6 +256,18 @@ impl Store {
         let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         made.map_err(redb::Error::Io)?;
         Ok(builder.create(path)?)
+    }
+}
+
+/// Marks the database as suspected when it is dropped: the file was closed, and a panic has prevented
+/// that it is opened again.
+struct SuspectOnDrop<'s>(Option<&'s Store>);
+
+impl Drop for SuspectOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.0 {
+            store.suspect();
+        }
     }
 }
 

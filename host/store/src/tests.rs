@@ -177,3 +177,16 @@ fn reopened_store_is_distinguishable() {
     assert!(get(&store).is_ok());
     assert!(store.access().unwrap().flush().unwrap_err().is_paused());
 }
+
+#[test]
+fn store_is_reopened_after_panic_in_compaction() {
+    let (_folder, _path, store) = store();
+    let compaction = std::panic::AssertUnwindSafe(|| {
+        let _ = store.try_compact_by(|_| panic!("a fault of the database"));
+    });
+    std::panic::catch_unwind(compaction).unwrap_err();
+    std::thread::sleep(PAUSE);
+    assert_eq!(get(&store).unwrap(), 1);
+    set(&store, 2).unwrap();
+    assert_eq!(get(&store).unwrap(), 2);
+}

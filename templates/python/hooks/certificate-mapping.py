@@ -3,6 +3,7 @@ certificate-table names the entity.
 """
 
 from componentize_py_types import Err
+from logged import logged
 from wit_world import exports
 from wit_world.exports.certificate_mapping import (
     Answer_Found,
@@ -15,6 +16,7 @@ from wit_world.imports.types import Entity_Ae, Entity_NotYetKnown
 
 
 class CertificateMapping(exports.CertificateMapping):
+    @logged
     def identify(self, query):
         try:
             row = policy_tables.find("certificate-table", query.credential_id)

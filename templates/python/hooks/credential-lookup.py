@@ -4,6 +4,7 @@ The module does not see the key: the response contains a handle to it.
 """
 
 from componentize_py_types import Err
+from logged import logged
 from wit_world import exports
 from wit_world.exports.credential_lookup import (
     Answer_Found,
@@ -16,6 +17,7 @@ from wit_world.imports.types import Entity_Ae, Entity_NotYetKnown
 
 
 class CredentialLookup(exports.CredentialLookup):
+    @logged
     def lookup(self, query):
         try:
             row = policy_tables.find("psk-lookup-table", query.psk_identity)

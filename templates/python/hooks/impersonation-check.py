@@ -1,5 +1,6 @@
 """Checks each request, in addition to originator-check: denies delete requests."""
 
+from logged import logged
 from wit_world import exports
 from wit_world.imports.types import Denial, Operation, Scope, Verdict_Allow, Verdict_Deny
 
@@ -8,6 +9,7 @@ REFUSED = 4103
 
 
 class ImpersonationCheck(exports.ImpersonationCheck):
+    @logged
     def check(self, association, primitive):
         if primitive.operation == Operation.DELETE:
             return Verdict_Deny(Denial(REFUSED, "delete requests are not allowed here"))

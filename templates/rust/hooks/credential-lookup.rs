@@ -2,11 +2,8 @@
 //!
 //! The module does not see the key: the response contains a handle to it.
 
-mod bindings {
-    wit_bindgen::generate!({ world: "module", path: "wit", generate_all });
-    export!(Module);
-    use super::Module;
-}
+mod bindings;
+mod panic;
 
 use bindings::exports::saegis::policy::credential_lookup::{Answer, Credential, Guest, Query};
 use bindings::saegis::policy::policy_tables;
@@ -14,8 +11,11 @@ use bindings::saegis::policy::types::Entity;
 
 struct Module;
 
+bindings::export!(Module);
+
 impl Guest for Module {
     fn lookup(query: Query) -> Answer {
+        panic::log_message();
         let row = match policy_tables::find("psk-lookup-table", &query.psk_identity) {
             Ok(Some(row)) => row,
             Ok(None) => return Answer::NotMine,

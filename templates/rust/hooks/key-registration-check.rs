@@ -1,10 +1,7 @@
 //! Decides, at a MAF, which keys its clients may register: those for security associations.
 
-mod bindings {
-    wit_bindgen::generate!({ world: "module", path: "wit", generate_all });
-    export!(Module);
-    use super::Module;
-}
+mod bindings;
+mod panic;
 
 use bindings::exports::saegis::policy::key_registration_check::{
     Association, Guest, KeyRegistration, Verdict,
@@ -16,8 +13,11 @@ const SECURITY_ASSOCIATION: u8 = 32;
 
 struct Module;
 
+bindings::export!(Module);
+
 impl Guest for Module {
     fn check(_association: Association, registration: KeyRegistration) -> Verdict {
+        panic::log_message();
         if registration.suid != SECURITY_ASSOCIATION {
             // ORIGINATOR_HAS_NO_PRIVILEGE
             let reason = "keys are for security associations only".into();

@@ -11,6 +11,7 @@ mod refusals;
 mod scene;
 mod several_mafs;
 mod store;
+mod weak_keys;
 
 use std::fs;
 

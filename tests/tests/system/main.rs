@@ -31,6 +31,7 @@ mod policy {
     mod check_command;
     mod decisions;
     mod expiry;
+    mod guards;
     mod missing_files;
     mod policy_files;
     mod reload;
@@ -52,13 +53,27 @@ mod modules {
 
 /// Requests: to the embedded CSE, to a CSE behind the gateway, and to AEs.
 mod cse {
+    mod access_rules;
     mod asynchronous_requests;
+    mod batches;
+    mod blocking_updates;
+    mod compaction;
+    mod discovery_filters;
+    mod flex_containers;
     mod http_binding;
+    mod locations;
+    mod management;
+    mod monitors;
     mod notification_relay;
     mod notifications;
+    mod observers;
     mod primitives;
     mod request_budget;
+    mod retries;
+    mod schedules;
     mod second_association;
+    mod subscription_policies;
+    mod time_series;
     mod unread_responses;
     mod upstream;
     mod upstream_mqtt;
@@ -84,16 +99,20 @@ mod mqtt {
     mod other_clients;
     mod primitives;
     mod sessions;
+    mod unread;
 }
 
 /// The CoAP binding over DTLS.
 mod coap {
     mod associations;
     mod command_line;
+    mod fragment_length;
+    mod hostile;
     mod impersonation;
     mod libcoap;
     mod loss;
     mod notifications;
+    mod other_clients;
     mod points_of_access;
 }
 
@@ -106,16 +125,23 @@ mod operations {
     mod ae_bindings;
     mod audit;
     mod audit_chain;
+    mod backup;
     mod certs_command;
+    mod command_line;
     mod connection_threads;
+    mod cse_command;
+    mod devices;
     mod event_names;
+    mod explain;
     mod faults;
     mod hardening;
     mod lifecycle;
     mod listen_addresses;
     mod monitoring;
+    mod resource_faults;
     mod socket_activation;
     mod storms;
     mod systemd_unit;
+    mod upstream_state;
     mod worked_example;
 }

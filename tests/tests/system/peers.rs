@@ -1,6 +1,7 @@
 //! A home gateway (MN-CSE) and the IN-CSE that it registers with. Requests are forwarded between
 //! them, and impersonation is refused on the way (TS-0003 clause 7.1.3 of the worked example).
 
+mod announced_resources;
 mod announcement;
 mod coap;
 mod forwarded_originators;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    args::Args,
+    args::{Args, TRIAL},
     behind::behind,
     contender::{Contender, Place, SERVER_CORE},
     round::{CERTIFICATES, Work, empty_folder, make_credentials, number},
@@ -21,18 +21,6 @@ const IDENTITIES: u64 = 100_000;
 /// Measured seconds of a round.
 const SECONDS: &str = "2";
 
-/// Build profile of both commits, one of which may not define it.
-const PROFILE: [&str; 8] = [
-    "--profile",
-    "trial",
-    "--config",
-    "profile.trial.inherits=\"release\"",
-    "--config",
-    "profile.trial.lto=false",
-    "--config",
-    "profile.trial.codegen-units=16",
-];
-
 /// Measures both commits, and prints ratios of CPU time.
 pub fn run(project: &Project, revision: &str, args: &Args) -> Result<()> {
     let rounds = args.rounds;
@@ -43,7 +31,7 @@ pub fn run(project: &Project, revision: &str, args: &Args) -> Result<()> {
     modules::build(project, None, false)?;
     for package in ["saegis", "saegis-load"] {
         let arguments = ["build", "--locked", "--package", package];
-        process::run(project.host_cargo().args(arguments).args(PROFILE))?;
+        process::run(project.measured_cargo().args(arguments).args(TRIAL))?;
     }
     let built = |name: &str| project.host_target.join("trial").join(name);
     let (behind, upstream) = behind(&built("saegis-load"))?;
@@ -160,8 +148,8 @@ fn before(project: &Project, revision: &str, work: &Path, modules: &Path) -> Res
 
 fn build_before(project: &Project, tree: &Path, modules: &Path, to: &Path) -> Result<PathBuf> {
     let arguments = ["build", "--locked", "--package", "saegis"];
-    let mut cargo = project.host_cargo();
-    process::run(cargo.current_dir(tree).args(arguments).args(PROFILE))?;
+    let mut cargo = project.measured_cargo();
+    process::run(cargo.current_dir(tree).args(arguments).args(TRIAL))?;
     fs::rename(project.host_target.join("trial/saegis"), to)?;
     let mut xtask = project.host_cargo();
     xtask.current_dir(tree).args(["run", "--quiet", "--locked", "--package", "xtask", "--"]);

@@ -34,6 +34,10 @@ pub enum Contender {
     SaegisWebSocket,
     /// Requests over MQTT.
     SaegisMqtt,
+    /// Requests over CoAP and DTLS.
+    SaegisCoap,
+    /// The same, with the handshake of the project's own engine.
+    SaegisCoapNative,
     /// A build of another commit.
     SaegisBefore,
     /// A proxy with the same TLS engines, without checks and logs.
@@ -44,6 +48,8 @@ pub enum Contender {
     NginxPlain,
     /// An MQTT server that compares topics with the psk_identity. The CSE is its client.
     Mosquitto,
+    /// A CoAP server over DTLS, which responds itself.
+    LibCoap,
     Haproxy,
     Envoy,
     /// Envoy with a proxy-wasm filter that checks originators.
@@ -149,6 +155,8 @@ impl Contender {
             Self::SaegisReusing => "Saegis, instances reused",
             Self::SaegisWebSocket => "Saegis, WebSocket",
             Self::SaegisMqtt => "Saegis, MQTT",
+            Self::SaegisCoap => "Saegis, CoAP",
+            Self::SaegisCoapNative => "Saegis, CoAP, psk-engine native",
             Self::SaegisBefore => "Saegis before",
             Self::Floor => "the floor: engines, no checks",
             Self::Stunnel => "stunnel",
@@ -156,6 +164,7 @@ impl Contender {
             Self::Nginx => "nginx",
             Self::NginxPlain => "nginx, no TLS",
             Self::Mosquitto => "mosquitto, ACL of topics",
+            Self::LibCoap => "libcoap (answers itself)",
             Self::Haproxy => "haproxy",
             Self::Envoy => "Envoy, no filter",
             Self::EnvoyFilter => "Envoy, filter",
@@ -173,6 +182,8 @@ impl Contender {
                 | Self::SaegisReusing
                 | Self::SaegisWebSocket
                 | Self::SaegisMqtt
+                | Self::SaegisCoap
+                | Self::SaegisCoapNative
                 | Self::SaegisBefore
         )
     }
@@ -187,6 +198,8 @@ impl Contender {
         match self {
             Self::SaegisWebSocket => &["--binding", "websocket"],
             Self::SaegisMqtt => &["--binding", "mqtt"],
+            Self::SaegisCoap | Self::SaegisCoapNative => &["--binding", "coap"],
+            Self::LibCoap => &["--binding", "coap", "--expected", "status"],
             Self::Mosquitto => &["--binding", "mqtt", "--ae-ids"],
             Self::GnuTls => &["--expected", "status"],
             _ => &[],
@@ -196,15 +209,19 @@ impl Contender {
     /// Returns the version that the program prints.
     pub fn version(self, place: &Place) -> String {
         let (program, argument) = match self {
-            Self::Saegis | Self::SaegisReusing | Self::SaegisWebSocket | Self::SaegisMqtt => {
-                (place.saegis.clone(), "version")
-            }
+            Self::Saegis
+            | Self::SaegisReusing
+            | Self::SaegisWebSocket
+            | Self::SaegisMqtt
+            | Self::SaegisCoap
+            | Self::SaegisCoapNative => (place.saegis.clone(), "version"),
             Self::SaegisWithoutWasm => (place.without_wasm.clone(), "version"),
             Self::SaegisBefore => (place.before.clone(), "version"),
             Self::Stunnel => ("stunnel".into(), "-version"),
             Self::GnuTls => ("gnutls-serv".into(), "--version"),
             Self::Nginx | Self::NginxPlain => ("nginx".into(), "-v"),
             Self::Mosquitto => ("mosquitto".into(), "-h"),
+            Self::LibCoap => ("coap-server-openssl".into(), "-?"),
             Self::Haproxy => ("haproxy".into(), "-v"),
             Self::Envoy | Self::EnvoyFilter | Self::EnvoyResuming => {
                 (place.envoy.clone(), "--version")

@@ -17,6 +17,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
     ("mosquitto", "mosquitto"),
+    ("coap-server-openssl", "libcoap3-bin"),
     ("gnutls-serv", "gnutls-bin"),
     ("taskset", "util-linux"),
 ];

@@ -11,6 +11,12 @@ pub const MQTT_CREATE: &str = "create of a content instance over MQTT: PSK CBC";
 /// Figures of idle sessions, of Saegis and of mosquitto.
 pub const IDLE_MQTT_SESSIONS: [&str; 2] = ["an idle session of MQTT", "the same in mosquitto"];
 
+/// Disciplines of CoAP over DTLS.
+pub const COAP_HANDSHAKE: &str = "handshake: DTLS, PSK CCM_8";
+pub const COAP_REQUEST: &str = "keep-alive: CoAP, DTLS, PSK CCM_8";
+/// Figure of idle associations over DTLS.
+pub const IDLE_COAP: &str = "an idle association of DTLS";
+
 /// Results of one contender in one discipline, by round.
 pub struct Row {
     pub discipline: String,
@@ -98,6 +104,20 @@ impl Report {
         [create, own.zip(peer)].map(|both| both.map(|(own, peer)| own / peer))
     }
 
+    /// Returns the CPU time of a handshake over DTLS with each engine, and of a request, times libcoap's.
+    fn of_coap(&self) -> [Option<f64>; 3] {
+        let times = |discipline, own| {
+            let cpu = |of| self.of(discipline, of).map(|row| row.median("server_cpu_us"));
+            let (own, peer) = cpu(own).zip(cpu(Contender::LibCoap))?;
+            Some(own / peer)
+        };
+        [
+            times(COAP_HANDSHAKE, Contender::SaegisCoap),
+            times(COAP_HANDSHAKE, Contender::SaegisCoapNative),
+            times(COAP_REQUEST, Contender::SaegisCoap),
+        ]
+    }
+
     fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
         let mut add = |what: &str, wanted, measured: Option<f64>, at_most| {
@@ -131,17 +151,18 @@ impl Report {
             add(&what, 1.0, self.times(persistent, peer), false);
         }
         let persistent = "keep-alive: PSK CBC";
-        add(
-            "keep-alive, PSK CBC: times stunnel",
-            2.2,
-            self.times(persistent, Contender::Stunnel),
-            false,
-        );
+        let stunnel = self.times(persistent, Contender::Stunnel);
+        add("keep-alive, PSK CBC: times stunnel", 2.2, stunnel, false);
         let websocket = self.times(persistent, Contender::SaegisWebSocket);
         add("keep-alive, PSK CBC: WebSocket's CPU, times HTTP's", 0.9, websocket, true);
         let [create, idle] = self.of_mqtt();
         add("create over MQTT, PSK CBC: CPU, times mosquitto's", 2.0, create, true);
         add("an idle session of MQTT: memory, times mosquitto's", 1.5, idle, true);
+        let [openssl, native, request] = self.of_coap();
+        add("handshake over DTLS, PSK CCM_8: CPU, times libcoap's", 1.5, openssl, true);
+        add("the same with psk-engine native", 1.5, native, true);
+        add("request over DTLS, PSK CCM_8: CPU, times libcoap's", 2.5, request, true);
+        add("an idle association of DTLS, bytes", 20480.0, self.single(IDLE_COAP), true);
         add("WASM's share of a PSK CBC handshake, %", 12.0, self.share(psk), true);
         for (what, wanted, single, at_most) in [
             ("an idle association, bytes", 24576.0, "an idle association", true),

@@ -10,6 +10,9 @@ use anyhow::Result;
 
 use super::contender::{CSE_ADDRESS, Contender, Place};
 
+/// File with the key of the first identity, as text.
+const LIBCOAP_KEY: &str = "first.key";
+
 impl Contender {
     /// Returns a description of the configuration for the report.
     pub fn settings(self) -> &'static str {
@@ -24,7 +27,10 @@ impl Contender {
             Self::SaegisReusing => {
                 "as it ships, but instances of psk-table and originator-check make 1,000 calls each"
             }
-            Self::SaegisWebSocket | Self::SaegisMqtt | Self::SaegisBefore => "as Saegis",
+            Self::SaegisWebSocket | Self::SaegisMqtt | Self::SaegisCoap | Self::SaegisBefore => {
+                "as Saegis"
+            }
+            Self::SaegisCoapNative => "as Saegis, with coap.psk-engine = \"native\"",
             Self::Floor => "one thread; connections to the CSE kept; no log",
             Self::Stunnel => "TCP_NODELAY, no tickets, a cache of one session; logs errors",
             Self::GnuTls => "no cache, no tickets; answers itself",
@@ -35,6 +41,7 @@ impl Contender {
                 "psk_file, ACL with patterns of topics; the content is not checked; nothing on disk; \
                  logs errors"
             }
+            Self::LibCoap => "coap-server-openssl; answers itself",
             Self::Haproxy => {
                 "1 thread, connections to the CSE kept (http-reuse always); no cache, no tickets, \
                  no log"
@@ -70,6 +77,8 @@ impl Contender {
             | Self::SaegisWithoutWasm
             | Self::SaegisWebSocket
             | Self::SaegisMqtt
+            | Self::SaegisCoap
+            | Self::SaegisCoapNative
             | Self::SaegisBefore => {
                 saegis(self, place, folder, identities, address)?;
                 let program = match self {
@@ -91,16 +100,7 @@ impl Contender {
                 put(stunnel(address, upstream, &at(&format!("{identities}.psk"))))?;
                 vec!["stunnel".into(), config]
             }
-            Self::GnuTls => {
-                let priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+PSK:-CIPHER-ALL:\
-                    +AES-128-CBC:+AES-128-GCM:-MAC-ALL:+SHA256:+AEAD";
-                let words = ["gnutls-serv", "--quiet", "--http", "--nodb", "--noticket"];
-                let mut words = words.map(String::from).to_vec();
-                words.extend(["--priority".into(), priority.into(), "--port".into()]);
-                words.extend([port.to_string(), "--pskpasswd".into()]);
-                words.push(at(&format!("{identities}.psk")));
-                words
-            }
+            Self::GnuTls => gnutls(port, at(&format!("{identities}.psk"))),
             Self::Nginx | Self::NginxPlain => {
                 put(nginx(self == Self::Nginx, folder, address, upstream, at))?;
                 vec!["nginx".into(), "-e".into(), "stderr".into(), "-c".into(), config]
@@ -108,6 +108,10 @@ impl Contender {
             Self::Mosquitto => {
                 put(mosquitto(folder, address, &at(&format!("{identities}.ae.psk")))?)?;
                 ["mosquitto", "-c", &config].map(String::from).to_vec()
+            }
+            Self::LibCoap => {
+                let key = fs::read_to_string(credentials.join(LIBCOAP_KEY))?;
+                libcoap(port, &key, at(&format!("{identities}.coap.psk")))
             }
             Self::Haproxy => {
                 put(haproxy(address, upstream, at))?;
@@ -130,6 +134,25 @@ impl Contender {
             }
         })
     }
+}
+
+/// Returns the command line of libcoap's server, which needs a key for unknown identities too.
+fn libcoap(port: u16, key: &str, keys: String) -> Vec<String> {
+    // It accepts DTLS at the next port.
+    let port = (port - 1).to_string();
+    let words = ["coap-server-openssl", "-A", "127.0.0.1", "-p", &port, "-k", key, "-i"];
+    words.map(String::from).into_iter().chain([keys]).collect()
+}
+
+/// Returns the command line of GnuTLS's server.
+fn gnutls(port: u16, secrets: String) -> Vec<String> {
+    let priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+PSK:-CIPHER-ALL:\
+        +AES-128-CBC:+AES-128-GCM:-MAC-ALL:+SHA256:+AEAD";
+    let words = ["gnutls-serv", "--quiet", "--http", "--nodb", "--noticket"];
+    let mut words = words.map(String::from).to_vec();
+    words.extend(["--priority".into(), priority.into(), "--port".into()]);
+    words.extend([port.to_string(), "--pskpasswd".into(), secrets]);
+    words
 }
 
 /// Returns the configuration of stunnel.
@@ -258,10 +281,18 @@ fn saegis(
     )?;
     let upstream = place.upstream;
     // The generator connects to the address of the contender.
-    let listeners = if contender == Contender::SaegisMqtt {
-        format!("[listen]\naddress = \"127.0.0.1:0\"\n[mqtt]\nlisten = \"{address}\"\n")
-    } else {
-        format!("[listen]\naddress = \"{address}\"\n")
+    let listeners = match contender {
+        Contender::SaegisMqtt => {
+            format!("[listen]\naddress = \"127.0.0.1:0\"\n[mqtt]\nlisten = \"{address}\"\n")
+        }
+        Contender::SaegisCoap => {
+            format!("[listen]\naddress = \"127.0.0.1:0\"\n[coap]\nlisten = \"{address}\"\n")
+        }
+        Contender::SaegisCoapNative => format!(
+            "[listen]\naddress = \"127.0.0.1:0\"\n[coap]\nlisten = \"{address}\"\n\
+             psk-engine = \"native\"\n"
+        ),
+        _ => format!("[listen]\naddress = \"{address}\"\n"),
     };
     fs::write(
         folder.join("saegis.toml"),

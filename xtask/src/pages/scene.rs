@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::page::{Start, missing};
-use crate::{acme, example::Folder, process, project::Project};
+use crate::{acme, clients, example::Folder, process, project::Project};
 
 /// Ports of the files and pages, which are replaced by free ones.
 const PORTS: [&str; 9] = ["8443", "8444", "8445", "8883", "5684", "9464", "8080", "8081", "5000"];
@@ -62,6 +62,8 @@ pub struct Scene {
     services: Vec<Service>,
     folder: Folder,
     path: OsString,
+    /// Modules of the repository, which the binary does not find from a build folder elsewhere.
+    modules: PathBuf,
     ports: Vec<(&'static str, String)>,
 }
 
@@ -78,16 +80,18 @@ impl Scene {
             Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string())
         };
         let ports = PORTS.into_iter().map(|port| Ok((port, free()?))).collect::<Result<_>>()?;
-        let scene = Self { services: Vec::new(), folder: Folder::new()?, path, ports };
+        let modules = project.root.join("policies/modules");
+        let scene = Self { services: Vec::new(), folder: Folder::new()?, path, modules, ports };
         let to = &scene.folder.0;
         match start {
             Start::Worked => copy(&project.root.join("examples/worked"), to)?,
             Start::Gateway | Start::Files => scene.copy_repository(project)?,
         }
-        // The pages find the modules and ACME at these paths.
+        // The pages find the modules, ACME and packages of JavaScript at these paths.
         fs::create_dir_all(to.join("guest-modules/target"))?;
         symlink(project.components(), to.join("guest-modules/target/components"))?;
         symlink(acme::folder()?, to.join("acme-venv"))?;
+        symlink(clients::folder()?.join("node/node_modules"), to.join("node_modules"))?;
         scene.replace_ports()?;
         Ok(scene)
     }
@@ -217,7 +221,8 @@ impl Scene {
     }
 
     fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.current_dir(&self.folder.0).env("PATH", &self.path).env_remove("SAEGIS_LOG")
+        command.current_dir(&self.folder.0).env("PATH", &self.path).env_remove("SAEGIS_LOG");
+        command.env("SAEGIS_MODULES", &self.modules)
     }
 
     /// Returns the outputs of the services.

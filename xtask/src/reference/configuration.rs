@@ -9,7 +9,9 @@ use super::source::{Sources, arguments, fields, kebab, named, number, serde, tex
 
 /// Defaults whose values have their own types. A name that starts with a dot is the end of an
 /// option's name.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 6] = [
+    ("maf.base", "`maf`"),
+    ("maf-peer.base", "`maf`"),
     ("listen.address", "`127.0.0.1:8443`"),
     (".suites", "[see below](#cipher-suites)"),
     (".ae-id-taken-rsc", "4117"),
@@ -33,7 +35,19 @@ const SEE: [(&str, &str); 9] = [
 pub fn tables(sources: &Sources, file: &str, name: &str) -> Result<String> {
     let (file, item) = find(sources, sources.file(file)?, name)?;
     let mut sections = String::new();
+    let mut first = String::new();
     for (field, of) in fields(item).filter(|(_, field)| serde(&field.attrs, "skip").is_none()) {
+        if !is_table(sources, file, of) {
+            add_option(sources, file, item, (&field, of), "", &mut first)?;
+        }
+    }
+    if !first.is_empty() {
+        sections += &format!("## Before all tables\n\n{HEADER}{first}\n");
+    }
+    for (field, of) in fields(item).filter(|(_, field)| serde(&field.attrs, "skip").is_none()) {
+        if !is_table(sources, file, of) {
+            continue;
+        }
         let key = kebab(&field);
         let (form, inner) = form(&of.ty);
         let name = named(inner).context("a table has no type")?;
@@ -44,10 +58,19 @@ pub fn tables(sources: &Sources, file: &str, name: &str) -> Result<String> {
     Ok(sections)
 }
 
+/// Header of a table of options.
+const HEADER: &str = "| option | type | default | meaning |\n|---|---|---|---|\n";
+
+/// Returns whether an option is a table, whose struct serde reads.
+fn is_table(sources: &Sources, file: &Path, of: &syn::Field) -> bool {
+    let name = named(form(&of.ty).1).unwrap_or_default();
+    sources.structure(file, &name).is_some_and(|(_, item)| reads(&item.attrs))
+}
+
 /// Returns the options of one table.
 pub fn table(sources: &Sources, file: &str, name: &str, prefix: &str) -> Result<String> {
     let (file, _) = find(sources, sources.file(file)?, name)?;
-    let mut rows = String::from("| option | type | default | meaning |\n|---|---|---|---|\n");
+    let mut rows = String::from(HEADER);
     add(sources, file, name, prefix, &mut rows)?;
     Ok(rows)
 }
@@ -91,15 +114,31 @@ fn add(sources: &Sources, file: &Path, name: &str, prefix: &str, rows: &mut Stri
             add(sources, file, &type_name, &key, rows)?;
             continue;
         }
-        let default = default(sources, file, item, &field, of, &key)
-            .with_context(|| format!("the default of {key}"))?;
-        let unit =
-            ["milliseconds", "seconds", "bytes"].into_iter().find(|unit| key.ends_with(unit));
-        let kind =
-            kind(sources, file, inner, &form) + &unit.map_or(String::new(), |u| format!(", {u}"));
-        let meaning = explained(&key, &of.attrs).replace('|', "\\|");
-        rows.push_str(&format!("| `{key}` | {kind} | {default} | {meaning} |\n"));
+        add_option(sources, file, item, (&field, of), prefix, rows)?;
     }
+    Ok(())
+}
+
+/// Adds the row of one option.
+fn add_option(
+    sources: &Sources,
+    file: &Path,
+    item: &syn::ItemStruct,
+    (field, of): (&str, &syn::Field),
+    prefix: &str,
+    rows: &mut String,
+) -> Result<()> {
+    let renamed = serde(&of.attrs, "rename").flatten();
+    let key = renamed.unwrap_or_else(|| kebab(field));
+    let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+    let (form, inner) = form(&of.ty);
+    let default = default(sources, file, item, field, of, &key)
+        .with_context(|| format!("the default of {key}"))?;
+    let unit = ["milliseconds", "seconds", "bytes"].into_iter().find(|unit| key.ends_with(unit));
+    let kind =
+        kind(sources, file, inner, &form) + &unit.map_or(String::new(), |u| format!(", {u}"));
+    let meaning = explained(&key, &of.attrs).replace('|', "\\|");
+    rows.push_str(&format!("| `{key}` | {kind} | {default} | {meaning} |\n"));
     Ok(())
 }
 

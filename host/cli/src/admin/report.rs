@@ -69,7 +69,11 @@ pub fn reload(report: &ReloadReport, config: &Path) -> (Vec<String>, Option<Stri
             None
         }
         ReloadOutcome::InForce => {
-            lines.push(format!("generation {generation} is in force"));
+            let changes = report.changes.as_ref().map(|what| format!(": {what}"));
+            lines.push(format!(
+                "generation {generation} is in force{}",
+                changes.unwrap_or_default()
+            ));
             Some(faults(report)).filter(|missing| !missing.is_empty())
         }
         ReloadOutcome::Refused => {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use saegis_handshake::Suite;
+use saegis_maf::names::default_base;
 use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::id::{AbsoluteId, AeIdStem, AppId, CseId, KpsaId};
 use saegis_policy::{Fault, Faults};
@@ -35,6 +36,9 @@ pub struct Maf {
     pub fqdn: String,
     /// Address of the MAF: `host:port`.
     pub address: String,
+    /// First segment of the addresses of the MAF, where those of a CSE have its CSE-ID.
+    #[serde(default = "default_base", deserialize_with = "parsed")]
+    pub base: CseId,
     /// Absolute AE-ID by which the MAF identifies the AE.
     #[serde(deserialize_with = "parsed")]
     pub client_id: AbsoluteId,

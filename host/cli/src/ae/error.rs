@@ -29,6 +29,18 @@ pub enum AeError {
 }
 
 impl AeError {
+    /// Adds the probable cause to the error of an association with this TLS version. In TLS 1.3, a server
+    /// refuses a certificate after the handshake of the client.
+    pub fn explained(self, protocol: &str) -> Self {
+        match self {
+            Self::Session(SessionError::Broken(why)) if protocol == "TLSv1.3" => broken(format!(
+                "{why}; in TLS 1.3 this is how the other end refuses a certificate that is expired, \
+                 revoked, of an unknown authority, or of no entity"
+            )),
+            other => other,
+        }
+    }
+
     /// The process's exit code: 2 for a wrong configuration or argument, 3 for no association, 4 for a
     /// refusal.
     pub fn exit_code(&self) -> u8 {

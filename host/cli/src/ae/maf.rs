@@ -8,7 +8,6 @@ use rand::RngExt;
 use saegis_certificate::Flavour;
 use saegis_maf::client::{Client, KeyTerms, Terms, read_registered_key};
 use saegis_onem2m::credential::PresharedKey;
-use saegis_onem2m::id::CseId;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp;
 use saegis_policy::{Fault, Faults};
@@ -95,17 +94,16 @@ fn make(maf: &Maf, relative_key_id: &str, key: &PresharedKey) -> Result<Credenti
 /// Registers with the MAF, and registers a key for the registrar.
 async fn register(maf: &Maf, proof: &Proof) -> Result<Credential, AeError> {
     let broken = |why: String| broken(format!("the MAF {}: {why}", maf.fqdn));
-    let base = CseId::parse(saegis_maf::names::BASE).map_err(|e| broken(e.to_string()))?;
     let place = Registrar {
         address: maf.address.clone(),
-        cse_id: base,
+        cse_id: maf.base.clone(),
         domain_name: Some(maf.fqdn.clone()),
         timeout_seconds: maf.timeout_seconds,
     };
     let from = maf.client_id.to_string();
     let mut session = establish((&place, Flavour::Fqdn), proof, from, Binding::Http).await?;
-    let client =
-        Client::new(maf.client_id.clone(), &maf.fqdn).map_err(|e| broken(e.to_string()))?;
+    let client = Client::new(maf.client_id.clone(), &maf.fqdn, maf.base.clone())
+        .map_err(|e| broken(e.to_string()))?;
     let admin = maf.target.as_str().trim_start_matches('/').split('/').next().unwrap_or_default();
     let id = || format!("{:016x}", rand::rng().random::<u64>());
     let now = SystemTime::now();

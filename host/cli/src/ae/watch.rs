@@ -5,6 +5,7 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::AeConfig;
 use super::error::{AeError, broken};
@@ -20,6 +21,8 @@ pub(super) async fn watch(
     resource: &str,
     as_json: bool,
 ) -> Result<(), AeError> {
+    // Listens from the start on. A listener for each wait would miss an interrupt between two waits.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| broken(e.to_string()))?;
     let own = format!("-/{}", config.ae.resource_name());
     let to = container_address(&own, resource);
     let kind = ResourceType::Subscription;
@@ -35,10 +38,7 @@ pub(super) async fn watch(
     loop {
         let request = tokio::select! {
             request = session.request_of_registrar() => request?,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.map_err(|e| broken(e.to_string()))?;
-                break;
-            }
+            _ = interrupt.recv() => break,
         };
         let (rsc, shown) = received(&request, as_json);
         if let Some(shown) = shown {

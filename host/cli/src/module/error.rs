@@ -27,6 +27,11 @@ pub enum ModuleError {
     },
 }
 
+/// Fault of a command whose tools were left out of this build.
+#[cfg(not(feature = "module-tools"))]
+pub const WITHOUT_TOOLS: &str = "this build has no tools for authors of modules; build saegis with the \
+                                 feature module-tools, which is on by default";
+
 /// Exit code for a module that no gateway loads.
 pub const REFUSED: u8 = 4;
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use saegis_policy::{BadSignature, Description, Fault, Faults, Hook, Kind, Needs, read_file};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use wit_component::ComponentEncoder;
 
 use super::error::MAX_MODULE;
 use super::error::ModuleError;
@@ -44,8 +43,11 @@ fn component_of(file: &Path, core: &[u8]) -> Result<Vec<u8>, ModuleError> {
         Kind::Component => return Err(unusable("is already a component".into())),
         Kind::Core => return Err(unusable(NO_CONTRACT.into())),
     }
-    let encoded = ComponentEncoder::default().validate(true).module(core).and_then(|e| e.encode());
-    encoded.map_err(|e| unusable(format!("cannot be converted to a component: {e:#}")))
+    #[cfg(feature = "module-tools")]
+    return saegis_componentize::componentize(core)
+        .map_err(|e| unusable(format!("cannot be converted to a component: {e:#}")));
+    #[cfg(not(feature = "module-tools"))]
+    return Err(unusable(super::error::WITHOUT_TOOLS.into()));
 }
 
 const NO_CONTRACT: &str = "is a core module without its contract; build it with bindings \
@@ -63,6 +65,9 @@ fn print_description(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Mod
         ),
         Kind::Core => found.contract_faults.push(NO_CONTRACT.into()),
     }
+    let with_manifest = found.missing_capabilities(file).map_err(Faults)?;
+    let has_manifest = with_manifest.is_some();
+    let missing = with_manifest.unwrap_or_default();
     let digest = hex::encode(Sha256::digest(bytes));
     let signature = signature(file, bytes);
     let size = bytes.len();
@@ -85,6 +90,8 @@ fn print_description(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Mod
             "sha256": digest,
             "signature": signature,
             "contract_faults": found.contract_faults,
+            "has_manifest": has_manifest,
+            "missing_capabilities": missing.iter().map(|(of, _)| of.name()).collect::<Vec<_>>(),
         });
         crate::output::print(&out.to_string());
     } else {
@@ -106,9 +113,13 @@ fn print_description(file: &Path, bytes: &[u8], as_json: bool) -> Result<u8, Mod
         if let Some(signature) = &signature {
             line("signature", signature);
         }
-        found.contract_faults.iter().for_each(|fault| line("refused", fault));
+        if !has_manifest && found.kind == Kind::Component {
+            line("manifest", "none beside it; a gateway loads a module with imports only with one");
+        }
+        let missing = missing.iter().map(|(_, fault)| fault);
+        found.contract_faults.iter().chain(missing).for_each(|fault| line("refused", fault));
     }
-    Ok(if found.contract_faults.is_empty() { 0 } else { REFUSED })
+    Ok(if found.contract_faults.is_empty() && missing.is_empty() { 0 } else { REFUSED })
 }
 
 /// Describes the signature beside a file. Only the configuration of a gateway says which keys are

@@ -1,10 +1,5 @@
 //! Edits the mode in the text of a manifest, and leaves the rest unchanged.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::Path;
-
 use toml_edit::{DocumentMut, TomlError, value};
 
 /// Maximum size of a manifest, in bytes.
@@ -47,38 +42,6 @@ fn with_mode(text: &str, mode: &str) -> Result<String, TomlError> {
 pub fn entry(text: &str, name: &str) -> Option<String> {
     let document: DocumentMut = text.parse().ok()?;
     Some(document.get(name)?.as_str()?.into())
-}
-
-/// Replaces a manifest atomically. A reader sees either the old or the new file, even after a power
-/// failure.
-///
-/// # Errors
-/// Fails if the new file cannot be written. The old file is then unchanged.
-pub fn replace(file: &Path, text: &str) -> io::Result<()> {
-    let file = file.canonicalize()?;
-    let meta = std::fs::metadata(&file)?;
-    let no_file = || io::Error::other("not the path of a file");
-    let (folder, name) =
-        (file.parent().ok_or_else(no_file)?, file.file_name().ok_or_else(no_file)?);
-    // Hidden files are not loaded as modules.
-    let aside = folder.join(format!(".{}.new", name.to_string_lossy()));
-    let written = (|| {
-        let mut new = File::create(&aside)?;
-        new.set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
-        // The current user may not be the owner, such as root.
-        if new.metadata()?.uid() != meta.uid() {
-            chown(&aside, Some(meta.uid()), Some(meta.gid()))?;
-        }
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        std::fs::rename(&aside, &file)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        // The file may not exist.
-        let _ = std::fs::remove_file(&aside);
-    }
-    written
 }
 
 #[cfg(test)]

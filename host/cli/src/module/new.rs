@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 use saegis_policy::{Capability, Hook};
 use serde_json::json;
-use wit_bindgen_core::Files;
-use wit_bindgen_core::wit_parser::Resolve;
 
+use super::bindings::{self, Bindings, WORLD};
 use super::error::ModuleError;
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../templates");
@@ -52,6 +51,16 @@ impl Language {
         }
     }
 
+    /// Returns the kind of bindings that its template contains.
+    fn bindings(self) -> Option<Bindings> {
+        match self {
+            Self::Rust => Some(Bindings::Rust),
+            Self::C => Some(Bindings::C),
+            // Their compilers generate them.
+            Self::Python | Self::Javascript => None,
+        }
+    }
+
     /// Returns the path of the source file of a module.
     fn source(self) -> &'static str {
         match self {
@@ -72,9 +81,6 @@ fn hook(text: &str) -> Result<Hook, String> {
 
 /// Maximum length of a name, in bytes.
 const MAX_NAME: usize = 64;
-
-/// Name of the world in the WIT of a module.
-const WORLD: &str = "module";
 
 /// Creates the folder.
 ///
@@ -106,9 +112,9 @@ pub fn run(args: &Args, as_json: bool) -> Result<(), ModuleError> {
         Ok(())
     };
     write(&files)?;
-    if matches!(args.lang, Language::C) {
-        let bindings = c_bindings(&folder.join("wit"));
-        write(&bindings.map_err(|why| unusable(&folder.join("wit"), why))?)?;
+    if let Some(language) = args.lang.bindings() {
+        let generated = bindings::generate(language, &folder.join("wit"));
+        write(&generated.map_err(|why| unusable(&folder.join("wit"), why))?)?;
     }
     if as_json {
         let out = json!({ "folder": folder, "module": args.name, "hook": args.hook.name() });
@@ -147,7 +153,7 @@ fn check_name(name: &str) -> Result<(), String> {
 /// Returns the files of the folder except the bindings, by path.
 fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let hook = args.hook.name();
-    let capabilities = capabilities(args.hook);
+    let capabilities = capabilities(args.hook, args.lang);
     let version = version()?;
     let fill = |text: &str| {
         let text = text.replace("{{install}}", template("install.md").unwrap_or_default());
@@ -196,12 +202,16 @@ fn files(args: &Args) -> Result<BTreeMap<String, Vec<u8>>, String> {
     Ok(files)
 }
 
-/// Returns the capabilities that the example of a hook needs.
-fn capabilities(hook: Hook) -> Vec<Capability> {
-    match hook {
+/// Returns the capabilities that the example of a hook needs. A panic or an exception is logged.
+fn capabilities(hook: Hook, lang: Language) -> Vec<Capability> {
+    let mut needed = match hook {
         Hook::CredentialLookup | Hook::CertificateMapping => vec![Capability::PolicyTables],
         Hook::ImpersonationCheck | Hook::RegistrationCheck | Hook::KeyRegistrationCheck => vec![],
+    };
+    if matches!(lang, Language::Rust | Language::Python) {
+        needed.push(Capability::Log);
     }
+    needed
 }
 
 fn template(path: &str) -> Option<&'static str> {
@@ -221,17 +231,6 @@ fn version() -> Result<&'static str, String> {
         line.strip_prefix("package saegis:policy@")?.strip_suffix(';')
     });
     version.ok_or_else(|| "the contract has no version".into())
-}
-
-/// Returns the files that `wit-bindgen c` generates from a folder of WIT, by path.
-fn c_bindings(wit: &Path) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(wit).map_err(|e| format!("{e:#}"))?;
-    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|e| format!("{e:#}"))?;
-    let mut made = Files::default();
-    let mut generator = wit_bindgen_c::Opts::default().build();
-    generator.generate(&mut resolve, world, &mut made).map_err(|e| format!("{e:#}"))?;
-    Ok(made.iter().map(|(name, bytes)| (format!("bindings/{name}"), bytes.to_vec())).collect())
 }
 
 #[cfg(test)]

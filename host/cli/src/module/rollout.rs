@@ -16,6 +16,7 @@ use super::error::{ModuleError, RolloutError};
 use crate::admin::{self, Reloaded};
 use crate::decisions;
 use crate::module::manifest::{self, MAX_MANIFEST};
+use crate::replaced_file::replace;
 use saegis_gateway::config::Config;
 
 /// Arguments of `saegis module promote` and `rollback`.
@@ -78,15 +79,15 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
     let manifests = [(name.clone(), changed.clone())].into();
     let next = decisions::open(&config, Changes { manifests, ..Changes::default() }).await?;
     put(&file, &changed)?;
-    let generation = match admin::reload(&config) {
+    let generation = match admin::reload(&config, false) {
         Ok(Reloaded::InForce(generation)) => Some(generation),
         Ok(Reloaded::Refused(faults)) => {
-            if let Err(error) = manifest::replace(&file, &text) {
+            if let Err(error) = replace(&file, text.as_bytes()) {
                 return Err(RolloutError::NotRestored { faults, file, error }.into());
             }
             // The gateway watches its folders anyway. The request makes sure that it has reloaded
             // before this command ends.
-            let _ = admin::reload(&config);
+            let _ = admin::reload(&config, false);
             return Err(RolloutError::Refused(faults).into());
         }
         // Without a running gateway, it comes into force at the next start.
@@ -97,7 +98,7 @@ pub async fn run(args: &Args, way: Way, as_json: bool) -> Result<u8, ModuleError
         }
         Err(error) => {
             let faults = error.to_string();
-            if let Err(error) = manifest::replace(&file, &text) {
+            if let Err(error) = replace(&file, text.as_bytes()) {
                 return Err(RolloutError::NotRestored { faults, file, error }.into());
             }
             return Err(RolloutError::ReloadFailed { socket: config.admin.socket, error }.into());
@@ -205,6 +206,6 @@ fn text_of(file: &Path) -> Result<String, ModuleError> {
 }
 
 fn put(file: &Path, text: &str) -> Result<(), RolloutError> {
-    manifest::replace(file, text)
+    replace(file, text.as_bytes())
         .map_err(|error| RolloutError::NotWritten { file: file.into(), error })
 }

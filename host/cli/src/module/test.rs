@@ -48,8 +48,8 @@ pub async fn run(args: &Args, as_json: bool) -> Result<u8, ModuleError> {
         .map(|case| question::bounds([file.limits, case.limits], &defaults).memory);
     let memory = bounds.max().unwrap_or(defaults.memory).max(defaults.memory);
     let questions = questions(&args.cases, &text, &file, &defaults)?;
-    let mut module =
-        ModuleHarness::load(&args.file, &Limits { memory, ..defaults.clone() }).await?;
+    let limits = Limits { memory, ..defaults.clone() };
+    let mut module = ModuleHarness::load(&args.file, &limits, code_cache().as_deref()).await?;
     missing_hooks(args, &text, &file, &module, &questions)?;
 
     let mut results = Vec::new();
@@ -142,6 +142,15 @@ async fn try_case(
     took.sort_unstable();
     tried.took = took.get(took.len() / 2).copied().unwrap_or_default();
     tried
+}
+
+/// Returns the folder of compiled modules, if the user has a folder for caches.
+fn code_cache() -> Option<PathBuf> {
+    let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
+    let caches = set("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")))?;
+    // A relative path would create caches in the folders of modules.
+    caches.is_absolute().then(|| caches.join("saegis/code"))
 }
 
 fn questions(

@@ -53,7 +53,7 @@ impl CoapEndpoint {
             Ok::<_, String>((permit, self.client(|| establish(timeout * 3 / 4)).await?))
         };
         let ready = tokio::time::timeout_at(deadline, ready).await.map_err(|_| NoAnswer::Late)?;
-        let (_permit, client) = ready.map_err(NoAnswer::Failed)?;
+        let (_permit, client) = ready.map_err(NoAnswer::Unreachable)?;
         let since = Instant::now();
         match tokio::time::timeout_at(deadline, client.ask(request, max_content)).await {
             Ok(response) => response.map_err(NoAnswer::Failed),

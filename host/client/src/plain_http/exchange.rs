@@ -1,5 +1,7 @@
 //! One exchange of HTTP/1.1: a request that is written at once, and its response.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -120,7 +122,8 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
         let content = match length {
             Length::Exact(length) if length > max_content => return Err(too_large()),
             Length::Exact(length) => self.take(length).await?,
-            Length::Chunked => self.chunks(max_content).await?,
+            // Boxed, because each request has space for its fields of trailers otherwise.
+            Length::Chunked => Box::pin(self.chunks(max_content)).await?,
             Length::UntilClose => loop {
                 if self.buffer.len() > max_content {
                     return Err(too_large());
@@ -222,9 +225,12 @@ impl<'a, R: AsyncRead + Unpin> Reader<'a, R> {
 /// Returns the head of a response with its length, or `None` if it is incomplete.
 fn parse_head(bytes: &[u8]) -> Result<Option<(usize, Head)>, String> {
     let invalid = || "the head of the response is invalid".to_string();
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut parsed = httparse::Response::new(&mut fields);
-    let length = match parsed.parse(bytes) {
+    // Most responses have few of these fields, so they are not initialized.
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let parsing = parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields);
+    let length = match parsing {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(e) => return Err(format!("{}: {e}", invalid())),

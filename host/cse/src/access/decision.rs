@@ -15,24 +15,25 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use saegis_onem2m::id::OriginatorId;
-use saegis_onem2m::primitive::RequestPrimitive;
+use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
 use crate::access::decision;
 use crate::access::grants::{Access, Grants};
+use crate::access::membership;
 use crate::access::originator::Identity;
 use crate::error::Refusal;
 use crate::identifiers;
 use crate::record::names::{Reference, Registrants};
 use crate::record::{Record, Seconds};
 use crate::resource::access_contexts::RequestContext;
-use crate::resource::access_rules::{PRIVILEGES, SELF_PRIVILEGES};
+use crate::resource::access_rules::{PRIVILEGES, SELF_PRIVILEGES, groups};
 use crate::resource::ae_announcement;
 use crate::resource::links;
 use crate::resource::registrant;
 use crate::resource::remote_cse;
-use crate::resource::schema::{CREATOR, CUSTODIAN, POLICIES};
+use crate::resource::schema::{CREATOR, CUSTODIAN, ORIGINATOR, POLICIES};
 use crate::resource::service_subscription;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError, Writer};
@@ -59,6 +60,9 @@ pub(crate) struct Originator<'a> {
     identity: Identity,
     /// Whether this CSE itself has authenticated the originator (TS-0003 clause 7.1.2).
     is_authenticated: bool,
+    /// Whether this is a retrieve or a discovery of a registered AE that the settings let see all
+    /// resources.
+    observes: bool,
     read: &'a dyn Read,
     settings: &'a Settings,
     now: Seconds,
@@ -66,6 +70,8 @@ pub(crate) struct Originator<'a> {
     source: Option<IpAddr>,
     /// Cached grants of policies, by their resource-IDs.
     grants: RefCell<HashMap<String, Option<Rc<Grants>>>>,
+    /// Cached memberships in groups, by their resource-IDs.
+    memberships: RefCell<HashMap<String, bool>>,
 }
 
 impl<'a> Originator<'a> {
@@ -127,9 +133,18 @@ impl<'a> Originator<'a> {
             Kind::Cse => remote_cse::of(read, settings, &from, now)?.is_some(),
             Kind::AeElsewhere | Kind::Stranger => false,
         };
-        let grants = RefCell::default();
-        let source = None;
-        Ok(Self { kind, identity, is_authenticated, read, settings, now, source, grants })
+        Ok(Self {
+            kind,
+            identity,
+            is_authenticated,
+            observes: false,
+            read,
+            settings,
+            now,
+            source: None,
+            grants: RefCell::default(),
+            memberships: RefCell::default(),
+        })
     }
 
     /// Identifies the originator of a request, with its source address.
@@ -143,13 +158,17 @@ impl<'a> Originator<'a> {
         now: Seconds,
     ) -> Result<Self, Refusal> {
         let mut who = Self::identify(read, settings, request.from.as_deref(), now)?;
+        // The view serves nothing else, such as a subscription.
+        who.observes = request.operation == Operation::Retrieve
+            && matches!(who.kind, Kind::Ae | Kind::Administrator)
+            && settings.observers.iter().any(|stem| Some(stem.as_str()) == request.from.as_deref());
         if matches!(who.kind, Kind::Ae | Kind::Administrator)
             && let Some(ae) =
                 request.from.as_deref().map(|stem| read.get(stem)).transpose()?.flatten()
             && registrant::belongs_to_another(&ae, request)
         {
             (who.kind, who.identity) = (Kind::Stranger, Identity::default());
-            who.is_authenticated = false;
+            (who.is_authenticated, who.observes) = (false, false);
         }
         Ok(who.at_address(request.source_address))
     }
@@ -190,6 +209,20 @@ impl<'a> Originator<'a> {
         }
     }
 
+    /// Returns whether the settings let this originator see a resource, whoever it belongs to. The
+    /// result of a request belongs to its originator alone, and so does a polling channel.
+    fn observes(&self, access: Access, on: &Record) -> bool {
+        self.observes
+            && matches!(access, Access::Retrieve | Access::Discover)
+            && !matches!(on.ty, ResourceType::PollingChannel | ResourceType::Request)
+            && !self.is(on.owner.as_deref())
+    }
+
+    /// Returns whether a resource is an announcement of this originator.
+    fn has_announced(&self, on: &Record) -> bool {
+        on.ty.is_announcement() && self.is_authenticated && self.is(on.owner.as_deref())
+    }
+
     /// Returns the grants of a policy, if it still exists.
     fn grants_of(&self, policy: &Reference) -> Result<Option<Rc<Grants>>, StoreError> {
         if let Some(known) = self.grants.borrow().get(&policy.ri) {
@@ -202,11 +235,38 @@ impl<'a> Originator<'a> {
         Ok(grants)
     }
 
+    /// Returns the grants of a policy for itself.
+    pub(crate) fn own_grants(&self, ri: &str) -> Result<Grants, StoreError> {
+        let policy = self.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
+        self.grants_in(&policy, SELF_PRIVILEGES)
+    }
+
     fn grants_in(&self, policy: &Record, set: &str) -> Result<Grants, StoreError> {
         let request = RequestContext { at: self.now, source: self.source };
         let registrant = self.registrant_in(policy.names.registrants(set))?;
         let who = (&self.identity, registrant.as_deref());
-        Ok(Grants::to(who, self.is_authenticated, &request, policy.attributes.get(set)))
+        let rules = policy.attributes.get(set);
+        let named = policy.names.resources(set);
+        let groups = if named.is_empty() { Vec::new() } else { rules.map_or(vec![], groups) };
+        let in_group = |entry: &str| {
+            let at = groups.iter().position(|group| group == entry);
+            match at.and_then(|at| named.get(at)).and_then(Option::as_ref) {
+                Some(group) => self.is_member(group),
+                None => Ok(false),
+            }
+        };
+        Grants::to(who, self.is_authenticated, &request, rules, &in_group)
+    }
+
+    /// Returns whether the originator is a member of a group.
+    fn is_member(&self, group: &Reference) -> Result<bool, StoreError> {
+        if let Some(known) = self.memberships.borrow().get(&group.ri) {
+            return Ok(*known);
+        }
+        let (read, settings) = (self.read, self.settings);
+        let is_member = membership::has_member(read, settings, group, &self.identity, self.now)?;
+        self.memberships.borrow_mut().insert(group.ri.clone(), is_member);
+        Ok(is_member)
     }
 
     /// Returns the access rule of a resource.
@@ -254,8 +314,15 @@ impl<'a> Originator<'a> {
     /// Returns the rule of a resource that does not inherit from its parent.
     fn own_rule(&self, on: &Record) -> Result<Option<Rule>, StoreError> {
         match on.ty {
-            ResourceType::ContentInstance => return Ok(None),
+            _ if on.ty.is_instance() => return Ok(None),
             ResourceType::AccessControlPolicy => return Ok(Some(Rule::Own(on.ri.clone()))),
+            // The result belongs to the originator of its request alone, whoever has access to the
+            // resource above.
+            ResourceType::Request => {
+                let id = on.attributes.get(ORIGINATOR).and_then(Value::as_str).unwrap_or_default();
+                let custodian = Some(NamedOriginator::of(on, ORIGINATOR, id));
+                return Ok(Some(Rule::Default { custodian, creator: None }));
+            }
             _ => {}
         }
         if on.texts(POLICIES).next().is_none() {
@@ -322,7 +389,7 @@ fn inherit(on: &Record, above: Rule) -> Rule {
     };
     match above {
         // An instance has the rule of its container, independently of its creator.
-        _ if on.ty == ResourceType::ContentInstance => above,
+        _ if on.ty.is_instance() => above,
         Rule::Default { custodian, .. } => {
             Rule::Default { custodian: named(CUSTODIAN).or(custodian), creator: named(CREATOR) }
         }
@@ -358,22 +425,23 @@ pub(crate) fn allows(
     on: &Record,
     rule: &Rule,
 ) -> Result<bool, StoreError> {
+    if who.settings.is_operated {
+        return Ok(true);
+    }
     // Administrators may access all resources without an owner, independently of policies, so they
     // cannot lock themselves out. Only they may change who may register.
     if who.kind == Kind::Administrator && on.owner.is_none() {
         return Ok(true);
     }
-    if who.kind == Kind::Stranger || decision::is_change(access, on.ty) {
+    if is_excluded(who, access, on) {
         return Ok(false);
     }
-    // A polling channel belongs only to its AE, independently of policies (TS-0004 clause
-    // 7.4.21.2). Other originators cannot discover it either.
-    if on.ty == ResourceType::PollingChannel && !who.is(on.owner.as_deref()) {
-        return Ok(false);
+    // Policies decide only who else sees an announcement (TS-0004 clause 7.4.26.2).
+    if who.observes(access, on) || who.has_announced(on) {
+        return Ok(true);
     }
     let own = |ri: &str, access| {
-        let policy = who.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
-        let grants = who.grants_in(&policy, SELF_PRIVILEGES)?;
+        let grants = who.own_grants(ri)?;
         Ok::<_, StoreError>(grants.allow(access, ResourceType::AccessControlPolicy))
     };
     match rule {
@@ -404,6 +472,17 @@ pub(crate) fn allows(
     }
 }
 
+/// Returns whether no policy can give an originator access to a resource.
+pub(crate) fn is_excluded(who: &Originator<'_>, access: Access, on: &Record) -> bool {
+    // A polling channel belongs only to its AE, independently of policies (TS-0004 clause
+    // 7.4.21.2). Other originators cannot discover it either.
+    let is_channel = on.ty == ResourceType::PollingChannel && !who.is(on.owner.as_deref());
+    who.kind == Kind::Stranger
+        || decision::is_change(access, on.ty)
+        || is_channel
+        || changes_announcement(access, on.ty) && !who.has_announced(on)
+}
+
 /// Returns whether an originator has access to a resource, by the resource's rule. See [`allows`].
 pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> Result<bool, StoreError> {
     allows(who, access, on, &who.rule(on)?)
@@ -412,6 +491,16 @@ pub(crate) fn may(who: &Originator<'_>, access: Access, on: &Record) -> Result<b
 /// Requires access to a resource. See [`may`].
 pub(crate) fn require(who: &Originator<'_>, access: Access, on: &Record) -> Result<(), Refusal> {
     if may(who, access, on)? { Ok(()) } else { Err(Refusal::NoPrivilege(access.name())) }
+}
+
+/// Returns whether an access changes an announcement, or announces something below it.
+fn changes_announcement(access: Access, on: ResourceType) -> bool {
+    on.is_announcement()
+        && match access {
+            Access::Create(child) => child.is_announcement(),
+            Access::Update | Access::Delete | Access::UpdatePrivileges => true,
+            Access::Retrieve | Access::Discover | Access::Notify => false,
+        }
 }
 
 /// Returns whether an access changes a service subscription.

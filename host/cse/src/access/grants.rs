@@ -1,12 +1,15 @@
 //! The privileges that the rules of an `<accessControlPolicy>` grant to an originator (TS-0001
 //! clause 9.6.2, TS-0003 clause 7.1).
 
+use std::collections::BTreeSet;
+
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
 use crate::access::originator::Identity;
 use crate::resource::access_contexts::{AccessContext, RequestContext};
-use crate::resource::access_rules::{ObjectDetails, Rule, RuleSet};
+use crate::resource::access_rules::{ObjectDetails, Rule, RuleSet, is_group};
+use crate::store::StoreError;
 
 /// An operation on a resource that requires a privilege.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,38 +66,81 @@ pub(crate) struct Grants(Vec<Grant>);
 struct Grant {
     operations: u8,
     details: Vec<ObjectDetails>,
+    /// Attributes to which it is limited.
+    attributes: Option<Vec<String>>,
+}
+
+impl Grant {
+    fn applies(&self, access: Access, on: ResourceType) -> bool {
+        let named = |detail: &ObjectDetails| applies(detail, access, on);
+        self.operations & bit(access) != 0
+            && (self.details.is_empty() || self.details.iter().any(named))
+    }
 }
 
 impl Grants {
     /// Returns the privileges that the rules in attribute `set` of a policy grant to `who` in the
-    /// context of `request`. Unreadable rules grant nothing.
+    /// context of `request`. `in_group` returns whether the originator is a member of a group.
+    /// Unreadable rules grant nothing.
     pub(crate) fn to(
         (who, registrant): (&Identity, Option<&str>),
         is_authenticated: bool,
         request: &RequestContext,
         set: Option<&Value>,
-    ) -> Self {
+        in_group: &dyn Fn(&str) -> Result<bool, StoreError>,
+    ) -> Result<Self, StoreError> {
         let set = set.and_then(RuleSet::read).unwrap_or_default();
         let holds = |rule: &Rule| {
             let in_context =
                 |contexts: &Vec<AccessContext>| contexts.iter().any(|c| c.holds(request));
-            rule.aca.is_none()
-                && (is_authenticated || !rule.acaf)
-                && rule.acor.iter().any(|entry| who.is_named_by(entry, registrant))
-                && rule.acco.as_ref().is_none_or(in_context)
+            (is_authenticated || !rule.acaf) && rule.acco.as_ref().is_none_or(in_context)
         };
-        let rules = set.acr.into_iter().filter(holds);
-        Self(rules.map(|r| Grant { operations: r.acop, details: r.acod }).collect())
+        let mut grants = Vec::new();
+        for rule in set.acr.into_iter().filter(holds) {
+            if is_named(&rule, who, registrant, in_group)? {
+                let Rule { acop: operations, acod: details, aca: attributes, .. } = rule;
+                grants.push(Grant { operations, details, attributes });
+            }
+        }
+        Ok(Self(grants))
     }
 
-    /// Returns whether a rule grants access to a resource of this type.
+    /// Returns whether a rule grants access to all of a resource of this type.
     pub(crate) fn allow(&self, access: Access, on: ResourceType) -> bool {
-        self.0.iter().any(|grant| {
-            let named = |detail: &ObjectDetails| applies(detail, access, on);
-            grant.operations & bit(access) != 0
-                && (grant.details.is_empty() || grant.details.iter().any(named))
-        })
+        self.0.iter().any(|grant| grant.attributes.is_none() && grant.applies(access, on))
     }
+
+    /// Adds the attributes of a resource of this type to which limited rules grant access.
+    pub(crate) fn add_attributes(
+        &self,
+        access: Access,
+        on: ResourceType,
+        to: &mut BTreeSet<String>,
+    ) {
+        let limited = self.0.iter().filter(|grant| grant.applies(access, on));
+        to.extend(limited.filter_map(|grant| grant.attributes.as_ref()).flatten().cloned());
+    }
+}
+
+/// Returns whether a rule names an originator, directly or as a member of a group. The groups come
+/// last, because each costs a lookup.
+fn is_named(
+    rule: &Rule,
+    who: &Identity,
+    registrant: Option<&str>,
+    in_group: &dyn Fn(&str) -> Result<bool, StoreError>,
+) -> Result<bool, StoreError> {
+    let (groups, originators): (Vec<_>, Vec<_>) =
+        rule.acor.iter().partition(|entry| is_group(entry));
+    if originators.into_iter().any(|entry| who.is_named_by(entry, registrant)) {
+        return Ok(true);
+    }
+    for group in groups {
+        if in_group(group)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns whether a detail of a rule applies. The types of children matter only for a create.
@@ -131,7 +177,13 @@ mod tests {
         let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
         let set = json!({ "acr": rules });
         check(PRIVILEGES, &set).unwrap();
-        Grants::to((&who, Some("12-one")), is_authenticated, &TUESDAY, Some(&set))
+        evaluate(&who, is_authenticated, Some(&set))
+    }
+
+    fn evaluate(who: &Identity, is_authenticated: bool, set: Option<&Value>) -> Grants {
+        let in_group = |group: &str| Ok(group == "cse/members");
+        let who = (who, Some("12-one"));
+        Grants::to(who, is_authenticated, &TUESDAY, set, &in_group).unwrap()
     }
 
     const EACH: [Access; 7] = [
@@ -182,6 +234,44 @@ mod tests {
     }
 
     #[test]
+    fn rule_with_attributes_grants_only_these() {
+        let grants = grants(
+            json!([
+                {"acor": ["all"], "acop": 6, "aca": ["lbl", "rn"]},
+                {"acor": ["all"], "acop": 2, "aca": ["ct"]},
+                {"acor": ["Cother"], "acop": 63, "aca": ["con"]},
+                {"acor": ["all"], "acop": 32},
+            ]),
+            true,
+        );
+        let of = |access| {
+            let mut attributes = BTreeSet::new();
+            grants.add_attributes(access, Container, &mut attributes);
+            attributes.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(of(Access::Retrieve), ["ct", "lbl", "rn"]);
+        assert_eq!(of(Access::Update), ["lbl", "rn"]);
+        assert!(of(Access::Delete).is_empty() && of(Access::Discover).is_empty());
+        for access in [Access::Retrieve, Access::Update, Access::Delete] {
+            assert!(!grants.allow(access, Container), "{access:?}");
+        }
+        assert!(grants.allow(Access::Discover, Container));
+    }
+
+    #[test]
+    fn rule_names_members_of_groups() {
+        for (acor, expected) in [
+            (json!(["cse/members"]), true),
+            (json!(["cse/others"]), false),
+            (json!(["Cother", "cse/others", "cse/members"]), true),
+            (json!(["Cother", "cse/others"]), false),
+        ] {
+            let grants = grants(json!([{"acor": acor, "acop": 2}]), true);
+            assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{acor}");
+        }
+    }
+
+    #[test]
     fn rule_may_require_authentication() {
         let rule = json!([{"acor": ["all"], "acop": 63, "acaf": true}]);
         assert!(grants(rule.clone(), true).allow(Access::Retrieve, Container));
@@ -197,7 +287,6 @@ mod tests {
                     {"actw": ["* * * * * * *"], "aclr": {"accr": [1.0, 2.0, 3.0]}}]}),
                 "aclr",
             ),
-            (json!({"acor": ["all"], "acop": 63, "aca": ["lbl"]}), "aca"),
             (json!({"acor": ["all"], "acop": 63, "acod": [{"chty": [], "spty": "x"}]}), "spty"),
         ] {
             let set = json!({ "acr": [rule] });
@@ -207,7 +296,7 @@ mod tests {
                 (Rsc::NotImplemented, &AttributeError::Unsupported(what))
             );
             let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
-            let grants = Grants::to((&who, Some("12-one")), true, &TUESDAY, Some(&set));
+            let grants = evaluate(&who, true, Some(&set));
             for access in EACH {
                 assert!(!grants.allow(access, Container), "{set} {access:?}");
             }
@@ -229,7 +318,7 @@ mod tests {
             with(json!([{"actw": ["* * * * * * *"], "acui": ["x"]}])),
         ] {
             let who = Identity::of_ae(&settings(), "Clight-AE1", Some("12-one".into()));
-            let grants = Grants::to((&who, Some("12-one")), true, &TUESDAY, damaged.as_ref());
+            let grants = evaluate(&who, true, damaged.as_ref());
             assert!(!grants.allow(Access::Retrieve, Container));
         }
     }

@@ -11,6 +11,8 @@
 //!   another AE. An AE-ID without a registrant denotes the first one to register it. The store
 //!   records the attributes that wait for the stem, and the registrant that ended the wait.
 //!
+//! - A group in a rule is an address. Its members are AEs and CSEs by their identity as well.
+//!
 //! A name whose resource or registrant is gone denotes nothing, even after another originator takes
 //! the name. Patterns, `all` and domain names denote sets with all their present members. Only its
 //! own CSE knows the holder of an AE-ID of another CSE.
@@ -20,11 +22,13 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Target;
 use serde_json::Value;
 
+use crate::access::decision::{Originator, may};
+use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::identifiers;
 use crate::record::names::{Reference, Registrant, Registrants, encode_wait};
 use crate::record::{Record, Seconds};
-use crate::resource::access_rules::{self, PRIVILEGES, SELF_PRIVILEGES};
+use crate::resource::access_rules::{self, PRIVILEGES, SELF_PRIVILEGES, groups};
 use crate::resource::address::{self, Resolved};
 use crate::resource::ae_announcement;
 use crate::resource::links;
@@ -120,6 +124,55 @@ fn identifiers(
     Ok(all)
 }
 
+/// Resolves the groups in these attributes of a policy that is about to be stored. A group must be
+/// one that `who` may retrieve, unless the policy named it `before`.
+///
+/// # Errors
+/// Returns an error if there is no such group, or a name that stays denotes another group now.
+pub(crate) fn resolve_groups<'n>(
+    (read, settings, who): (&dyn Read, &Settings, &Originator<'_>),
+    record: &mut Record,
+    before: Option<&Record>,
+    attributes: impl IntoIterator<Item = &'n str>,
+    now: Seconds,
+) -> Result<(), Refusal> {
+    let sets = |name: &str| [PRIVILEGES, SELF_PRIVILEGES].into_iter().find(|set| *set == name);
+    for attribute in attributes.into_iter().filter_map(sets) {
+        let groups_in = |of: &Record| of.attributes.get(attribute).map_or(vec![], groups);
+        let known = before.map(|before| (groups_in(before), before.names.resources(attribute)));
+        let mut all = Vec::new();
+        for text in groups_in(record) {
+            let found = links::resolve(read, settings, &text, now)?;
+            let found = found.filter(|found| found.ty == ResourceType::Group);
+            let old = known.as_ref().and_then(|(texts, references)| {
+                let at = texts.iter().position(|old| *old == text)?;
+                references.get(at)?.clone()
+            });
+            let new = match found {
+                Some(group) if old.is_some() || may(who, Access::Retrieve, &group)? => {
+                    Some(Reference::of(&group))
+                }
+                _ => None,
+            };
+            let meaning = retained_meaning(attribute, &text, old, new)?;
+            if meaning.is_none() {
+                let name = crate::error::quoted(&text);
+                let why = format!(
+                    "names {name} in acor, which is neither an originator nor a group here that \
+                     the originator may retrieve"
+                );
+                return Err(AttributeError::value(attribute, &why).into());
+            }
+            all.push(meaning);
+        }
+        record.names.resources.remove(attribute);
+        if !all.is_empty() {
+            record.names.resources.insert(attribute.into(), all);
+        }
+    }
+    Ok(())
+}
+
 /// Returns the meaning of a name that may have had one before.
 fn retained_meaning<T: PartialEq>(
     attribute: &'static str,
@@ -192,6 +245,36 @@ fn reference(
     }
 }
 
+/// Returns the addresses in an attribute, in the order of their references.
+pub(crate) fn addresses_in(record: &Record, attribute: &str) -> Vec<String> {
+    match record.attributes.get(attribute) {
+        Some(rules) if is_set_of_rules(attribute) => groups(rules),
+        _ => record.texts(attribute).map(ToOwned::to_owned).collect(),
+    }
+}
+
+/// Returns the resource that an address in an attribute of a new resource would denote.
+pub(crate) fn denoted(
+    read: &dyn Read,
+    settings: &Settings,
+    attribute: &str,
+    text: &str,
+    now: Seconds,
+) -> Result<Option<Record>, StoreError> {
+    if is_set_of_rules(attribute) {
+        return links::resolve(read, settings, text, now);
+    }
+    let Some(attribute) = ADDRESSES.into_iter().find(|a| *a == attribute) else { return Ok(None) };
+    match reference(read, settings, attribute, text, now)? {
+        Some(reference) => Ok(reference.find(read, now)?.map(|found| found.record)),
+        None => Ok(None),
+    }
+}
+
+fn is_set_of_rules(attribute: &str) -> bool {
+    attribute == PRIVILEGES || attribute == SELF_PRIVILEGES
+}
+
 /// Returns the AE-ID-Stem in an identifier of one AE that may be registered here.
 fn stem(settings: &Settings, text: &str) -> Option<String> {
     let text = settings.canonical_id(text);
@@ -253,7 +336,7 @@ pub(crate) fn resolve_all(
     }
     let mut after = None;
     while let Some(mut record) = writer.next_by_id(after.as_deref())? {
-        if record.ty != ResourceType::ContentInstance {
+        if !record.ty.is_instance() {
             let all = ADDRESSES.into_iter().chain(IDENTIFIERS);
             match resolve(writer, settings, &mut record, None, all, now) {
                 Ok(()) => {}

@@ -7,6 +7,9 @@
 use saegis_onem2m::wildcard;
 
 use crate::identifiers::{ALL, is_stem};
+use crate::record::names::Reference;
+use crate::resource::ae_announcement;
+use crate::resource::remote_cse;
 use crate::settings::Settings;
 
 /// The identifiers of an originator. An originator without identifiers is never named.
@@ -75,6 +78,20 @@ impl Identity {
             Some(known) => registrant.as_deref() == Some(known),
             None => self.stem.is_none() && registrant.is_none(),
         }
+    }
+
+    /// Returns the registration or announcement of the originator at this CSE, as an attribute names
+    /// it. An AE without a registrant has none.
+    pub(crate) fn registration(&self, settings: &Settings) -> Option<Reference> {
+        let (ri, registrant) = match &self.registered {
+            Some((stem, registrant)) => {
+                let is_here = self.stem.is_some();
+                let ri = if is_here { stem.clone() } else { ae_announcement::ri_of(stem) };
+                (ri, Some(registrant.clone()?))
+            }
+            None => (remote_cse::ri_of(&settings.own_cse(self.sp_relative.as_deref()?)?), None),
+        };
+        Some(Reference { ri, registrant, below: None })
     }
 
     /// Returns whether an entry names this originator. The entry was accepted by

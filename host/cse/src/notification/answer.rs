@@ -11,8 +11,8 @@ pub struct Answer {
     /// Response to the originator.
     pub response: ResponsePrimitive,
     /// Notifications to send now, in this order. The changes that they report are on disk. The
-    /// response need not wait for them, and a notification that cannot be sent is lost (`pn` is not
-    /// supported).
+    /// response need not wait for them. The sender reports the outcome of each through its receipt;
+    /// one of a subscription that failed is among the due notifications later.
     pub notifications: Vec<Notification>,
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
@@ -13,9 +14,10 @@ use crate::access::grants::Access;
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
 use crate::notification::answer::{Answer, Outcome};
-use crate::notification::message::Notification;
+use crate::notification::message::{Destination, NamedBy, Notification};
 use crate::notification::outbox;
 use crate::notification::point_of_access::{Route, route_to_ae};
+use crate::receipts::Receipt;
 use crate::record::seconds;
 use crate::request::checks::{check_expiration, check_release};
 use crate::resource::address::{self, Resolved};
@@ -83,35 +85,40 @@ pub(crate) fn deliver(
     let about = outbox::reference(settings, &ae.ri);
     let from = request.from.clone().unwrap_or_default();
     let release = request.release.clone().unwrap_or_else(|| outbox::release(settings));
-    match route_to_ae(read, now, ae)? {
-        Route::Send(to, named_by) => {
-            let notification = Notification {
-                to,
-                named_by,
-                about,
-                from,
-                request_id: request.request_id.clone(),
-                release,
-                content: content.bytes().clone(),
-            };
-            let (request_id, release) = (request.request_id.clone(), request.release.clone());
-            Ok(Outcome::Pending(Delivery { notification, request_id, release }))
-        }
+    let category = request.parameters.get(Parameter::EventCategory);
+    let category = category.and_then(|category| category.parse().ok());
+    let (to, named_by) = match route_to_ae(read, now, ae)? {
+        Route::Send(to, named_by) => (to, named_by),
         // A verification needs a response.
-        Route::PollingChannel { .. } if is_verification(content.bytes()) => {
-            Err(Refusal::NoTarget("it has a polling channel, through which it cannot be verified"))
+        Route::PollingChannel { ri, ae } if is_verification(content.bytes()) => {
+            let named_by = NamedBy::Ae { stem: ae.clone(), registrant: None };
+            (Destination::PollingChannel { ri, ae }, named_by)
         }
         Route::PollingChannel { ri, ae } => {
             let id = &request.request_id;
-            let message = outbox::primitive(&ae, &from, id, &release, content.bytes());
+            let message = outbox::Message { category, ..content.bytes().clone().into() };
+            let message = outbox::primitive(&ae, &from, id, &release, &message);
             if !state.queues.put(&ri, message) {
                 let why = "the queues of polling channels are full";
                 return Err(Refusal::NotAcceptable(why));
             }
-            Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Accepted).into()))
+            return Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Accepted).into()));
         }
-        Route::Unreachable(why) => Err(Refusal::AeUnreachable(why)),
-    }
+        Route::Unreachable(why) => return Err(Refusal::AeUnreachable(why)),
+    };
+    let notification = Notification {
+        to,
+        named_by,
+        about,
+        from,
+        request_id: request.request_id.clone(),
+        release,
+        category,
+        receipt: Receipt::default(),
+        content: content.bytes().clone(),
+    };
+    let (request_id, release) = (request.request_id.clone(), request.release.clone());
+    Ok(Outcome::Pending(Delivery { notification, request_id, release }))
 }
 
 /// Returns whether the content is the verification request to a target of a subscription.

@@ -11,16 +11,17 @@ use crate::access::decision::{NamedOriginator, Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::notification::criteria::{ContentType, Criteria, Event};
-use crate::notification::outbox::{self, Outbox};
-use crate::notification::point_of_access::{Route, route_to_ae, route_to_others};
-use crate::notification::subscription::{self, targets};
-use crate::record::{Attributes, Record, Seconds, earlier};
+use crate::notification::outbox::{self, Delivery, Outbox};
+use crate::notification::policy::Policy;
+use crate::notification::sending::Sending;
+use crate::notification::{statistics, subscription, waiting};
+use crate::record::{Attributes, Record, Seconds, alive, earlier};
 use crate::request::context::Context;
-use crate::resource::address::ResolvedResource;
-use crate::resource::notification_target::NotificationTarget;
+use crate::resource::address::{ResolvedResource, by_id};
+use crate::resource::content_instance;
 use crate::resource::representation::{self, in_root_element};
-use crate::resource::schema::{NAMED_BY, SUBSCRIBER, TARGETS};
-use crate::store::{Read, StoreError, Writer};
+use crate::resource::schema::{NAMED_BY, SUBSCRIBER};
+use crate::store::{Edge, Read, StoreError, Writer};
 
 /// An event on a resource.
 struct ChangeEvent<'a> {
@@ -111,20 +112,67 @@ fn of_child(
     notify_subscribers(writer, context, outbox, subscriptions, &happened)
 }
 
+/// Reports the latest instances of a container, oldest first, to a new subscription that asks for
+/// former events (`psn`). Only instances that are still there can be reported.
+pub(crate) fn former(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    outbox: &Outbox,
+    subscription: &mut Record,
+) -> Result<(), StoreError> {
+    let Some(number) = subscription.attributes.get("psn").and_then(Value::as_u64) else {
+        return Ok(());
+    };
+    let Some(container) = subscription.parent.as_deref() else { return Ok(()) };
+    let Some(container) = by_id(writer.read(), container, context.now)? else { return Ok(()) };
+    let Some(ty) = container.record.ty.instances() else { return Ok(()) };
+    // Instances that are stored while retrievals are disabled cannot be retrieved later either.
+    if content_instance::is_closed(&container.record) {
+        return Ok(());
+    }
+    let (mut instances, mut beyond) = (Vec::new(), None);
+    for _ in 0..number {
+        let ri = &container.record.ri;
+        let child = writer.read().instance(ri, ty, Edge::Latest, beyond)?;
+        let Some(child) = child else { break };
+        let record = writer.read().get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
+        beyond = Some(child.sequence);
+        if alive(record.expires, context.now) {
+            instances.push(record);
+        }
+    }
+    let sending = sending(context, outbox);
+    for instance in instances.into_iter().rev() {
+        let happened = ChangeEvent {
+            event: Event::CreateOfChild,
+            about: &instance,
+            expires: earlier(container.expires, instance.expires),
+            modified: Attributes::new(),
+        };
+        if may_see(writer.read(), &sending, subscription, &instance)?
+            && let Some(event) = event(context, subscription, &happened)
+            && report(writer, &sending, subscription, event)?
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Returns whether the originator that named the targets of a subscription may retrieve the
 /// reported resource.
 ///
 /// The privilege at the creation of the subscription may have been withdrawn, and a child may be
 /// closed although its parent is open. The originator's present address is unknown, so rules that
 /// are limited to addresses do not apply.
-fn may_see(
+pub(crate) fn may_see(
     read: &dyn Read,
-    context: &Context<'_>,
+    sending: &Sending<'_>,
     subscription: &Record,
     about: &Record,
 ) -> Result<bool, StoreError> {
     let from = subscription.named_by.as_deref();
-    match Originator::identify(read, context.settings, from, context.now) {
+    match Originator::identify(read, sending.settings, from, sending.now) {
         // Another originator may have taken the name.
         Ok(who)
             if !who.is_the(&NamedOriginator::of(
@@ -149,58 +197,96 @@ fn notify_subscribers(
     subscriptions: Vec<Record>,
     happened: &ChangeEvent<'_>,
 ) -> Result<(), StoreError> {
+    let sending = sending(context, outbox);
     for mut subscription in subscriptions {
-        if !may_see(writer.read(), context, &subscription, happened.about)? {
+        if !may_see(writer.read(), &sending, &subscription, happened.about)? {
             continue;
         }
-        if !notify(writer.read(), context, outbox, &subscription, happened)? {
-            continue;
-        }
-        match subscription.attributes.get("exc").and_then(Value::as_u64) {
-            None => {}
-            Some(0 | 1) => {
-                deletion(writer.read(), context, outbox, &subscription)?;
-                writer.remove_tree(&subscription.ri, usize::MAX)?;
-            }
-            Some(left) => {
-                subscription.attributes.insert("exc".into(), (left - 1).into());
-                writer.put(&subscription)?;
-            }
-        }
+        let Some(event) = event(context, &subscription, happened) else { continue };
+        report(writer, &sending, &mut subscription, event)?;
     }
     Ok(())
 }
 
-/// Sends the notification of a subscription. Returns whether the subscription reports the event.
-fn notify(
-    read: &dyn Read,
+/// Sends an event (m2m:notificationEvent) to the targets of a subscription, as its policies allow.
+/// Returns whether the subscription has ended: its counter has reached its end.
+pub(crate) fn report(
+    writer: &mut Writer<'_>,
+    sending: &Sending<'_>,
+    subscription: &mut Record,
+    event: Value,
+) -> Result<bool, StoreError> {
+    let event = sending.notification(subscription, "nev", event);
+    let policy = Policy::of(writer.read(), subscription, sending.now)?;
+    statistics::count_event(subscription);
+    let is_closed = policy.is_closed(sending.now);
+    // Events that wait are sent before this one.
+    let are_waiting = subscription.waiting.is_some_and(|waiting| waiting.count() > 0);
+    let waits = is_closed || are_waiting || !policy.is_immediate();
+    let is_counted = statistics::is_enabled(subscription);
+    if is_closed && policy.pending().is_none() {
+        // The schedule allows no notification, and no policy keeps it (TS-0004 clause 7.5.1.2.2).
+        if is_counted {
+            writer.put(subscription)?;
+        }
+        return Ok(false);
+    }
+    if waits {
+        waiting::enqueue(writer, sending, subscription, &event)?;
+    } else {
+        let category = policy.category(false);
+        let content = json!({ "m2m:sgn": event });
+        let how = (category, Delivery::Repeated);
+        let reached = sending.send_to_all(writer.read(), subscription, &content, how)?;
+        statistics::count_requests(subscription, &reached);
+    }
+    match subscription.attributes.get("exc").and_then(Value::as_u64) {
+        None if waits || is_counted => writer.put(subscription)?,
+        None => {}
+        Some(0 | 1) => {
+            waiting::deliver_all(writer, sending, subscription)?;
+            writer.put(subscription)?;
+            deletion(writer.read(), sending, subscription)?;
+            writer.remove_tree(&subscription.ri, usize::MAX)?;
+            return Ok(true);
+        }
+        Some(left) => {
+            subscription.attributes.insert("exc".into(), (left - 1).into());
+            writer.put(subscription)?;
+        }
+    }
+    Ok(false)
+}
+
+fn sending<'a>(context: &'a Context<'_>, outbox: &'a Outbox) -> Sending<'a> {
+    Sending { settings: context.settings, now: context.now, outbox }
+}
+
+/// Returns the event as a subscription reports it (m2m:notificationEvent), if it does.
+fn event(
     context: &Context<'_>,
-    outbox: &Outbox,
     subscription: &Record,
     happened: &ChangeEvent<'_>,
-) -> Result<bool, StoreError> {
+) -> Option<Value> {
     // The criteria were checked when they were stored. Unreadable ones must not fail the request.
-    let Ok(criteria) = Criteria::read(&subscription.attributes) else { return Ok(false) };
+    let criteria = Criteria::read(&subscription.attributes).ok()?;
     let about = happened.about;
-    if !criteria.wants(happened.event, about.ty, &happened.modified) {
-        return Ok(false);
+    if !criteria.wants(happened.event, about.ty, &happened.modified)
+        || !criteria.matches(about, happened.expires)
+    {
+        return None;
     }
     let representation = match criteria.detail {
         ContentType::All => in_root_element(
-            about.ty,
+            about,
             representation::of_resource(context.settings, about, happened.expires),
         ),
-        ContentType::Modified => in_root_element(about.ty, happened.modified.clone()),
-        ContentType::ResourceId => {
+        ContentType::Modified => in_root_element(about, happened.modified.clone()),
+        ContentType::ResourceId | ContentType::TimeSeries => {
             json!({ "m2m:uri": outbox::reference(context.settings, &about.ri) })
         }
     };
-    let event = json!({ "rep": representation, "net": happened.event.number() });
-    let content = content(context, subscription, "nev", event);
-    for (at, target) in targets(&subscription.attributes).enumerate() {
-        send(read, context, outbox, subscription, (TARGETS, at, target), &content)?;
-    }
-    Ok(true)
+    Some(json!({ "rep": representation, "net": happened.event.number() }))
 }
 
 /// Reports the end of a resource and of everything below it: the subscribed-to resources and the
@@ -212,23 +298,30 @@ fn end(
     record: &Record,
     expires: Option<Seconds>,
 ) -> Result<(), StoreError> {
+    let sending = sending(context, outbox);
     if record.ty == ResourceType::Subscription {
-        return deletion(read, context, outbox, record);
+        return deletion(read, &sending, record);
     }
-    if record.ty == ResourceType::ContentInstance || outbox.is_full() {
+    if record.ty.is_instance() || outbox.is_full() {
         return Ok(());
     }
     let modified = Attributes::new();
     let happened = ChangeEvent { event: Event::Delete, about: record, expires, modified };
     for subscription in subscription::to(read, &record.ri, context.now)? {
-        if may_see(read, context, &subscription, record)? {
-            notify(read, context, outbox, &subscription, &happened)?;
+        if may_see(read, &sending, &subscription, record)?
+            && let Some(event) = event(context, &subscription, &happened)
+        {
+            let event = sending.notification(&subscription, "nev", event);
+            let policy = Policy::read(&subscription.attributes).unwrap_or_default();
+            // The subscription ends as well, so the notification is not repeated.
+            let how = (policy.category(false), Delivery::Once);
+            sending.send_to_all(read, &subscription, &json!({ "m2m:sgn": event }), how)?;
         }
-        deletion(read, context, outbox, &subscription)?;
+        deletion(read, &sending, &subscription)?;
     }
     // The recursion is bounded by the maximum depth of resources.
     for ty in ResourceType::ALL {
-        if matches!(ty, ResourceType::ContentInstance | ResourceType::Subscription) {
+        if ty.is_instance() || ty == ResourceType::Subscription {
             continue;
         }
         let mut after = None;
@@ -244,51 +337,14 @@ fn end(
 /// Notifies the subscriber that its subscription is deleted.
 fn deletion(
     read: &dyn Read,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     subscription: &Record,
 ) -> Result<(), StoreError> {
     let Some(subscriber) = subscription.attributes.get("su").and_then(Value::as_str) else {
         return Ok(());
     };
-    let content = content(context, subscription, "sud", true.into());
-    send(read, context, outbox, subscription, (SUBSCRIBER, 0, subscriber), &content)
-}
-
-fn content(context: &Context<'_>, subscription: &Record, what: &str, value: Value) -> Bytes {
-    let mut notification = Map::new();
-    notification.insert(what.into(), value);
-    notification.insert("sur".into(), outbox::reference(context.settings, &subscription.ri).into());
-    if let Some(creator) = subscription.attributes.get("cr") {
-        notification.insert("cr".into(), creator.clone());
-    }
-    json!({ "m2m:sgn": notification }).to_string().into()
-}
-
-/// Sends to the address at position `at` in an attribute of a subscription. An AE that is gone is
-/// not notified, and neither is another one that has taken its name.
-fn send(
-    read: &dyn Read,
-    context: &Context<'_>,
-    outbox: &Outbox,
-    subscription: &Record,
-    (attribute, at, to): (&'static str, usize, &str),
-    content: &Bytes,
-) -> Result<(), StoreError> {
-    let Ok(address) = NotificationTarget::parse(attribute, to) else { return Ok(()) };
-    let named_by = subscription.named_by.as_deref().unwrap_or_default();
-    let named = subscription.names.resources(attribute).get(at).and_then(Option::as_ref);
-    let found = named.map(|ae| ae.find(read, context.now)).transpose()?;
-    let to = match found {
-        Some(None) => Route::Unreachable("the AE that it named is no longer registered"),
-        Some(Some(ae)) if ae.record.ty == ResourceType::Ae => {
-            route_to_ae(read, context.now, ae.record)?
-        }
-        Some(Some(_)) | None => {
-            route_to_others(read, context.settings, context.now, &address, named_by)?
-        }
-    };
-    let sur = outbox::reference(context.settings, &subscription.ri);
-    outbox.send(context.settings, to, &sur, content);
+    let content = sending.notification(subscription, "sud", true.into());
+    let content = Bytes::from(json!({ "m2m:sgn": content }).to_string());
+    sending.send(read, subscription, (SUBSCRIBER, 0, subscriber), &content.into())?;
     Ok(())
 }

@@ -12,6 +12,7 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::Target;
 use saegis_onem2m::timestamp::parse_relative;
+use serde_json::Value;
 
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
@@ -157,12 +158,27 @@ pub(crate) fn poll(
             release: request.release.clone(),
             until: until(request, now),
         })),
-        // The AE's response to a message. No request waits for it.
-        Operation::Notify => Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Ok).into())),
+        // The AE's response to a message.
+        Operation::Notify => {
+            let content = request.content.as_ref().map(|content| content.bytes().as_ref());
+            if let Some((id, rsc)) = content.and_then(response) {
+                state.channel_requests.respond(&found.ri, &id, rsc);
+            }
+            Ok(Outcome::Done(ResponsePrimitive::to(request, Rsc::Ok).into()))
+        }
         Operation::Create | Operation::Update | Operation::Delete => {
             Err(Refusal::NotAllowed("pcu can be retrieved and notified"))
         }
     }
+}
+
+/// Returns the request identifier and the status of a response primitive in a notification.
+fn response(content: &[u8]) -> Option<(String, Rsc)> {
+    let content: Value = serde_json::from_slice(content).ok()?;
+    let response = content.get("m2m:rsp")?;
+    let code = response.get("rsc")?.as_u64()?;
+    let id = response.get("rqi")?.as_str()?;
+    Some((id.to_owned(), Rsc::from_code(u16::try_from(code).ok()?)))
 }
 
 fn until(request: &RequestPrimitive, now: SystemTime) -> Option<SystemTime> {

@@ -1,8 +1,11 @@
 //! A notification to send, and its destination.
 
 use bytes::Bytes;
+use saegis_onem2m::parameter::{Parameter, Parameters};
 use saegis_onem2m::point_of_access::PointOfAccess;
 use saegis_onem2m::target::Target;
+
+use crate::receipts::Receipt;
 
 /// The entity that named the address of a notification. It may name any address; the sender decides
 /// to which addresses it sends.
@@ -42,6 +45,14 @@ pub enum Destination {
     /// To the AE with that AE-ID-Stem, over the connection that it has opened itself (WebSocket, TS-0020
     /// clause 5.2). An AE that takes requests and names no point of access is reached so.
     Connection(String),
+    /// Into the queue of a polling channel. Only a notification whose response is awaited has this
+    /// destination: see [`EmbeddedCse::ask_over_channel`](crate::EmbeddedCse::ask_over_channel).
+    PollingChannel {
+        /// Resource-ID of the channel.
+        ri: String,
+        /// AE-ID-Stem of its AE.
+        ae: String,
+    },
 }
 
 impl std::fmt::Display for Destination {
@@ -49,7 +60,7 @@ impl std::fmt::Display for Destination {
         match self {
             Self::PointOfAccess(there) => there.fmt(f),
             Self::Elsewhere(target) => target.fmt(f),
-            Self::Connection(ae) => ae.fmt(f),
+            Self::Connection(ae) | Self::PollingChannel { ae, .. } => ae.fmt(f),
         }
     }
 }
@@ -76,6 +87,20 @@ pub struct Notification {
     pub request_id: String,
     /// Release Version Indicator.
     pub release: String,
+    /// Event Category, if the subscription determines one.
+    pub category: Option<u16>,
+    /// Receipt of the response, for the statistics of the subscription.
+    pub receipt: Receipt,
     /// Content in JSON, usually an `m2m:sgn`.
     pub content: Bytes,
+}
+
+impl Notification {
+    /// Returns the parameters of the request.
+    #[must_use]
+    pub fn parameters(&self) -> Parameters {
+        let category =
+            self.category.map(|category| (Parameter::EventCategory, category.to_string()));
+        category.into_iter().collect()
+    }
 }

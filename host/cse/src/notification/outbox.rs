@@ -9,8 +9,13 @@ use serde_json::{Value, json};
 
 use crate::notification::message::{Destination, NamedBy, Notification};
 use crate::notification::point_of_access::Route;
+use crate::receipts::Receipt;
+use crate::record::{Seconds, StoredNotification};
+use crate::retries::TargetKey;
 use crate::settings::Settings;
-use crate::store::polling_queues::PollingQueues;
+use crate::state::State;
+use crate::store::polling_queues::QueuedMessage;
+use crate::store::{StoreError, Writer};
 
 /// Maximum number of notifications of one request. Further ones are dropped, because a deletion can
 /// affect a whole tree of subscriptions.
@@ -18,6 +23,54 @@ pub(crate) const MAX_NOTIFICATIONS: usize = 256;
 
 /// Length of a request identifier.
 const REQUEST_ID_LEN: usize = 16;
+
+/// The content of a message, with its Event Category, and the target of a subscription that it is
+/// for.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) content: Bytes,
+    pub(crate) category: Option<u16>,
+    pub(crate) target: Option<SubscribedTarget>,
+}
+
+impl From<Bytes> for Message {
+    fn from(content: Bytes) -> Self {
+        Self { content, category: None, target: None }
+    }
+}
+
+/// The target of a subscription that a message is for.
+#[derive(Debug, Clone)]
+pub(crate) struct SubscribedTarget {
+    pub(crate) key: TargetKey,
+    /// Registree in whose subtree the subscription is.
+    pub(crate) owner: Option<String>,
+    /// Whether a response counts for the statistics.
+    pub(crate) is_counted: bool,
+    pub(crate) delivery: Delivery,
+}
+
+/// The treatment of a message that its target does not receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It is lost.
+    Once,
+    /// It is stored with its event, and sent again later.
+    Repeated,
+    /// It was stored with this number and size, at this time.
+    Stored(u64, usize, Seconds),
+    /// It is sent again.
+    Again(u64),
+}
+
+/// A message of the outbox.
+#[derive(Debug)]
+struct Entry {
+    outgoing: Outgoing,
+    content: Bytes,
+    category: Option<u16>,
+    target: Option<SubscribedTarget>,
+}
 
 /// An outgoing message.
 #[derive(Debug)]
@@ -36,22 +89,28 @@ enum Outgoing {
 /// The messages that are sent when their request is committed.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    messages: RefCell<Vec<Outgoing>>,
+    messages: RefCell<Vec<Entry>>,
     lost: Cell<usize>,
 }
 
 impl Outbox {
     /// Returns whether further messages are dropped.
     pub(crate) fn is_full(&self) -> bool {
-        self.messages.borrow().len() >= MAX_NOTIFICATIONS
+        self.len() >= MAX_NOTIFICATIONS
+    }
+
+    /// Returns the number of messages.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.borrow().len()
     }
 
     /// Adds a message.
-    fn put(&self, message: Outgoing) {
+    fn put(&self, outgoing: Outgoing, message: &Message) {
         if self.is_full() {
             self.count_dropped();
         } else {
-            self.messages.borrow_mut().push(message);
+            let Message { content, category, target } = message.clone();
+            self.messages.borrow_mut().push(Entry { outgoing, content, category, target });
         }
     }
 
@@ -61,20 +120,56 @@ impl Outbox {
     }
 
     /// Takes out all messages.
-    fn empty(self) -> Vec<Outgoing> {
+    fn empty(self) -> Vec<Entry> {
         warn(self.lost.get());
         self.messages.into_inner()
     }
 
+    /// Stores the messages that are sent again if their targets do not receive them, in the
+    /// transaction of their event. Those beyond the quota of the subscription's owner are sent once.
+    pub(crate) fn store(
+        &self,
+        writer: &mut Writer<'_>,
+        state: &State,
+        now: Seconds,
+    ) -> Result<(), StoreError> {
+        for entry in self.messages.borrow_mut().iter_mut() {
+            let Some(target) = entry.target.as_mut() else { continue };
+            if target.delivery != Delivery::Repeated {
+                continue;
+            }
+            if let Outgoing::Send(notification) = &entry.outgoing
+                && let Destination::Connection(ae) = &notification.to
+                && state.is_stored_elsewhere(ae)
+            {
+                target.delivery = Delivery::Once;
+                continue;
+            }
+            let number = state.retries.next();
+            let (content, category) = (&entry.content, entry.category);
+            let max_bytes = state.settings.limits.max_bytes_per_registree;
+            let stored = StoredNotification::new(&target.key.1, content, category, now);
+            target.delivery = match writer.put_retry((&target.key.0, number), &stored, max_bytes)? {
+                Some(size) => Delivery::Stored(number, size, now),
+                None => Delivery::Once,
+            };
+        }
+        Ok(())
+    }
+
     /// Puts the messages for polling channels into their queues. Returns the notifications for the
     /// caller, and the number of messages that did not fit into a queue.
-    pub(crate) fn post(self, queues: &PollingQueues) -> (Vec<Notification>, usize) {
+    pub(crate) fn post(self, state: &State) -> (Vec<Notification>, usize) {
         let (mut notifications, mut lost) = (Vec::new(), 0);
-        for message in self.empty() {
-            match message {
-                Outgoing::Send(notification) => notifications.push(*notification),
+        for Entry { outgoing, target, .. } in self.empty() {
+            let Some(receipt) = receipt(state, target) else { continue };
+            match outgoing {
+                Outgoing::Send(mut notification) => {
+                    notification.receipt = receipt;
+                    notifications.push(*notification);
+                }
                 Outgoing::Channel { ri, request } => {
-                    if !queues.put(&ri, request) {
+                    if !state.queues.put(&ri, QueuedMessage { request, receipt }) {
                         lost += 1;
                         tracing::warn!(
                             event = "cse.notifications-dropped",
@@ -87,19 +182,28 @@ impl Outbox {
         (notifications, lost)
     }
 
-    /// Adds a notification with this content for the subscription `sur`, if its destination is
-    /// reachable.
-    pub(crate) fn send(&self, settings: &Settings, to: Route, sur: &str, content: &Bytes) {
+    /// Adds a notification with this content for the subscription `sur`. Returns whether its
+    /// destination is reachable.
+    pub(crate) fn send(
+        &self,
+        settings: &Settings,
+        to: Route,
+        sur: &str,
+        message: &Message,
+    ) -> bool {
         match to {
             Route::Send(there, named_by) => {
-                let message =
-                    notification(settings, (there, named_by), sur.into(), content.clone());
-                self.put(Outgoing::Send(Box::new(message)));
+                let content = message.content.clone();
+                let mut sent = notification(settings, (there, named_by), sur.into(), content);
+                sent.category = message.category;
+                self.put(Outgoing::Send(Box::new(sent)), message);
+                true
             }
             Route::PollingChannel { ri, ae } => {
                 let from = settings.cse_id.to_string();
-                let request = primitive(&ae, &from, &identifier(), &release(settings), content);
-                self.put(Outgoing::Channel { ri, request });
+                let request = primitive(&ae, &from, &identifier(), &release(settings), message);
+                self.put(Outgoing::Channel { ri, request }, message);
+                true
             }
             Route::Unreachable(why) => {
                 tracing::debug!(
@@ -107,15 +211,37 @@ impl Outbox {
                     subscription = sur,
                     "notification dropped: {why}"
                 );
+                false
             }
         }
     }
 }
 
-/// Truncates notifications to the maximum number of one request.
+/// Returns the receipt of a message, or nothing if the message waits for former ones.
+fn receipt(state: &State, target: Option<SubscribedTarget>) -> Option<Receipt> {
+    let Some(SubscribedTarget { key, owner, is_counted, delivery }) = target else {
+        return Some(Receipt::default());
+    };
+    let number = match delivery {
+        Delivery::Once | Delivery::Repeated => None,
+        Delivery::Again(number) => Some(number),
+        Delivery::Stored(number, size, now) => {
+            if !state.retries.begin((&key, owner.as_deref()), number, (size, now)) {
+                return None;
+            }
+            Some(number)
+        }
+    };
+    let stored = number.map(|number| (key.clone(), number, state.retries.clone()));
+    Some(Receipt::new(is_counted.then(|| (key, state.receipts.clone())), stored))
+}
+
+/// Truncates notifications to the maximum number of one request. Stored ones are sent later.
 pub(crate) fn cut(notifications: &mut Vec<Notification>) {
     warn(notifications.len().saturating_sub(MAX_NOTIFICATIONS));
-    notifications.truncate(MAX_NOTIFICATIONS);
+    for dropped in notifications.drain(MAX_NOTIFICATIONS.min(notifications.len())..) {
+        dropped.receipt.failed();
+    }
 }
 
 fn warn(lost: usize) {
@@ -153,7 +279,9 @@ pub(crate) fn notification(
     content: Bytes,
 ) -> Notification {
     let content = match &to {
-        Destination::PointOfAccess(_) | Destination::Connection(_) => content,
+        Destination::PointOfAccess(_)
+        | Destination::Connection(_)
+        | Destination::PollingChannel { .. } => content,
         Destination::Elsewhere(_) => with_sp_relative_creator(settings, content),
     };
     Notification {
@@ -163,6 +291,8 @@ pub(crate) fn notification(
         from: settings.cse_id.to_string(),
         request_id: identifier(),
         release: release(settings),
+        category: None,
+        receipt: Receipt::default(),
         content,
     }
 }
@@ -173,31 +303,38 @@ pub(crate) fn primitive(
     from: &str,
     request_id: &str,
     release: &str,
-    content: &Bytes,
+    message: &Message,
 ) -> Bytes {
-    let content: Value = serde_json::from_slice(content).unwrap_or_default();
-    let request = json!({ "m2m:rqp": {
+    let content: Value = serde_json::from_slice(&message.content).unwrap_or_default();
+    let mut request = json!({
         "op": 5,
         "to": ae,
         "fr": from,
         "rqi": request_id,
         "rvi": release,
         "pc": content,
-    }});
-    request.to_string().into()
+    });
+    if let (Some(category), Some(members)) = (message.category, request.as_object_mut()) {
+        members.insert("ec".into(), category.into());
+    }
+    json!({ "m2m:rqp": request }).to_string().into()
 }
 
 /// Converts the content of a notification for another CSE, where the stem of an AE of this CSE
 /// would name another AE.
 fn with_sp_relative_creator(settings: &Settings, content: Bytes) -> Bytes {
     let Ok(mut notification) = serde_json::from_slice::<Value>(&content) else { return content };
-    let Some(Value::String(creator)) = notification.pointer_mut("/m2m:sgn/cr") else {
-        return content;
+    let rewrite = |notification: &mut Value| {
+        let Some(Value::String(creator)) = notification.get_mut("cr") else { return };
+        match AeIdStem::parse(creator) {
+            Ok(stem) if stem.as_str().starts_with('S') => *creator = format!("/{stem}"),
+            Ok(stem) => *creator = reference(settings, stem.as_str()),
+            Err(_) => {}
+        }
     };
-    match AeIdStem::parse(creator) {
-        Ok(stem) if stem.as_str().starts_with('S') => *creator = format!("/{stem}"),
-        Ok(stem) => *creator = reference(settings, stem.as_str()),
-        Err(_) => return content,
+    match notification.pointer_mut("/m2m:agn/m2m:sgn").and_then(Value::as_array_mut) {
+        Some(batch) => batch.iter_mut().for_each(rewrite),
+        None => notification.get_mut("m2m:sgn").into_iter().for_each(rewrite),
     }
     notification.to_string().into()
 }

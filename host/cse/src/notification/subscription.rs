@@ -13,10 +13,11 @@ use crate::access::decision::{Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::notification::criteria::Criteria;
-use crate::notification::message::{Destination, NamedBy, Notification};
+use crate::notification::message::{Destination, Notification};
 use crate::notification::outbox;
 use crate::notification::point_of_access::{Route, route};
-use crate::notification::verification::{Question, Unverified, Verified};
+use crate::notification::policy::{self, Policy};
+use crate::notification::verification::{Question, Unverified, Verified, question};
 use crate::record::{Attributes, Record, Seconds, alive};
 use crate::request::context::Context;
 use crate::resource::attributes::GivenAttributes;
@@ -83,6 +84,7 @@ pub(crate) fn complete(
     context: &Context<'_>,
     given: &mut GivenAttributes,
 ) -> Result<(), Refusal> {
+    policy::complete(&mut given.attributes);
     let detail = Criteria::read(&given.attributes)?.detail.number();
     given.attributes.entry(NOTIFICATION_CONTENT).or_insert_with(|| detail.into());
     for text in targets(&given.attributes) {
@@ -108,6 +110,8 @@ pub(crate) fn check(
 ) -> Result<Option<Unverified>, Refusal> {
     let attributes = &record.attributes;
     let criteria = Criteria::read(attributes)?;
+    Policy::read(attributes)?;
+    check_numbers(attributes)?;
     if let Some(parent) = record.parent.as_deref() {
         let parent = read.get(parent)?.ok_or_else(|| StoreError::Corrupt(parent.into()))?;
         criteria.check_children(parent.ty)?;
@@ -127,38 +131,38 @@ pub(crate) fn check(
             continue;
         }
         let named_by = context.request.from.as_deref().unwrap_or_default();
-        let (there, named_by) =
-            match route(read, context.settings, context.now, &address, named_by)? {
-                Route::Send(there, named_by) => (there, named_by),
-                Route::PollingChannel { .. } => {
-                    let why = "it has a polling channel, through which it cannot be verified";
-                    return Err(Refusal::NoTarget(why));
-                }
-                Route::Unreachable(why) => return Err(Refusal::NoTarget(why)),
-            };
-        let is_new = |question: &Question| question.notification.to != there;
-        if !is_verified(&there) && ask.iter().all(is_new) {
-            let notification = verification(context, record, (there, named_by));
-            ask.push(Question { target: text.into(), notification });
+        let route = route(read, context.settings, context.now, &address, named_by)?;
+        if let Route::Unreachable(why) = route {
+            return Err(Refusal::NoTarget(why));
+        }
+        let Some(notification) = verification(context, record, route) else { continue };
+        let is_new = |question: &Question| question.notification.to != notification.to;
+        if !is_verified(&notification.to) && ask.iter().all(is_new) {
+            ask.push(Question { target: text.into(), notification: Box::new(notification) });
         }
     }
     let mut then: Vec<_> = ask.into_iter().rev().collect();
     let first = then.pop();
-    Ok(first.map(|first| Unverified { ri: record.ri.clone(), first, then }))
+    let ri = record.ri.clone();
+    Ok(first.map(|first| Unverified { ri, first, then, blocks: None, block: None }))
 }
 
-fn verification(
-    context: &Context<'_>,
-    record: &Record,
-    to: (Destination, NamedBy),
-) -> Notification {
+/// Checks the policies that have an effect only together with a congestion.
+fn check_numbers(attributes: &Attributes) -> Result<(), Refusal> {
+    if attributes.get("nsp").is_some_and(|value| value.as_u64() == Some(0)) {
+        return Err(AttributeError::value("nsp", "must be a number from 1 upwards").into());
+    }
+    Ok(())
+}
+
+fn verification(context: &Context<'_>, record: &Record, to: Route) -> Option<Notification> {
     let sur = outbox::reference(context.settings, &record.ri);
     let content = json!({ "m2m:sgn": {
         "vrq": true,
         "sur": sur,
         "cr": context.request.from,
     }});
-    outbox::notification(context.settings, to, sur, content.to_string().into())
+    question(context.settings, to, sur, content.to_string().into())
 }
 
 /// Returns whether an address is that of the originating AE.

@@ -7,36 +7,44 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::access::decision::{self, require};
+use crate::access::allowed_attributes::require_attributes;
+use crate::access::decision;
 use crate::access::grants::Access;
 use crate::access::names;
 use crate::error::Refusal;
 use crate::identifiers::MAX_NAME;
+use crate::notification::blocking;
 use crate::notification::events;
 use crate::notification::long_poll;
 use crate::notification::outbox::Outbox;
+use crate::notification::schedule;
+use crate::notification::sending::Sending;
 use crate::notification::subscription;
 use crate::notification::verification::Verified;
+use crate::notification::waiting;
+use crate::operation::announcement;
 use crate::operation::delete;
 use crate::operation::error::OperationError;
+use crate::operation::flex_container;
 use crate::operation::group;
-use crate::operation::quota;
+use crate::operation::location;
+use crate::operation::quota::{self, MAX_DEPTH};
 use crate::operation::resource_id::{self, AssignedIdentity, Registree};
+use crate::operation::specialization;
 use crate::record::names::{Names, Registrant};
 use crate::record::{Attributes, InstanceTotals, Record, Seconds, alive, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
-use crate::resource::address::{Resolved, ResolvedResource};
+use crate::resource::address::{self, Resolved, ResolvedResource};
 use crate::resource::ae_announcement::{self, AE_ID};
-use crate::resource::attributes::{self, GivenAttributes};
+use crate::resource::announced;
+use crate::resource::attributes::{self, GivenAttributes, Specialization};
 use crate::resource::content_instance;
 use crate::resource::remote_cse;
 use crate::resource::representation::{self, in_root_element};
 use crate::resource::schema::{AttributeError, CREATOR, MEMBERS, NAMED_BY};
+use crate::resource::time_series;
 use crate::store::{Read, StoreError, Writer};
-
-/// Maximum depth of a resource below the `<CSEBase>`.
-pub(crate) const MAX_DEPTH: u16 = 16;
 
 /// Creates a resource.
 ///
@@ -55,25 +63,84 @@ pub(crate) fn create(
     if ty == ResourceType::PollingChannel {
         long_poll::admit(writer.read(), context, &parent.record)?;
     }
-    let representation = context.representation(ty)?;
+    if ty == ResourceType::Schedule {
+        check_schedule(writer.read(), context, &parent.record)?;
+    }
+    let (root, specialization, representation) = representation_of(context, ty)?;
     let as_given = context.to_compare_with(&representation);
-    let mut given = attributes::for_create(ty, representation, context.now)?;
+    let mut given = attributes::for_create(ty, specialization, representation, context.now)?;
     complete(writer, context, ty, &mut given, &mut assigned)?;
+    if ty.is_announcement() && assigned.registree.is_none() {
+        let (read, settings) = (writer.read(), context.settings);
+        let cse = announced::admit(read, settings, context.request, &parent.record, context.now)?;
+        announced::check_link(settings, &cse.to_string(), &given.attributes)?;
+    }
     let before = quota::usage(writer, assigned.owner(&parent.record).as_deref())?;
-    let mut created = insert(writer, context, parent, (ty, &assigned), given)?;
+    let mut created = insert(writer, context, parent, (ty, root, &assigned), given)?;
     finish(writer, context, &mut created.record, &assigned)?;
+    let locations = match ty {
+        ResourceType::LocationPolicy => {
+            Some(create_location_container(writer, context, &mut created.record)?)
+        }
+        _ => None,
+    };
     let owner = created.record.owner.as_deref();
     quota::check(writer, &context.settings.limits, owner, before)?;
     if ty == ResourceType::Subscription {
         // The verification comes last, so that no target is notified of a subscription that is
         // refused otherwise.
+        blocking::check(writer.read(), context, &created.record, None)?;
         let ask = subscription::check(writer.read(), context, &created.record, None, verified)?;
         if let Some(unverified) = ask {
             return Err(OperationError::Unverified(Box::new(unverified)));
         }
     }
-    events::created(writer, context, outbox, &created)?;
+    for created in locations.iter().chain([&created]) {
+        events::created(writer, context, outbox, created)?;
+    }
+    match ty {
+        ResourceType::Subscription => {
+            events::former(writer, context, outbox, &mut created.record)?;
+        }
+        ResourceType::Schedule => {
+            let sending = Sending { settings: context.settings, now: context.now, outbox };
+            waiting::schedule_changed(writer, &sending, &created.record)?;
+        }
+        _ => {}
+    }
     Ok(answer(writer.read(), context, &created, &as_given)?)
+}
+
+/// Checks that the parent accepts another `<schedule>`. A `<node>` can have several.
+fn check_schedule(read: &dyn Read, context: &Context<'_>, parent: &Record) -> Result<(), Refusal> {
+    if parent.ty == ResourceType::Node {
+        return Ok(());
+    }
+    schedule::check_names(parent.ty, &context.given_names())?;
+    match schedule::find(read, &parent.ri, context.now)? {
+        Some(_) => Err(Refusal::NotAcceptable("the parent has a schedule already")),
+        None => Ok(()),
+    }
+}
+
+/// Creates the container of a location policy next to it.
+fn create_location_container(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    policy: &mut Record,
+) -> Result<ResolvedResource, Refusal> {
+    let corrupt = || StoreError::Corrupt(policy.ri.clone());
+    let parent =
+        address::by_id(writer.read(), policy.parent.as_deref().unwrap_or_default(), context.now)?;
+    let parent = parent.ok_or_else(corrupt)?;
+    let ri = resource_id::fresh(writer.read(), "cnt-")?;
+    let assigned = AssignedIdentity { ri, registree: None };
+    let ty = ResourceType::Container;
+    let given = location::container(policy);
+    let created = insert(writer, context, parent, (ty, None, &assigned), given)?;
+    location::link(policy, &created.record);
+    writer.put(policy)?;
+    Ok(created)
 }
 
 /// Returns the resource below which the originator may create a child of type `ty`.
@@ -92,12 +159,33 @@ fn parent(
         Resolved::Instance { .. } => return Err(Refusal::NotAllowed("la and ol have no children")),
     };
     if let Some(who) = &who {
-        require(who, Access::Create(ty), &parent.record)?;
+        let allowed = require_attributes(who, Access::Create(ty), &parent.record)?;
+        allowed.require(Access::Create(ty), &context.given_names())?;
         if ty == ResourceType::Subscription {
             subscription::admit(read, who, &parent.record, context.now)?;
         }
     }
     Ok(parent)
+}
+
+/// Returns the given representation of a resource of type `ty`. That of a flexContainer or a
+/// management object comes with its root name and its own attributes.
+fn representation_of<'c>(
+    context: &Context<'c>,
+    ty: ResourceType,
+) -> Result<(Option<String>, Specialization<'c>, Attributes), Refusal> {
+    let by_definition = matches!(
+        ty,
+        ResourceType::FlexContainer
+            | ResourceType::FlexContainerAnnc
+            | ResourceType::ManagementObject
+    );
+    if !by_definition {
+        return Ok((None, Specialization::default(), context.representation(ty.root())?));
+    }
+    let (root, attributes) = context.specialization()?;
+    let specialization = specialization::of(context.settings, ty, &attributes, &root)?;
+    Ok((Some(root), specialization, attributes))
 }
 
 /// Checks the given attributes against the assigned ones, and adds those that the CSE assigns.
@@ -113,6 +201,7 @@ fn complete(
             check_app_id(given, context.request.release.as_deref())?;
         }
         ResourceType::Subscription => subscription::complete(writer.read(), context, given)?,
+        ResourceType::TimeSeries => time_series::complete(&mut given.attributes),
         ResourceType::ServiceSubscribedNode => {
             if let Some(ri) = resource_id::subscribed_node(writer, context, &given.attributes)? {
                 assigned.ri = ri;
@@ -129,6 +218,9 @@ fn complete(
             ae_announcement::check(context.settings, cse, &given.attributes)?;
             given.attributes.insert(AE_ID.into(), stem.as_str().into());
         }
+        Some(Registree::AnnouncedCse(cse)) => {
+            announced::check_link(context.settings, &cse.to_string(), &given.attributes)?;
+        }
     }
     Ok(())
 }
@@ -140,8 +232,13 @@ fn finish(
     record: &mut Record,
     assigned: &AssignedIdentity,
 ) -> Result<(), Refusal> {
-    if writer.read().count()? > context.settings.limits.max_resources {
-        return Err(Refusal::NotAcceptable("the CSE has the maximum number of resources"));
+    if record.ty == ResourceType::FlexContainer {
+        flex_container::settle(writer, context, record, None, &[])?;
+        writer.put(record)?;
+    }
+    quota::check_count(writer.read(), &context.settings.limits)?;
+    if record.is_monitored() {
+        time_series::check_count(writer, record.owner.as_deref())?;
     }
     if record.ty == ResourceType::Group {
         group::check(writer.read(), context, record)?;
@@ -151,14 +248,20 @@ fn finish(
     match &assigned.registree {
         Some(Registree::Ae) => names::end_waits(writer, &record.ri, context.now)?,
         Some(Registree::AnnouncedAe { stem, .. }) => names::end_waits(writer, stem, context.now)?,
-        Some(Registree::Cse(_)) | None => {}
+        Some(Registree::Cse(_) | Registree::AnnouncedCse(_)) | None => {}
     }
     Ok(())
 }
 
 /// Returns whether a create of this type is a registration, or announces one.
 fn registers(ty: ResourceType) -> bool {
-    matches!(ty, ResourceType::Ae | ResourceType::RemoteCse | ResourceType::AeAnnc)
+    matches!(
+        ty,
+        ResourceType::Ae
+            | ResourceType::RemoteCse
+            | ResourceType::AeAnnc
+            | ResourceType::CseBaseAnnc
+    )
 }
 
 /// Checks an App-ID. Only releases before 4 allow a lower-case `r`.
@@ -176,7 +279,7 @@ fn insert(
     writer: &mut Writer<'_>,
     context: &Context<'_>,
     mut parent: ResolvedResource,
-    (ty, assigned): (ResourceType, &AssignedIdentity),
+    (ty, root, assigned): (ResourceType, Option<String>, &AssignedIdentity),
     given: GivenAttributes,
 ) -> Result<ResolvedResource, Refusal> {
     let depth = parent.record.depth + 1;
@@ -197,36 +300,73 @@ fn insert(
     {
         attributes.insert("cr".into(), from.as_str().into());
     }
-    let is_instance = ty == ResourceType::ContentInstance;
-    let is_container = ty == ResourceType::Container;
+    let is_instance = ty.is_instance();
+    let is_container = matches!(ty, ResourceType::Container | ResourceType::TimeSeries);
+    let has_state = matches!(
+        ty,
+        ResourceType::Container | ResourceType::ContentInstance | ResourceType::FlexContainer
+    );
+    let is_series = ty == ResourceType::TimeSeries;
+    let generated = match ty {
+        ResourceType::TimeSeriesInstance => time_series::generation_time(&attributes),
+        _ => None,
+    };
     let mut record = Record {
         ty,
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
         named_by: None,
-        registrant: (ty == ResourceType::Ae).then(|| Registrant::of(context.request)),
+        registrant: registrant_of_new(writer.read(), context, ty)?,
         names: Names::default(),
         owner: assigned.owner(&parent.record),
         created: context.now,
         modified: context.now,
         expires: lifetime(context, ty, depth, given.expires),
-        state: (is_container || is_instance).then_some(0),
+        state: has_state.then_some(0),
         instances: is_container.then(InstanceTotals::default),
-        size: is_instance.then(|| size(attributes.get("con"))),
+        size: is_instance.then(|| attributes.get("con").map_or(0, content_instance::size)),
         opens: false,
+        waiting: None,
+        generated,
+        series: is_series.then(Default::default),
+        missing: None,
+        statistics: None,
+        announcement: None,
         parent: Some(parent.record.ri.clone()),
         ri: ri.clone(),
+        root,
         name,
         attributes,
     };
+    announcement::begin(context, &mut record, &parent.record)?;
     resolve_names(writer, context, &mut record)?;
     if is_instance {
+        if let Some(generated) = generated {
+            time_series::admit(writer, &mut parent.record, generated, context.now)?;
+        }
         content_instance::admit(writer, &context.settings.limits, &mut parent.record, &mut record)?;
     } else {
         writer.put(&record)?;
         decision::mark_ancestors(writer, &record)?;
     }
     Ok(ResolvedResource { expires: earlier(parent.expires, record.expires), record })
+}
+
+/// Returns the registrant of a new AE or CSE. A `<CSEBaseAnnc>` has that of its CSE.
+fn registrant_of_new(
+    read: &dyn Read,
+    context: &Context<'_>,
+    ty: ResourceType,
+) -> Result<Option<Registrant>, StoreError> {
+    match ty {
+        ResourceType::Ae | ResourceType::RemoteCse => Ok(Some(Registrant::of(context.request))),
+        ResourceType::CseBaseAnnc => {
+            let from = context.request.from.as_deref().unwrap_or_default();
+            let cse = remote_cse::of(read, context.settings, from, context.now)?;
+            Ok(cse.and_then(|cse| cse.registrant))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Stores the meaning of the names in a new resource. The members of a group are resolved after
@@ -246,7 +386,12 @@ fn resolve_names(
     }
     let given: Vec<_> = record.attributes.keys().filter(|name| *name != MEMBERS).cloned().collect();
     let given = given.iter().map(String::as_str);
-    names::resolve(writer, settings, record, None, given, context.now)
+    names::resolve(writer, settings, record, None, given.clone(), context.now)?;
+    if record.ty == ResourceType::AccessControlPolicy {
+        let who = context.originator(read)?;
+        names::resolve_groups((read, settings, &who), record, None, given, context.now)?;
+    }
+    Ok(())
 }
 
 /// Returns the expiration time of a resource, for a requested time or none, within the limits.
@@ -305,16 +450,6 @@ fn fresh_name(
     Ok(name)
 }
 
-/// Returns the size of a content: the bytes of a text, or of another value's JSON.
-fn size(content: Option<&Value>) -> u64 {
-    let bytes = match content {
-        Some(Value::String(text)) => text.len(),
-        Some(other) => other.to_string().len(),
-        None => 0,
-    };
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
 /// Returns the response. Its Content-Location is the SP-relative address with the resource-ID. It
 /// is valid independently of the request's origin and of names, and contains the AE-ID of an AE
 /// even if the response has no content.
@@ -331,12 +466,12 @@ fn answer(
         ResultContent::Address => Some(json!({ "m2m:uri": context.structured(read, record)? })),
         ResultContent::AddressAndAttributes => {
             let uri = context.structured(read, record)?;
-            Some(json!({ "m2m:rce": { "uri": uri, record.ty.root(): all } }))
+            Some(json!({ "m2m:rce": { "uri": uri, record.root(): all } }))
         }
         ResultContent::Modified => {
-            Some(in_root_element(record.ty, representation::modified(all, as_given)))
+            Some(in_root_element(record, representation::modified(all, as_given)))
         }
-        _ => Some(in_root_element(record.ty, all)),
+        _ => Some(in_root_element(record, all)),
     };
     let mut response = context.answer(Rsc::Created, content);
     response.content_location = Some(format!("{}/{}", context.settings.cse_id, record.ri));

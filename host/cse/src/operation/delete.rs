@@ -13,7 +13,11 @@ use crate::budget::StopReason;
 use crate::error::Refusal;
 use crate::notification::events;
 use crate::notification::outbox::Outbox;
+use crate::notification::sending::Sending;
+use crate::notification::waiting;
 use crate::operation::discovery::{self, Listing};
+use crate::operation::location;
+use crate::operation::request_status;
 use crate::record::{Record, Seconds};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
@@ -40,7 +44,7 @@ pub(crate) struct Deletion {
 pub(crate) fn prepare(read: &dyn Read, context: &Context<'_>) -> Result<Option<Deletion>, Refusal> {
     let who = context.originator(read)?;
     let top = match context.target(read)? {
-        Resolved::Resource(found) if found.record.ty != ResourceType::ContentInstance => found,
+        Resolved::Resource(found) if !found.record.ty.is_instance() => found,
         Resolved::Resource(_) | Resolved::Instance { .. } => return Ok(None),
     };
     require(&who, Access::Delete, &top.record)?;
@@ -101,20 +105,33 @@ pub(crate) fn delete(
             address::instance(writer.read(), &container, edge, context.now)?
         }
     };
+    content_instance::check_open(writer.read(), &found.record)?;
+    request_status::check_deletion(&found.record, context.now)?;
     content_instance::without_expired(writer.read(), &mut found.record, context.now)?;
     let record = &found.record;
-    let of_instance = match record.ty {
-        ResourceType::ContentInstance => discovery::list(writer.read(), context, who, &found)?,
-        _ => None,
+    let of_instance = match record.ty.is_instance() {
+        true => discovery::list(writer.read(), context, who, &found)?,
+        false => None,
     };
     events::deleted(writer, context, outbox, &found)?;
-    let listing = match (record.ty, deletion) {
-        (ResourceType::ContentInstance, _) => {
+    let listing = match (record.ty.is_instance(), deletion) {
+        (true, _) => {
             content_instance::remove(writer, record, RemovalReason::Deleted(context.now))?;
             of_instance
         }
         (_, Some(Deletion { top, listing })) if top.record.ri == record.ri => {
+            let locations = match record.ty {
+                ResourceType::LocationPolicy => location::container_of(writer.read(), record)?,
+                _ => None,
+            };
             discard(writer, &record.ri)?;
+            if let Some(container) = locations {
+                discard(writer, &container)?;
+            }
+            if record.ty == ResourceType::Schedule {
+                let sending = Sending { settings: context.settings, now: context.now, outbox };
+                waiting::schedule_changed(writer, &sending, record)?;
+            }
             listing
         }
         // The prepared resource was removed in the meantime, and another one has its name.
@@ -125,7 +142,7 @@ pub(crate) fn delete(
     }
     let content = match context.options.content {
         ResultContent::Attributes => Some(in_root_element(
-            record.ty,
+            record,
             representation::of_resource(context.settings, record, found.expires),
         )),
         _ => None,
@@ -144,11 +161,9 @@ fn discard(writer: &mut Writer<'_>, ri: &str) -> Result<(), StoreError> {
 
 /// Removes an expired resource and everything below it.
 pub(crate) fn expired(writer: &mut Writer<'_>, record: &Record) -> Result<(), StoreError> {
-    match record.ty {
-        ResourceType::ContentInstance => {
-            content_instance::remove(writer, record, RemovalReason::Expired)
-        }
-        _ => discard(writer, &record.ri),
+    match record.ty.is_instance() {
+        true => content_instance::remove(writer, record, RemovalReason::Expired),
+        false => discard(writer, &record.ri),
     }
 }
 
@@ -176,7 +191,7 @@ pub(crate) fn sweep(
     while removed < limit {
         let Some(ri) = writer.first_expired(now)? else { break };
         let record = writer.read().get(&ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
-        if record.ty == ResourceType::ContentInstance {
+        if record.ty.is_instance() {
             let parent = record.parent.clone().ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
             writer.remove_tree(&ri, 1)?;
             let container = match containers.entry(parent) {

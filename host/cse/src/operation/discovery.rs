@@ -9,7 +9,6 @@ use std::iter::Peekable;
 
 use saegis_onem2m::parameter::{Parameter, Parameters};
 use saegis_onem2m::primitive::ResponsePrimitive;
-use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::{Map, Value, json};
@@ -17,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::access::decision::{Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
+use crate::operation::indexed;
 use crate::operation::tree_walk::{TreeWalk, VisitedResource};
 use crate::record::Attributes;
 use crate::request::context::Context;
@@ -24,7 +24,7 @@ use crate::request::parameters::ResultContent;
 use crate::resource::address::{self, Resolved, ResolvedResource};
 use crate::resource::content_instance;
 use crate::resource::representation::{self, in_root_element};
-use crate::store::{Read, StoreError};
+use crate::store::Read;
 
 /// m2m:contentStatus of a truncated result.
 const PARTIAL: &str = "1";
@@ -58,7 +58,15 @@ fn find(
     from: &ResolvedResource,
 ) -> Result<Results, Refusal> {
     let options = &context.options;
-    let mut walk = walk(read, context, (who, Access::Discover), from)?;
+    let mut walk = match indexed::find(read, context, &who, from)? {
+        Some(found) => Source::Index(found.into_iter()),
+        None => {
+            let walk = walk(read, context, (who, Access::Discover), from)?;
+            // With `fo=2`, the other conditions may hold as well.
+            let types = if options.filter.any { &[] } else { options.filter.types.as_slice() };
+            Source::Walk(Box::new(walk.limited_to(types)))
+        }
+    };
     let mut results = Results { visits: Vec::new(), next: None, cut: false };
     let mut matched: usize = 0;
     let (mut seen, mut followed) = (HashSet::new(), HashSet::new());
@@ -67,7 +75,9 @@ fn find(
         None => None,
     };
     while let Some(mut visit) = walk.next()? {
-        if !options.filter.matches(context.settings, &visit.record, visit.expires) {
+        if !walk.has_filtered()
+            && !options.filter.matches(context.settings, &visit.record, visit.expires)
+        {
             continue;
         }
         if let Some((who, path)) = &onward {
@@ -96,6 +106,35 @@ fn find(
     }
     results.cut = walk.is_cut();
     Ok(results)
+}
+
+/// The source of the resources that a discovery compares with its filter.
+enum Source<'a> {
+    /// All resources below the target.
+    Walk(Box<TreeWalk<'a>>),
+    /// Those that match the filter, found by an index, in the same order.
+    Index(std::vec::IntoIter<VisitedResource>),
+}
+
+impl Source<'_> {
+    fn next(&mut self) -> Result<Option<VisitedResource>, Refusal> {
+        match self {
+            Self::Walk(walk) => walk.next(),
+            Self::Index(found) => Ok(found.next()),
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        match self {
+            Self::Walk(walk) => walk.is_cut(),
+            Self::Index(_) => false,
+        }
+    }
+
+    /// Returns whether all of them match the filter.
+    fn has_filtered(&self) -> bool {
+        matches!(self, Self::Index(_))
+    }
 }
 
 /// Returns the address that a relative path leads to, if it stays below the `<CSEBase>`.
@@ -177,9 +216,8 @@ pub(crate) fn list(
     from: &ResolvedResource,
 ) -> Result<Option<Listing>, Refusal> {
     let own = || {
-        let mut record = from.record.clone();
-        content_instance::without_expired(read, &mut record, context.now)?;
-        Ok::<_, StoreError>(representation::of_resource(context.settings, &record, from.expires))
+        let mut found = ResolvedResource { record: from.record.clone(), expires: from.expires };
+        context.retrieved(read, &mut found)
     };
     Ok(Some(match context.options.content {
         ResultContent::Discovered | ResultContent::References => {
@@ -243,7 +281,7 @@ fn with_references(
         let list = found.visits.iter().map(|v| reference(context, v)).collect();
         own.insert("ch".into(), Value::Array(list));
     }
-    Ok(Listing::new(in_root_element(from.record.ty, own), found.next, found.cut))
+    Ok(Listing::new(in_root_element(&from.record, own), found.next, found.cut))
 }
 
 /// Lists the attributes of the target, with the matching resources nested in their parents. The
@@ -270,7 +308,7 @@ fn nested(
         }
         if !options.filter.matches(context.settings, &visit.record, visit.expires) {
             // An instance has no children.
-            if visit.record.ty != ResourceType::ContentInstance {
+            if !visit.record.ty.is_instance() {
                 above.push(visit);
             }
             continue;
@@ -279,7 +317,7 @@ fn nested(
             content_instance::without_expired(read, &mut resource.record, context.now)?;
             let attributes =
                 representation::of_resource(context.settings, &resource.record, resource.expires);
-            branches.put(resource.level, resource.record.ty, attributes);
+            branches.put(resource.level, resource.record.root(), attributes);
         }
         if branches.is_full() {
             break;
@@ -287,7 +325,7 @@ fn nested(
     }
     let (nodes, next) = branches.end()?;
     nest(&mut nodes.into_iter().peekable(), 1, &mut own);
-    Ok(Listing::new(in_root_element(from.record.ty, own), next, walk.is_cut()))
+    Ok(Listing::new(in_root_element(&from.record, own), next, walk.is_cut()))
 }
 
 /// The direct children of the target, each with the resources below it.
@@ -352,7 +390,7 @@ impl Branches {
     }
 
     /// Adds a resource to the current branch.
-    fn put(&mut self, level: u16, ty: ResourceType, attributes: Attributes) {
+    fn put(&mut self, level: u16, root: &str, attributes: Attributes) {
         // For a skipped branch it suffices to know that it is not empty.
         let is_skipped = self.ended < self.skip;
         let limit = if is_skipped { 1 } else { self.limit };
@@ -360,7 +398,7 @@ impl Branches {
             self.is_cut = !is_skipped;
         } else if self.branch_bytes <= MAX_NESTED_BYTES {
             self.branch_bytes = self.branch_bytes.saturating_add(length(&attributes));
-            self.branch.push(Node { level, root: ty.root(), attributes });
+            self.branch.push(Node { level, root: root.into(), attributes });
         }
     }
 
@@ -385,7 +423,7 @@ fn length(attributes: &Attributes) -> usize {
 
 struct Node {
     level: u16,
-    root: &'static str,
+    root: String,
     attributes: Attributes,
 }
 

@@ -1,6 +1,7 @@
 //! The reasons why an operation on a resource fails.
 
 use crate::error::Refusal;
+use crate::notification::awaiting::AwaitedResource;
 use crate::notification::verification::Unverified;
 
 /// The reason why an operation is not executed.
@@ -10,6 +11,8 @@ pub(crate) enum OperationError {
     Refused(Refusal),
     /// The targets of a subscription must be verified first.
     Unverified(Box<Unverified>),
+    /// The request waits for another one.
+    Awaits(Box<AwaitedResource>),
 }
 
 impl OperationError {
@@ -17,7 +20,9 @@ impl OperationError {
     pub(crate) fn into_refusal(self) -> Refusal {
         match self {
             Self::Refused(refusal) => refusal,
+            Self::Unverified(unverified) if unverified.blocks.is_some() => Refusal::Awaits,
             Self::Unverified(_) => Refusal::Unverified,
+            Self::Awaits(_) => Refusal::Awaits,
         }
     }
 }

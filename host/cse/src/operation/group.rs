@@ -51,7 +51,9 @@ fn type_of(
             (may(who, Access::Retrieve, &found.record)?, found.record.ty)
         }
         Ok(Resolved::Instance { container, .. }) => {
-            (may(who, Access::Retrieve, &container.record)?, ResourceType::ContentInstance)
+            let container = &container.record;
+            let ty = container.ty.instances().unwrap_or(container.ty);
+            (may(who, Access::Retrieve, container)?, ty)
         }
         Err(Refusal::NotFound) => return Err(wrong("has an address without a resource")),
         Err(refusal) => return Err(refusal),

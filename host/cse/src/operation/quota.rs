@@ -1,10 +1,25 @@
-//! The quota of an AE or a CSE, so that one registree cannot fill the disk.
+//! The bounds of the store, and the quota of an AE or a CSE, so that one registree cannot fill the
+//! disk.
 //!
 //! All resources in a registree's subtree count for it, independently of their creator.
 
 use crate::error::Refusal;
 use crate::settings::StorageLimits;
-use crate::store::{StoreError, Usage, Writer};
+use crate::store::{Read, StoreError, Usage, Writer};
+
+/// Maximum depth of a resource below the `<CSEBase>`.
+pub(crate) const MAX_DEPTH: u16 = 16;
+
+/// Checks the number of resources in the store.
+///
+/// # Errors
+/// Returns an error if it exceeds the maximum.
+pub(crate) fn check_count(read: &dyn Read, limits: &StorageLimits) -> Result<(), Refusal> {
+    if read.count()? > limits.max_resources {
+        return Err(Refusal::NotAcceptable("the CSE has the maximum number of resources"));
+    }
+    Ok(())
+}
 
 /// Returns the usage of an owner.
 pub(crate) fn usage(writer: &Writer<'_>, owner: Option<&str>) -> Result<Usage, StoreError> {

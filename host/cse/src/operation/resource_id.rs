@@ -16,7 +16,8 @@ use crate::request::context::Context;
 use crate::resource::children::is_child;
 use crate::resource::schema::AttributeError;
 use crate::resource::{
-    address, ae_announcement, registrant, remote_cse, representation, service_subscription,
+    address, ae_announcement, announced, registrant, remote_cse, representation,
+    service_subscription,
 };
 use crate::settings::{INFRASTRUCTURE, Settings};
 use crate::store::{Read, StoreError, Writer};
@@ -45,6 +46,8 @@ pub(crate) enum Registree {
         /// AE-ID-Stem.
         stem: String,
     },
+    /// A registered CSE that announces its resources.
+    AnnouncedCse(CseId),
 }
 
 impl AssignedIdentity {
@@ -53,7 +56,11 @@ impl AssignedIdentity {
         match &self.registree {
             None => parent.owner.clone(),
             Some(Registree::Ae) => Some(self.ri.clone()),
-            Some(Registree::Cse(cse) | Registree::AnnouncedAe { cse, .. }) => Some(cse.to_string()),
+            Some(
+                Registree::Cse(cse)
+                | Registree::AnnouncedAe { cse, .. }
+                | Registree::AnnouncedCse(cse),
+            ) => Some(cse.to_string()),
         }
     }
 }
@@ -71,6 +78,13 @@ pub(crate) fn assign(
 ) -> Result<AssignedIdentity, Refusal> {
     match ty {
         ResourceType::CseBase => return Err(Refusal::NotAllowed("a CSEBase cannot be created")),
+        ResourceType::Request => {
+            let why = "only the CSE creates a request resource, for a request with rt=1";
+            return Err(Refusal::NotAllowed(why));
+        }
+        ResourceType::FlexContainerInstance => {
+            return Err(Refusal::NotAllowed("only the CSE creates instances of a flexContainer"));
+        }
         // TS-0004 clauses 7.3.3.3 and 7.4.4.2.1.
         _ if !representation::hosts(context.settings, ty) => {
             return Err(Refusal::NotAllowed("a CSE of this type does not host such resources"));
@@ -89,6 +103,10 @@ pub(crate) fn assign(
         ResourceType::AeAnnc => {
             let (cse, stem) = announced_ae(writer, context, parent)?;
             (ae_announcement::ri_of(&stem), Some(Registree::AnnouncedAe { cse, stem }))
+        }
+        ResourceType::CseBaseAnnc => {
+            let cse = announced_cse(writer, context)?;
+            (announced::ri_of(&cse), Some(Registree::AnnouncedCse(cse)))
         }
         _ => match verified {
             // The targets received this resource-ID.
@@ -194,7 +212,7 @@ fn fresh_stem(read: &dyn Read, settings: &Settings, now: Seconds) -> Result<Stri
 }
 
 /// Returns an unused identifier.
-fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
+pub(crate) fn fresh(read: &dyn Read, prefix: &str) -> Result<String, StoreError> {
     loop {
         let id = format!("{prefix}{}", random());
         if read.get(&id)?.is_none() {
@@ -243,7 +261,28 @@ fn registering_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<Cse
         Some(r) if alive(r.expires, context.now) => return Err(Refusal::CseRegistered),
         Some(_) => delete::remove_remains(writer, &ri)?,
     }
+    remove_announcements_of_another(writer, context, &cse)?;
     Ok(cse)
+}
+
+/// Removes the announcements of a former CSE whose CSE-ID another credential registers now. Otherwise
+/// they would be those of the new CSE.
+fn remove_announcements_of_another(
+    writer: &mut Writer<'_>,
+    context: &Context<'_>,
+    cse: &CseId,
+) -> Result<(), Refusal> {
+    let ri = announced::ri_of(cse);
+    let Some(base) = writer.read().get(&ri)?.filter(|r| r.ty == ResourceType::CseBaseAnnc) else {
+        return Ok(());
+    };
+    let credential =
+        context.request.credential.as_ref().map(|credential| credential.id.to_string());
+    let former = base.registrant.map(|registrant| registrant.id);
+    if former.is_some() && former == credential {
+        return Ok(());
+    }
+    delete::remove_remains(writer, &ri)
 }
 
 /// Returns whether no AE with this AE-ID-Stem is announced. Removes the remains of a former
@@ -293,6 +332,24 @@ fn announced_ae(
         return Err(Refusal::Conflict);
     }
     Ok((cse, stem))
+}
+
+/// Returns the registered CSE that creates its `<CSEBaseAnnc>`.
+///
+/// # Errors
+/// Returns an error if it has one.
+fn announced_cse(writer: &mut Writer<'_>, context: &Context<'_>) -> Result<CseId, Refusal> {
+    let cse = announced::announcer(writer.read(), context.settings, context.request, context.now)?;
+    let ri = announced::ri_of(&cse);
+    if ri == context.settings.csebase_name
+        || address::by_id(writer.read(), &ri, context.now)?.is_some()
+    {
+        return Err(Refusal::Conflict);
+    }
+    if writer.read().get(&ri)?.is_some() {
+        delete::remove_remains(writer, &ri)?;
+    }
+    Ok(cse)
 }
 
 /// Returns the resource-ID of a node with a CSE-ID, if the CSE has no other node.

@@ -4,15 +4,18 @@
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_onem2m::rsc::Rsc;
 
+use crate::access::allowed_attributes::{AllowedAttributes, require_attributes};
 use crate::access::decision::require;
 use crate::access::grants::Access;
 use crate::error::{Refusal, quoted};
 use crate::operation::discovery;
+use crate::record::Record;
 use crate::request::context::Context;
+use crate::request::parameters::ResultContent;
 use crate::resource::address::{self, Resolved};
 use crate::resource::attributes::is_known;
 use crate::resource::content_instance;
-use crate::resource::representation::{self, in_root_element};
+use crate::resource::representation::in_root_element;
 use crate::resource::schema::AttributeError;
 use crate::store::Read;
 
@@ -26,29 +29,41 @@ pub(crate) fn retrieve(
 ) -> Result<ResponsePrimitive, Refusal> {
     let who = context.originator(read)?;
     let access = if context.options.discovery { Access::Discover } else { Access::Retrieve };
-    let mut found = match context.target(read)? {
+    // Access to some attributes suffices only for the attributes of the resource itself.
+    let admit = |on: &Record| match context.options.content {
+        ResultContent::Attributes => require_attributes(&who, access, on),
+        _ => require(&who, access, on).map(|()| AllowedAttributes::All),
+    };
+    let (mut found, allowed) = match context.target(read)? {
         Resolved::Resource(found) => {
-            require(&who, access, &found.record)?;
-            found
+            let allowed = admit(&found.record)?;
+            (found, allowed)
         }
         // The access control of the container applies to its instances.
         Resolved::Instance { container, edge } => {
-            require(&who, access, &container.record)?;
-            address::instance(read, &container, edge, context.now)?
+            let allowed = admit(&container.record)?;
+            (address::instance(read, &container, edge, context.now)?, allowed)
         }
     };
+    content_instance::check_open(read, &found.record)?;
     if let Some(listing) = discovery::list(read, context, who, &found)? {
         return Ok(listing.answer(context, Rsc::Ok));
     }
-    content_instance::without_expired(read, &mut found.record, context.now)?;
-    let mut own = representation::of_resource(context.settings, &found.record, found.expires);
+    let mut own = context.retrieved(read, &mut found)?;
+    match &context.options.attributes {
+        Some(wanted) => allowed.require(access, wanted)?,
+        None => allowed.require(access, own.keys())?,
+    }
     if let Some(wanted) = &context.options.attributes {
-        let unknown = |n: &&String| !own.contains_key(*n) && !is_known(found.record.ty, n);
+        let is_custom =
+            |n: &str| found.record.root.is_some() && context.settings.definitions.have_attribute(n);
+        let unknown =
+            |n: &&String| !own.contains_key(*n) && !is_known(found.record.ty, n) && !is_custom(n);
         if let Some(name) = wanted.iter().find(unknown) {
             let (of, name) = (found.record.ty, quoted(name));
             return Err(AttributeError::Unknown { of, name }.into());
         }
         own.retain(|name, _| wanted.contains(name));
     }
-    Ok(context.answer(Rsc::Ok, Some(in_root_element(found.record.ty, own))))
+    Ok(context.answer(Rsc::Ok, Some(in_root_element(&found.record, own))))
 }

@@ -13,6 +13,7 @@ use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::record::{Record, Seconds, alive, earlier};
 use crate::resource::address::ResolvedResource;
+use crate::resource::content_instance;
 use crate::store::{Child, Read, StoreError};
 
 /// Maximum number of parts into which the remaining steps for other registrees are divided. If
@@ -40,6 +41,8 @@ pub(crate) struct TreeWalk<'a> {
     who: Originator<'a>,
     access: Access,
     levels: u16,
+    /// Types of the only resources that are wanted, if they are limited.
+    types: Option<Vec<u16>>,
     now: Seconds,
     frames: Vec<Frame>,
     /// Whether it starts above the subtrees of registrees.
@@ -72,6 +75,8 @@ struct Frame {
     rule: Rule,
     /// Whether the parent was skipped. Its instances, which follow its rule, are then skipped too.
     hidden: bool,
+    /// Whether the instances of the parent cannot be retrieved.
+    is_closed: bool,
 }
 
 impl<'a> TreeWalk<'a> {
@@ -98,6 +103,7 @@ impl<'a> TreeWalk<'a> {
             following: 0,
             rule,
             hidden: false,
+            is_closed: access == Access::Retrieve && content_instance::is_closed(&from.record),
         };
         let levels = levels.unwrap_or(u16::MAX);
         Ok(Self {
@@ -105,6 +111,7 @@ impl<'a> TreeWalk<'a> {
             who,
             access,
             levels,
+            types: None,
             now,
             frames: vec![start],
             is_shared: from.record.owner.is_none(),
@@ -112,6 +119,12 @@ impl<'a> TreeWalk<'a> {
             cut: false,
             charged: read.budget().left(),
         })
+    }
+
+    /// Limits the walk to resources of these types. Instances of other types are passed over without
+    /// a step for each. Other resources are visited, because there may be wanted ones below them.
+    pub(crate) fn limited_to(self, types: &[u16]) -> Self {
+        Self { types: (!types.is_empty()).then(|| types.to_vec()), ..self }
     }
 
     /// Returns the next resource.
@@ -130,7 +143,11 @@ impl<'a> TreeWalk<'a> {
                 self.frames.pop();
                 continue;
             };
-            if frame.hidden && child.ty == ResourceType::ContentInstance.number() {
+            let ty = ResourceType::from_number(child.ty);
+            let unwanted = self.types.as_ref().is_some_and(|types| !types.contains(&child.ty));
+            if (frame.hidden || frame.is_closed || unwanted)
+                && ty.is_some_and(ResourceType::is_instance)
+            {
                 frame.last = Some(Child { sequence: u64::MAX, ..child });
                 continue;
             }
@@ -151,7 +168,7 @@ impl<'a> TreeWalk<'a> {
             if !is_there || is_left || hidden && self.access != Access::Discover {
                 continue;
             }
-            let leads_on = record.ty != ResourceType::ContentInstance && (!hidden || record.opens);
+            let leads_on = !record.ty.is_instance() && (!hidden || record.opens);
             if leads_on && level < self.levels {
                 self.frames.push(Frame {
                     parent: record.ri.clone(),
@@ -162,6 +179,8 @@ impl<'a> TreeWalk<'a> {
                     following: 0,
                     rule,
                     hidden,
+                    is_closed: self.access == Access::Retrieve
+                        && content_instance::is_closed(&record),
                 });
             }
             if hidden {

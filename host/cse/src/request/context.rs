@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use crate::access::decision::Originator;
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
-use crate::record::{Attributes, Record, Seconds};
+use crate::record::{Attributes, Record, Seconds, timestamp};
 use crate::request::parameters::{Options, ResultContent};
-use crate::resource::address::{self, Resolved};
+use crate::resource::address::{self, Resolved, ResolvedResource};
+use crate::resource::{content_instance, representation};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
@@ -42,15 +43,37 @@ impl<'a> Context<'a> {
         address::resolve(read, self.settings, &self.request.to, self.now)
     }
 
-    /// Returns the representation in the content: the attributes of one resource of type `ty`.
-    pub(crate) fn representation(&self, ty: ResourceType) -> Result<Attributes, Refusal> {
-        let wrong = || Refusal::Content(ty.root());
-        let content = self.request.content.as_ref().ok_or_else(wrong)?;
-        let mut members: Map<String, Value> =
-            serde_json::from_slice(content.bytes()).map_err(|_| wrong())?;
-        match members.remove(ty.root()) {
-            Some(Value::Object(attributes)) if members.is_empty() => Ok(attributes),
-            _ => Err(wrong()),
+    /// Returns the representation in the content: the attributes of one resource with this root
+    /// name.
+    pub(crate) fn representation(&self, root: &str) -> Result<Attributes, Refusal> {
+        match self.only_resource() {
+            Some((given, attributes)) if given == root => Ok(attributes),
+            _ => Err(Refusal::Content(root.to_owned().into())),
+        }
+    }
+
+    /// Returns the names of the attributes in the content.
+    pub(crate) fn given_names(&self) -> Vec<String> {
+        let given = self.only_resource();
+        given
+            .map(|(_, attributes)| attributes.into_iter().map(|(name, _)| name).collect())
+            .unwrap_or_default()
+    }
+
+    /// Returns the root name and the attributes of a resource whose root name depends on its
+    /// definition.
+    pub(crate) fn specialization(&self) -> Result<(String, Attributes), Refusal> {
+        self.only_resource().ok_or(Refusal::Content("by its definition".into()))
+    }
+
+    /// Returns the resource in the content, if it is the only one.
+    fn only_resource(&self) -> Option<(String, Attributes)> {
+        let members: Map<String, Value> =
+            serde_json::from_slice(self.request.content.as_ref()?.bytes()).ok()?;
+        let mut members = members.into_iter();
+        match (members.next(), members.next()) {
+            (Some((root, Value::Object(attributes))), None) => Some((root, attributes)),
+            _ => None,
         }
     }
 
@@ -62,6 +85,21 @@ impl<'a> Context<'a> {
         } else {
             Attributes::new()
         }
+    }
+
+    /// Returns the attributes of a resource that is retrieved, without its expired instances. Those
+    /// of the `<CSEBase>` include the current time.
+    pub(crate) fn retrieved(
+        &self,
+        read: &dyn Read,
+        found: &mut ResolvedResource,
+    ) -> Result<Attributes, StoreError> {
+        content_instance::without_expired(read, &mut found.record, self.now)?;
+        let mut all = representation::of_resource(self.settings, &found.record, found.expires);
+        if found.record.ty == ResourceType::CseBase {
+            all.insert("ctm".into(), timestamp(self.now).into());
+        }
+        Ok(all)
     }
 
     /// Returns the structured address of a resource, in the form of the target.

@@ -39,7 +39,8 @@ pub(crate) enum Condition {
 }
 
 impl Condition {
-    fn holds(self, record: &Record, expires: Option<Seconds>) -> bool {
+    /// Returns whether it holds for a resource with this expiration time.
+    pub(crate) fn holds(self, record: &Record, expires: Option<Seconds>) -> bool {
         match self {
             Self::CreatedBefore(at) => record.created < at,
             Self::CreatedAfter(at) => record.created >= at,
@@ -111,6 +112,19 @@ impl Filter {
             && self.conditions.is_empty()
     }
 
+    /// Returns the creation times that the filter limits: the first one, and that after the last one.
+    pub(crate) fn creation(&self) -> Option<(Seconds, Seconds)> {
+        let (mut after, mut before) = (0, Seconds::MAX);
+        for condition in &self.conditions {
+            match condition {
+                Condition::CreatedAfter(at) => after = after.max(*at),
+                Condition::CreatedBefore(at) => before = before.min(*at),
+                _ => {}
+            }
+        }
+        ((after, before) != (0, Seconds::MAX)).then_some((after, before))
+    }
+
     /// Returns the number of values with which a resource is compared.
     pub(crate) fn values(&self) -> usize {
         self.types.len()
@@ -180,6 +194,7 @@ mod tests {
         Record {
             ty: ResourceType::ContentInstance,
             ri: "cin-1".into(),
+            root: None,
             name: "cin-1".into(),
             parent: Some("cnt-1".into()),
             sequence: 0,
@@ -195,6 +210,12 @@ mod tests {
             instances: None,
             size: Some(10),
             opens: false,
+            waiting: None,
+            generated: None,
+            series: None,
+            missing: None,
+            statistics: None,
+            announcement: None,
             attributes: json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"})
                 .as_object()
                 .unwrap()

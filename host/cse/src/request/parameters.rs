@@ -4,11 +4,14 @@
 //! Unsupported parameters are never ignored. A request with one is refused, with NOT_IMPLEMENTED if
 //! the specification defines it, or else with BAD_REQUEST.
 
+use std::time::SystemTime;
+
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
-use saegis_onem2m::timestamp::is_immediate;
+use saegis_onem2m::timestamp::{is_immediate, parse_relative};
 
+use crate::definitions::Definitions;
 use crate::error::{Refusal, quoted};
 use crate::record::parse_timestamp;
 use crate::request::filter_criteria::{AttributeMatch, Condition, Filter};
@@ -150,6 +153,7 @@ struct RawOptions {
     content: Option<u64>,
     usage: Option<u64>,
     response: Option<u64>,
+    persistence: Option<()>,
     result_type: Option<u64>,
     operation: Option<u64>,
     limit: Option<u64>,
@@ -165,21 +169,29 @@ impl Options {
     ///
     /// # Errors
     /// Returns the first one that is invalid or not supported.
-    pub(crate) fn read(request: &RequestPrimitive) -> Result<Self, OptionError> {
+    pub(crate) fn read(
+        request: &RequestPrimitive,
+        definitions: &Definitions,
+    ) -> Result<Self, OptionError> {
         let execution = request.parameters.get(Parameter::ExecutionTime);
         if execution.is_some_and(|at| !is_immediate(at)) {
             return Err(OptionError::Unsupported("an execution time"));
         }
         let mut raw = RawOptions::default();
         for (name, value) in &request.options {
-            raw.take(name, value)?;
+            raw.take(name, value, definitions)?;
         }
         raw.check(request.operation)
     }
 }
 
 impl RawOptions {
-    fn take(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
+    fn take(
+        &mut self,
+        name: &str,
+        value: &[String],
+        definitions: &Definitions,
+    ) -> Result<(), OptionError> {
         match name {
             "rcn" => once(&mut self.content, number("rcn", value)?, "rcn"),
             "fu" => once(&mut self.usage, number("fu", value)?, "fu"),
@@ -189,8 +201,12 @@ impl RawOptions {
             "lim" => once(&mut self.limit, number("lim", value)?, "lim"),
             "ofst" => once(&mut self.offset, number("ofst", value)?, "ofst"),
             "lvl" => once(&mut self.level, number("lvl", value)?, "lvl"),
-            // The retention time of a deferred response, which is not supported.
-            "rp" => Ok(()),
+            "rp" => {
+                let text = one("rp", value)?;
+                // The time counts from the result on. It has no effect on a blocking request.
+                parse_relative(text, SystemTime::now()).map_err(|_| OptionError::Value("rp"))?;
+                once(&mut self.persistence, (), "rp")
+            }
             "ty" => self.take_types(value),
             "lbl" => {
                 self.filter.labels.extend_from_slice(value);
@@ -211,7 +227,7 @@ impl RawOptions {
                     self.filter.conditions.push(condition);
                     Ok(())
                 }
-                None => self.take_attribute(name, value),
+                None => self.take_attribute(name, value, definitions),
             },
         }
     }
@@ -245,7 +261,12 @@ impl RawOptions {
 
     /// Parses any other name as a condition on the attribute with this name, one of whose values
     /// suffices (TS-0009 clause 6.2.2.2).
-    fn take_attribute(&mut self, name: &str, value: &[String]) -> Result<(), OptionError> {
+    fn take_attribute(
+        &mut self,
+        name: &str,
+        value: &[String],
+        definitions: &Definitions,
+    ) -> Result<(), OptionError> {
         if let Some(known) = UNSUPPORTED.into_iter().find(|n| *n == name) {
             return Err(OptionError::Unsupported(known));
         }
@@ -256,7 +277,7 @@ impl RawOptions {
             Some(("c" | "p", attribute)) if attributes::is_name(attribute) => {
                 Err(OptionError::Unsupported("a condition on attributes of children or parents"))
             }
-            None if attributes::is_name(name) => {
+            None if attributes::is_name(name) || definitions.have_attribute(name) => {
                 let wanted =
                     |value: &String| AttributeMatch { name: name.into(), value: value.clone() };
                 self.filter.attributes.extend(value.iter().map(wanted));

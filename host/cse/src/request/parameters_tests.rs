@@ -8,7 +8,7 @@ use saegis_onem2m::http::read_query;
 fn read(operation: Operation, query: &str) -> Result<Options, E> {
     let mut request = request(operation, "/cse", Some("Cx"), None);
     request.options = read_query(query).unwrap();
-    Options::read(&request)
+    Options::read(&request, &Definitions::home())
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn operation_has_default_result_content() {
         (Delete, "", R::Nothing),
         (Retrieve, "fu=1", R::Discovered),
         (Create, "rcn=3&rt=3", R::AddressAndAttributes),
-        (Update, "rcn=9&rp=PT1M", R::Modified),
+        (Update, "rcn=9&rp=60000", R::Modified),
         (Delete, "rcn=1", R::Attributes),
         (Retrieve, "rcn=4&lvl=1", R::AttributesAndChildren),
         (Retrieve, "fu=1&rcn=6", R::References),
@@ -91,6 +91,8 @@ fn invalid_parameter_is_refused() {
         (Retrieve, "rt=9", E::Value("rt")),
         (Retrieve, "fu=1&atr=api", E::Value("atr")),
         (Retrieve, "fu=1&atr=api,x+apn", E::Value("atr")),
+        (Retrieve, "rp=PT1M", E::Value("rp")),
+        (Retrieve, "rp=1&rp=2", E::Twice("rp")),
         (Retrieve, "fu=1&arp=", E::Value("arp")),
         (Retrieve, "fu=1&arp=/x", E::Value("arp")),
         (Retrieve, "fu=1&arp=a/./b", E::Value("arp")),
@@ -156,5 +158,5 @@ fn unsupported_parameter_is_reported() {
     }
     let mut request = request(Retrieve, "/cse", Some("Cx"), None);
     request.parameters.set(Parameter::ExecutionTime, "20261124T093000");
-    assert!(matches!(Options::read(&request), Err(E::Unsupported(_))));
+    assert!(matches!(Options::read(&request, &Definitions::home()), Err(E::Unsupported(_))));
 }

@@ -1,9 +1,11 @@
 //! Sets of access control rules, the values of `pv` and `pvs` in an `<accessControlPolicy>`
 //! (m2m:setOfAcrs; TS-0001 clause 9.6.2, TS-0003 clause 7.1).
 //!
-//! A rule that cannot be evaluated grants nothing. It is refused with NOT_IMPLEMENTED when it is
-//! given, so that nobody relies on it.
+//! An entry that has the form of no originator is the address of a group, whose members are
+//! originators. A rule that cannot be evaluated grants nothing. It is refused with NOT_IMPLEMENTED
+//! when it is given, so that nobody relies on it.
 
+use saegis_onem2m::target::Target;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -17,12 +19,22 @@ pub(crate) const PRIVILEGES: &str = "pv";
 
 pub(crate) const SELF_PRIVILEGES: &str = "pvs";
 
-/// Maximum number of rules in a set, of originators in a rule, and of details in a rule.
+/// Maximum number of rules in a set, of originators in a rule, of groups in a set, of attributes in
+/// a rule, and of details in a rule.
 const MAX_RULES: usize = 32;
 
 const MAX_ORIGINATORS: usize = 64;
 
+const MAX_GROUPS: usize = 16;
+
+const MAX_ATTRIBUTES: usize = 64;
+
 const MAX_DETAILS: usize = 8;
+
+/// Maximum length of the address of a group, and of the name of an attribute, in bytes.
+const MAX_GROUP_ADDRESS: usize = 1024;
+
+const MAX_ATTRIBUTE_NAME: usize = 64;
 
 /// All operations (m2m:accessControlOperations).
 const ALL_OPERATIONS: u8 = 63;
@@ -51,8 +63,8 @@ pub(crate) struct Rule {
     pub(crate) acod: Vec<ObjectDetails>,
     /// Contexts: time and IP address, one of which must hold.
     pub(crate) acco: Option<Vec<AccessContext>>,
-    /// Attributes.
-    pub(crate) aca: Option<Value>,
+    /// Attributes to which the rule is limited (accessControlAttributes of release 4).
+    pub(crate) aca: Option<Vec<String>>,
 }
 
 /// The resources to which a rule applies (m2m:accessControlObjectDetails).
@@ -93,7 +105,24 @@ pub(crate) fn originators(set: &Value) -> Vec<String> {
     rules.into_iter().flat_map(|rule| rule.acor).collect()
 }
 
-/// Checks a given set of rules.
+/// Returns whether an entry is the address of a group.
+pub(crate) fn is_group(entry: &str) -> bool {
+    identifiers::check_originator_pattern(entry).is_err()
+        && entry.len() <= MAX_GROUP_ADDRESS
+        && Target::from_address(entry).is_ok()
+}
+
+/// Returns the addresses of groups in a set of rules, in their order.
+pub(crate) fn groups(set: &Value) -> Vec<String> {
+    originators(set).into_iter().filter(|entry| is_group(entry)).collect()
+}
+
+fn is_attribute_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_:.".contains(&b);
+    (1..=MAX_ATTRIBUTE_NAME).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// Checks a given set of rules. The groups in it are resolved separately.
 ///
 /// # Errors
 /// Returns an error if it is invalid, or cannot be evaluated.
@@ -109,8 +138,11 @@ pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeEr
         if let Some(contexts) = &rule.acco {
             access_contexts::check(name, contexts)?;
         }
-        if rule.aca.is_some() {
-            return Err(AttributeError::Unsupported("aca"));
+        if let Some(attributes) = &rule.aca
+            && (!(1..=MAX_ATTRIBUTES).contains(&attributes.len())
+                || !attributes.iter().all(|name| is_attribute_name(name)))
+        {
+            return wrong("must have 1 to 64 short names of attributes in aca");
         }
         if rule.acod.iter().any(|detail| detail.spty.is_some()) {
             return Err(AttributeError::Unsupported("spty"));
@@ -124,10 +156,14 @@ pub(crate) fn check(name: &'static str, value: &Value) -> Result<(), AttributeEr
         if rule.acod.len() > MAX_DETAILS || rule.acod.iter().any(|d| d.chty.len() > MAX_RULES) {
             return wrong("has too many entries in acod");
         }
-        for entry in &rule.acor {
+        for entry in rule.acor.iter().filter(|entry| !is_group(entry)) {
             identifiers::check_originator_pattern(entry)
                 .or_else(|why| wrong(&format!("in acor {why}")))?;
         }
+    }
+    let entries = set.acr.iter().flat_map(|rule| &rule.acor);
+    if entries.filter(|entry| is_group(entry)).count() > MAX_GROUPS {
+        return wrong("must name at most 16 groups in acor");
     }
     Ok(())
 }
@@ -155,6 +191,8 @@ mod tests {
         let many = |n| json!({"acr": vec![json!({"acor": ["all"], "acop": 1}); n]});
         assert_eq!(check(PRIVILEGES, &many(MAX_RULES)), Ok(()));
         assert_eq!(check(PRIVILEGES, &json!({})), Ok(()));
+        let groups = json!({"acr": [{"acor": ["cse/a/grp", "grp-1", "/mn/cse/grp"], "acop": 1}]});
+        assert_eq!(check(PRIVILEGES, &groups), Ok(()));
         for bad in [
             json!(null),
             json!([]),
@@ -168,7 +206,15 @@ mod tests {
             json!({"acr": [{"acor": [], "acop": 1}]}),
             json!({"acr": [{"acor": "all", "acop": 1}]}),
             json!({"acr": [{"acor": ["*"], "acop": 1}]}),
-            json!({"acr": [{"acor": ["light"], "acop": 1}]}),
+            json!({"acr": [{"acor": ["li ght"], "acop": 1}]}),
+            json!({"acr": [{"acor": ["light//grp"], "acop": 1}]}),
+            json!({"acr": [{"acor": vec!["cse/grp"; MAX_GROUPS + 1], "acop": 1}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "aca": []}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "aca": "lbl"}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "aca": [1]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "aca": [""]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "aca": ["l bl"]}]}),
+            json!({"acr": [{"acor": ["all"], "acop": 1, "aca": vec!["lbl"; MAX_ATTRIBUTES + 1]}]}),
             json!({"acr": [{"acor": ["all"], "acop": 64}]}),
             json!({"acr": [{"acor": ["all"], "acop": -1}]}),
             json!({"acr": [{"acor": ["all"], "acop": "1"}]}),

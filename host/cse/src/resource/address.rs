@@ -5,7 +5,6 @@
 //! resource-ID. The other segments are names. An expired resource and the resources below it are
 //! not found, even before their removal.
 
-use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
 
 use crate::error::Refusal;
@@ -27,7 +26,7 @@ pub(crate) struct ResolvedResource {
 pub(crate) enum Resolved {
     /// A resource.
     Resource(ResolvedResource),
-    /// The virtual resource `la` or `ol` of a container.
+    /// The virtual resource `la` or `ol` of a container or a flexContainer.
     Instance {
         /// Container.
         container: ResolvedResource,
@@ -73,9 +72,11 @@ pub(crate) fn resolve(
 }
 
 fn virtual_child(parent: &Record, name: &str) -> Option<Edge> {
-    match (parent.ty, name) {
-        (ResourceType::Container, "la") => Some(Edge::Latest),
-        (ResourceType::Container, "ol") => Some(Edge::Oldest),
+    // A flexContainer without instances has no virtual resources.
+    parent.instances?;
+    match name {
+        "la" => Some(Edge::Latest),
+        "ol" => Some(Edge::Oldest),
         _ => None,
     }
 }
@@ -107,8 +108,9 @@ pub(crate) fn instance(
     edge: Edge,
     now: Seconds,
 ) -> Result<ResolvedResource, Refusal> {
+    let Some(ty) = container.record.ty.instances() else { return Err(Refusal::NotFound) };
     let mut beyond = None;
-    while let Some(child) = read.instance(&container.record.ri, edge, beyond)? {
+    while let Some(child) = read.instance(&container.record.ri, ty, edge, beyond)? {
         let record = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
         let expires = earlier(container.expires, record.expires);
         if alive(expires, now) {

@@ -18,15 +18,12 @@ use serde_json::Value;
 use crate::error::Refusal;
 use crate::record::{Attributes, Record, Seconds};
 use crate::resource::address::{self, Resolved};
-use crate::resource::schema::AttributeError;
+use crate::resource::schema::{AttributeError, LINK};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
 /// The attribute with the AE-ID-Stem.
 pub(crate) const AE_ID: &str = "aei";
-
-/// The attribute with the address of the AE's own resource.
-const LINK: &str = "lnk";
 
 /// Prefix of the label with the Credential-ID.
 const CREDENTIAL: &str = "Credential-ID:";

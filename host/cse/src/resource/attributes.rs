@@ -4,13 +4,21 @@
 use saegis_onem2m::resource::ResourceType;
 use serde_json::Value;
 
+use crate::definitions::Definition;
 use crate::error::quoted;
 use crate::record::{Attributes, Seconds, parse_timestamp};
 use crate::resource::access_rules;
 use crate::resource::access_tables;
-use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT, Presence, Row, row};
+use crate::resource::announcement_tables;
+use crate::resource::location_policy;
+use crate::resource::management;
+use crate::resource::schedule;
+use crate::resource::schema::{
+    ANNOUNCE_TO, AttributeError, NOTIFICATION_CONTENT, Presence, Row, row,
+};
 use crate::resource::service_subscription;
 use crate::resource::tables;
+use crate::resource::time_series;
 use crate::resource::values::Kind;
 use crate::settings::MAX_POLICIES;
 
@@ -34,6 +42,10 @@ const COMMON: &[Row] = &[
 
 /// Additional attributes of resources that can be announced (same clause).
 const ANNOUNCEABLE: &[Row] =
+    &[row("at", Texts, O, O), row("aa", Texts, O, O), row("ast", Count, O, O)];
+
+/// The same attributes of resources that this CSE does not announce.
+const NOT_ANNOUNCED: &[Row] =
     &[row("at", Unsupported, O, O), row("aa", Unsupported, O, O), row("ast", Unsupported, O, O)];
 
 /// `<AE>`. TS-0004 requires `srv` in a create. It is optional here, because originators of earlier
@@ -76,7 +88,7 @@ const CONTAINER: &[Row] = &[
     row("cbs", ReadOnly, NP, NP),
     row("li", ReadOnly, NP, NP),
     row("or", Text(1024), O, O),
-    row("disr", FalseOnly, O, O),
+    row("disr", Boolean, O, O),
     row("loc", Unsupported, O, O),
 ];
 
@@ -94,18 +106,110 @@ const CONTENT_INSTANCE: &[Row] = &[
     row("loc", Unsupported, O, NP),
 ];
 
+/// `<flexContainer>`, except its custom attributes. `fcied` and the attributes of the instances are
+/// those of the release 5 draft.
+const FLEX_CONTAINER: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("st", ReadOnly, NP, NP),
+    row("cr", Creator, O, NP),
+    row("cnd", Text(256), M, NP),
+    row("or", Text(1024), O, O),
+    row("cs", ReadOnly, NP, NP),
+    row("nl", Link, O, O),
+    row("fcied", Boolean, O, O),
+    row("mni", Count, O, O),
+    row("mbs", Count, O, O),
+    row("mia", Count, O, O),
+    row("cni", ReadOnly, NP, NP),
+    row("cbs", ReadOnly, NP, NP),
+    row("loc", Unsupported, O, O),
+];
+
+/// `<flexContainerInstance>`, except its custom attributes. Only the CSE creates it.
+const FLEX_CONTAINER_INSTANCE: &[Row] = &[
+    row("st", ReadOnly, NP, NP),
+    row("cs", ReadOnly, NP, NP),
+    row("org", ReadOnly, NP, NP),
+    row("loc", Unsupported, NP, NP),
+];
+
+/// `<timeSeries>`.
+const TIME_SERIES: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("cr", Creator, O, NP),
+    row("mni", Count, O, O),
+    row("mbs", Count, O, O),
+    row("mia", Count, O, O),
+    row("cni", ReadOnly, NP, NP),
+    row("cbs", ReadOnly, NP, NP),
+    row("pei", Count, O, O),
+    row("peid", Count, O, O),
+    row("mdd", Boolean, O, O),
+    row("mdn", Count, O, O),
+    row("mdlt", ReadOnly, NP, NP),
+    row("mdc", ReadOnly, NP, NP),
+    row("mdt", Count, O, O),
+    row("or", Text(1024), O, O),
+    row("cnf", ContentInfo, O, NP),
+    row("loc", Unsupported, O, O),
+];
+
+/// `<timeSeriesInstance>`. It cannot be updated, and has no access control of its own.
+const TIME_SERIES_INSTANCE: &[Row] = &[
+    row("dgt", Time, M, NP),
+    row("con", Any, M, NP),
+    row("snr", Count, O, NP),
+    row("cs", ReadOnly, NP, NP),
+    row("loc", Unsupported, O, NP),
+];
+
+/// `<mgmtObj>`, except the attributes of its kind.
+const MANAGEMENT_OBJECT: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("mgd", Count, M, NP),
+    row("obis", Texts, O, NP),
+    row("obps", Texts, O, NP),
+    row("dc", Text(1024), O, O),
+];
+
+/// The attributes of one resource beyond those of its type.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Specialization<'a> {
+    /// Definition of a `<flexContainer>`.
+    pub(crate) definition: Option<&'a Definition>,
+    /// Attributes of a kind of `<mgmtObj>`.
+    pub(crate) rows: &'static [Row],
+    /// Whether the resource announces another one, and so has only a part of its attributes.
+    pub(crate) is_partial: bool,
+}
+
 fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
     let own = match ty {
         ResourceType::Ae => AE,
         ResourceType::Container => CONTAINER,
         ResourceType::ContentInstance => CONTENT_INSTANCE,
+        ResourceType::FlexContainer => FLEX_CONTAINER,
+        ResourceType::FlexContainerInstance => FLEX_CONTAINER_INSTANCE,
         ResourceType::Subscription => tables::SUBSCRIPTION,
         ResourceType::Group => tables::GROUP,
+        ResourceType::ManagementObject => MANAGEMENT_OBJECT,
         ResourceType::PollingChannel => tables::POLLING_CHANNEL,
+        ResourceType::Request => tables::REQUEST,
+        ResourceType::Schedule => tables::SCHEDULE,
+        ResourceType::TimeSeries => TIME_SERIES,
+        ResourceType::TimeSeriesInstance => TIME_SERIES_INSTANCE,
         // It is never created or updated by a request.
         ResourceType::CseBase => &[],
         ResourceType::AccessControlPolicy => access_tables::ACCESS_CONTROL_POLICY,
         ResourceType::AeAnnc => access_tables::AE_ANNC,
+        ResourceType::CseBaseAnnc => announcement_tables::CSE_BASE_ANNC,
+        ResourceType::ContainerAnnc => announcement_tables::CONTAINER_ANNC,
+        ResourceType::ContentInstanceAnnc => announcement_tables::CONTENT_INSTANCE_ANNC,
+        ResourceType::FlexContainerAnnc => announcement_tables::FLEX_CONTAINER_ANNC,
+        ResourceType::LocationPolicy => location_policy::LOCATION_POLICY,
         ResourceType::RemoteCse => access_tables::REMOTE_CSE,
         ResourceType::Node => access_tables::NODE,
         ResourceType::ServiceSubscriptionProfile => access_tables::SERVICE_SUBSCRIPTION_PROFILE,
@@ -113,16 +217,28 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
         ResourceType::ServiceSubscribedAppRule => access_tables::SERVICE_SUBSCRIBED_APP_RULE,
     };
     let announceable = match ty {
+        ResourceType::Container | ResourceType::ContentInstance | ResourceType::FlexContainer => {
+            ANNOUNCEABLE
+        }
         ResourceType::AccessControlPolicy
         | ResourceType::Ae
-        | ResourceType::Container
-        | ResourceType::ContentInstance
         | ResourceType::Group
+        | ResourceType::LocationPolicy
+        | ResourceType::ManagementObject
         | ResourceType::Node
-        | ResourceType::RemoteCse => ANNOUNCEABLE,
+        | ResourceType::RemoteCse
+        | ResourceType::Schedule
+        | ResourceType::TimeSeries
+        | ResourceType::TimeSeriesInstance => NOT_ANNOUNCED,
         ResourceType::AeAnnc
+        | ResourceType::ContainerAnnc
+        | ResourceType::ContentInstanceAnnc
         | ResourceType::CseBase
+        | ResourceType::CseBaseAnnc
+        | ResourceType::FlexContainerAnnc
+        | ResourceType::FlexContainerInstance
         | ResourceType::PollingChannel
+        | ResourceType::Request
         | ResourceType::ServiceSubscribedAppRule
         | ResourceType::ServiceSubscribedNode
         | ResourceType::ServiceSubscriptionProfile
@@ -133,7 +249,8 @@ fn rows(ty: ResourceType) -> impl Iterator<Item = &'static Row> {
 
 /// Returns whether a resource of this type can have an attribute.
 pub(crate) fn is_known(ty: ResourceType, name: &str) -> bool {
-    rows(ty).any(|row| row.name == name)
+    let of_kinds = || management::all_rows().any(|row| row.name == name);
+    rows(ty).any(|row| row.name == name) || ty == ResourceType::ManagementObject && of_kinds()
 }
 
 /// Returns whether any resource type has an attribute with this name.
@@ -141,8 +258,25 @@ pub(crate) fn is_name(name: &str) -> bool {
     ResourceType::ALL.into_iter().any(|ty| is_known(ty, name))
 }
 
-fn find(of: ResourceType, name: &str) -> Result<&'static Row, AttributeError> {
+/// Removes the attributes of a resource that cannot be given in its creation. Attributes of its
+/// specialization stay.
+pub(crate) fn creatable(ty: ResourceType, mut all: Attributes) -> Attributes {
+    all.retain(|name, _| {
+        let row = rows(ty).find(|row| row.name == name);
+        let is_given = row.is_none_or(|row| row.create != NP && row.kind != Creator);
+        // Its addresses are those of announcements of the original.
+        is_given && name != ANNOUNCE_TO
+    });
+    all
+}
+
+fn find(
+    of: ResourceType,
+    more: &'static [Row],
+    name: &str,
+) -> Result<&'static Row, AttributeError> {
     rows(of)
+        .chain(more)
         .find(|r| r.name == name)
         .ok_or_else(|| AttributeError::Unknown { of, name: quoted(name) })
 }
@@ -181,6 +315,17 @@ pub(crate) fn check_whole(ty: ResourceType, all: &Attributes) -> Result<(), Attr
     match ty {
         ResourceType::AccessControlPolicy => access_rules::check_whole(all),
         ResourceType::ServiceSubscribedNode => service_subscription::check_whole(all),
+        ResourceType::LocationPolicy => location_policy::check(all),
+        ResourceType::Schedule => schedule::entries(all).map(|_| ()),
+        ResourceType::TimeSeries => time_series::check_whole(all),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the attributes in a request are compatible.
+fn check_given(ty: ResourceType, given: &Attributes) -> Result<(), AttributeError> {
+    match ty {
+        ResourceType::ManagementObject => management::check(given),
         _ => Ok(()),
     }
 }
@@ -212,12 +357,18 @@ pub(crate) struct GivenAttributes {
 /// Returns the first invalid attribute.
 pub(crate) fn for_create(
     ty: ResourceType,
+    Specialization { definition, rows: more, is_partial }: Specialization<'_>,
     representation: Attributes,
     now: Seconds,
 ) -> Result<GivenAttributes, AttributeError> {
     let mut given = GivenAttributes::default();
     for (name, value) in canonical(ty, representation)? {
-        let row = find(ty, &name)?;
+        if let Some(fits) = definition.and_then(|of| of.check(&name, &value)) {
+            fits.map_err(|why| AttributeError::Custom { name: name.clone(), why })?;
+            given.attributes.insert(name, value);
+            continue;
+        }
+        let row = find(ty, more, &name)?;
         if value.is_null() {
             match row.kind {
                 Creator => given.creator = true,
@@ -229,17 +380,23 @@ pub(crate) fn for_create(
         }
         check(row, row.create, &value)?;
         match row.kind {
-            Name => given.name = value.as_str().map(Into::into),
+            Name if row.name == "rn" => given.name = value.as_str().map(Into::into),
             Time if row.name == "et" => given.expires = Some(future(&value, now)?),
             _ => {
                 given.attributes.insert(name, value);
             }
         }
     }
-    match rows(ty).find(|r| r.create == M && !given.attributes.contains_key(r.name)) {
-        Some(missing) => Err(AttributeError::Missing(missing.name)),
-        None => check_whole(ty, &given.attributes).map(|()| given),
+    let missing = |name: &str| !given.attributes.contains_key(name);
+    if let Some(row) = rows(ty).chain(more).find(|r| r.create == M && missing(r.name)) {
+        return Err(AttributeError::Missing(row.name));
     }
+    let mut whole = definition.filter(|_| !is_partial).into_iter().flat_map(Definition::required);
+    if let Some(name) = whole.find(|name| missing(name)) {
+        return Err(AttributeError::Custom { name: name.into(), why: "is missing".into() });
+    }
+    check_given(ty, &given.attributes)?;
+    check_whole(ty, &given.attributes).map(|()| given)
 }
 
 /// A change of a resource.
@@ -250,7 +407,7 @@ pub(crate) struct Change {
     /// New values.
     pub(crate) set: Attributes,
     /// Removed attributes.
-    pub(crate) removed: Vec<&'static str>,
+    pub(crate) removed: Vec<String>,
 }
 
 /// Checks the representation of an update.
@@ -259,12 +416,27 @@ pub(crate) struct Change {
 /// Returns the first invalid attribute.
 pub(crate) fn for_update(
     ty: ResourceType,
+    Specialization { definition, rows: more, is_partial }: Specialization<'_>,
     representation: Attributes,
     now: Seconds,
 ) -> Result<Change, AttributeError> {
     let mut change = Change::default();
     for (name, value) in canonical(ty, representation)? {
-        let row = find(ty, &name)?;
+        if let (Some(of), true) = (definition, value.is_null())
+            && let Some(is_required) = of.is_required(&name)
+        {
+            if is_required && !is_partial {
+                return Err(AttributeError::Custom { name, why: "cannot be null".into() });
+            }
+            change.removed.push(name);
+            continue;
+        }
+        if let Some(fits) = definition.and_then(|of| of.check(&name, &value)) {
+            fits.map_err(|why| AttributeError::Custom { name: name.clone(), why })?;
+            change.set.insert(name, value);
+            continue;
+        }
+        let row = find(ty, more, &name)?;
         if !value.is_null() {
             check(row, row.update, &value)?;
             if row.name == "et" {
@@ -281,9 +453,10 @@ pub(crate) fn for_update(
         } else if row.name == "et" {
             change.expires = Some(None);
         } else {
-            change.removed.push(row.name);
+            change.removed.push(row.name.into());
         }
     }
+    check_given(ty, &change.set)?;
     Ok(change)
 }
 

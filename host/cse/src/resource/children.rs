@@ -7,20 +7,30 @@ use crate::resource::children;
 /// Returns whether this CSE can create a resource of type `child` below one of type `parent`.
 pub(crate) fn is_child(child: ResourceType, parent: ResourceType) -> bool {
     use ResourceType::{
-        AccessControlPolicy, Ae, AeAnnc, Container, ContentInstance, CseBase, Group, Node,
-        PollingChannel, RemoteCse, ServiceSubscribedAppRule, ServiceSubscribedNode,
-        ServiceSubscriptionProfile, Subscription,
+        AccessControlPolicy, Ae, AeAnnc, Container, ContainerAnnc, ContentInstance,
+        ContentInstanceAnnc, CseBase, CseBaseAnnc, FlexContainer, FlexContainerAnnc, Group,
+        LocationPolicy, ManagementObject, Node, PollingChannel, RemoteCse, Schedule,
+        ServiceSubscribedAppRule, ServiceSubscribedNode, ServiceSubscriptionProfile, Subscription,
+        TimeSeries, TimeSeriesInstance,
     };
     if child == Subscription {
         return children::is_subscribable(parent);
     }
     matches!(
         (parent, child),
-        (CseBase | Ae | RemoteCse, Container | Group | AccessControlPolicy)
+        (CseBase | Ae | RemoteCse, Container | FlexContainer | Group | AccessControlPolicy)
             | (CseBase, Ae | RemoteCse | ServiceSubscriptionProfile | ServiceSubscribedAppRule)
+            | (CseBase | Ae | RemoteCse | Container | FlexContainer, TimeSeries)
+            | (TimeSeries, TimeSeriesInstance)
             | (CseBase | RemoteCse, Node | AeAnnc)
+            | (Node, ManagementObject)
             | (Ae, PollingChannel)
-            | (Container, Container | ContentInstance)
+            | (Subscription | CseBase | Node, Schedule)
+            | (CseBase, LocationPolicy | CseBaseAnnc)
+            | (CseBaseAnnc | ContainerAnnc | FlexContainerAnnc, ContainerAnnc | FlexContainerAnnc)
+            | (ContainerAnnc, ContentInstanceAnnc)
+            | (Container, Container | ContentInstance | FlexContainer)
+            | (FlexContainer, Container | FlexContainer)
             | (ServiceSubscriptionProfile, ServiceSubscribedNode)
     )
 }
@@ -48,23 +58,39 @@ fn known(parent: ResourceType) -> &'static [u64] {
         T::AeAnnc => {
             &[1, 3, 9, 23, 24, 28, 29, 41, 50, 51, 10001, 10003, 10009, 10024, 10028, 10029, 10041]
         }
+        T::CseBaseAnnc => &[
+            1, 3, 9, 23, 28, 29, 10001, 10002, 10003, 10009, 10010, 10013, 10014, 10016, 10018,
+            10024, 10028, 10029,
+        ],
+        T::ContainerAnnc => &[3, 4, 23, 24, 28, 29, 10003, 10004, 10024, 10028, 10029],
+        T::FlexContainerAnnc => &[3, 23, 24, 28, 29, 10003, 10024, 10028, 10029],
+        T::ContentInstanceAnnc => &[24, 10024],
+        T::LocationPolicy => &[23, 51],
         T::Container => &[3, 4, 23, 24, 28, 29, 51],
+        T::FlexContainer => &[3, 23, 24, 28, 29, 48, 51, 58],
+        T::TimeSeries => &[23, 24, 30, 51],
         T::Group => &[23, 24, 51],
         T::Node => &[13, 18, 23, 24, 51],
+        T::ManagementObject => &[23, 24, 51],
         T::ServiceSubscriptionProfile => &[20, 23, 51],
         T::AccessControlPolicy | T::ServiceSubscribedNode | T::ServiceSubscribedAppRule => {
             &[23, 51]
         }
-        T::ContentInstance | T::PollingChannel | T::Subscription => &[],
+        T::ContentInstance
+        | T::FlexContainerInstance
+        | T::PollingChannel
+        | T::Request
+        | T::TimeSeriesInstance => &[],
+        T::Schedule => &[23],
+        T::Subscription => &[18],
     }
 }
 
 /// Returns whether a resource type can be subscribed to (TS-0001 clause 9.6).
 pub(crate) fn is_subscribable(ty: ResourceType) -> bool {
-    !matches!(
-        ty,
-        ResourceType::ContentInstance | ResourceType::PollingChannel | ResourceType::Subscription
-    )
+    use ResourceType::{ContentInstanceAnnc, PollingChannel, Request, Schedule, Subscription};
+    !ty.is_instance()
+        && !matches!(ty, ContentInstanceAnnc | PollingChannel | Request | Schedule | Subscription)
 }
 
 #[cfg(test)]
@@ -80,7 +106,7 @@ mod tests {
             assert!(!may_have(parent, 5), "{parent:?}: a CSEBase is below nothing");
             assert!(!may_have(parent, 99_999) && !may_have(parent, 65_536 + 4), "{parent:?}");
         }
-        assert!(may_have(ResourceType::Container, 28), "a flexContainer, though none is hosted");
+        assert!(may_have(ResourceType::Container, 28), "a flexContainer");
         assert!(!may_have(ResourceType::Ae, 4));
         assert!(!may_have(ResourceType::Container, 2));
     }

@@ -1,10 +1,16 @@
-//! The number, size and age of a container's instances (TS-0001 clause 9.6.6, TS-0004 clause
-//! 7.4.7). The oldest ones are removed first.
+//! The number, size and age of the instances of a container or a flexContainer (TS-0001 clause
+//! 9.6.6, TS-0004 clause 7.4.7). The oldest ones are removed first.
+
+use saegis_onem2m::resource::ResourceType;
+use serde_json::Value;
 
 use crate::error::Refusal;
 use crate::record::{InstanceTotals, Record, Seconds, alive, earlier};
 use crate::settings::StorageLimits;
 use crate::store::{Edge, Read, StoreError, Writer};
+
+/// Whether requests to the instances are refused (`disableRetrieval`).
+const DISABLED: &str = "disr";
 
 /// Maximum number of expired instances that a change of their container removes, so that other
 /// requests can write in between.
@@ -12,16 +18,25 @@ const MAX_EXPIRED_AT_ONCE: usize = 64;
 
 /// Returns the capacity of a container: the requested one, within the limits.
 pub(crate) fn capacity(container: &Record, limits: &StorageLimits) -> InstanceTotals {
-    let asked = |name| container.attributes.get(name).and_then(serde_json::Value::as_u64);
+    let asked = |name| container.attributes.get(name).and_then(Value::as_u64);
     InstanceTotals {
         count: asked("mni").unwrap_or(u64::MAX).min(limits.max_instances),
         bytes: asked("mbs").unwrap_or(u64::MAX).min(limits.max_container_bytes),
     }
 }
 
+/// Returns the size of a value: the bytes of a text, or of another value's JSON.
+pub(crate) fn size(content: &Value) -> u64 {
+    let bytes = match content {
+        Value::String(text) => text.len(),
+        other => other.to_string().len(),
+    };
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 /// Returns the time at which an instance exceeds the maximum age of its container.
 fn too_old(container: &Record, created: Seconds) -> Option<Seconds> {
-    let age = container.attributes.get("mia").and_then(serde_json::Value::as_u64)?;
+    let age = container.attributes.get("mia").and_then(Value::as_u64)?;
     Some(created.saturating_add(age))
 }
 
@@ -51,9 +66,10 @@ pub(crate) fn admit(
     }
     instance.expires = earlier(instance.expires, too_old);
     drop_expired(writer, container, instance.created)?;
-    let state = container.state.unwrap_or(0).saturating_add(1);
-    container.state = Some(state);
-    instance.state = Some(state);
+    if instance.ty == ResourceType::ContentInstance {
+        container.state = container.state.map(|state| state.saturating_add(1));
+        instance.state = container.state;
+    }
     container.modified = instance.created;
     writer.put(instance)?;
     let totals = container.instances.get_or_insert_default();
@@ -110,9 +126,10 @@ pub(crate) fn trim(
         count: totals.count.saturating_sub(expired.count),
         bytes: totals.bytes.saturating_sub(expired.bytes),
     };
+    let corrupt = || StoreError::Corrupt(container.ri.clone());
+    let ty = container.ty.instances().ok_or_else(corrupt)?;
     while counted.count > capacity.count || counted.bytes > capacity.bytes {
-        let oldest = writer.read().instance(&container.ri, Edge::Oldest, None)?;
-        let corrupt = || StoreError::Corrupt(container.ri.clone());
+        let oldest = writer.read().instance(&container.ri, ty, Edge::Oldest, None)?;
         let oldest = oldest.ok_or_else(corrupt)?;
         let record = writer.read().get(&oldest.ri)?.ok_or_else(corrupt)?;
         writer.remove_tree(&oldest.ri, 1)?;
@@ -132,8 +149,9 @@ pub(crate) fn shorten(
     container: &mut Record,
     now: Seconds,
 ) -> Result<(), StoreError> {
+    let ty = container.ty.instances().ok_or_else(|| StoreError::Corrupt(container.ri.clone()))?;
     let mut beyond = None;
-    while let Some(child) = writer.read().instance(&container.ri, Edge::Oldest, beyond)? {
+    while let Some(child) = writer.read().instance(&container.ri, ty, Edge::Oldest, beyond)? {
         let found = writer.read().get(&child.ri)?;
         let mut instance = found.ok_or_else(|| StoreError::Corrupt(child.ri.clone()))?;
         let expires = earlier(instance.expires, too_old(container, instance.created));
@@ -145,6 +163,45 @@ pub(crate) fn shorten(
             writer.put(&instance)?;
         }
         beyond = Some(child.sequence);
+    }
+    Ok(())
+}
+
+/// Removes the oldest instances until `count` are left. The container itself is not stored.
+pub(crate) fn keep_latest(
+    writer: &mut Writer<'_>,
+    container: &mut Record,
+    count: u64,
+) -> Result<(), StoreError> {
+    let corrupt = || StoreError::Corrupt(container.ri.clone());
+    let ty = container.ty.instances().ok_or_else(corrupt)?;
+    let Some(totals) = &mut container.instances else { return Ok(()) };
+    while totals.count > count {
+        let oldest = writer.read().instance(&container.ri, ty, Edge::Oldest, None)?;
+        let oldest = oldest.ok_or_else(corrupt)?;
+        let instance = writer.read().get(&oldest.ri)?.ok_or_else(corrupt)?;
+        writer.remove_tree(&oldest.ri, 1)?;
+        totals.subtract(&instance);
+    }
+    Ok(())
+}
+
+/// Returns whether requests to the instances of a container are refused (`disableRetrieval`).
+pub(crate) fn is_closed(container: &Record) -> bool {
+    container.attributes.get(DISABLED).is_some_and(|value| value.as_bool() == Some(true))
+}
+
+/// Refuses a request to an instance whose container does not allow requests to its instances.
+///
+/// # Errors
+/// Returns [`Refusal::NotAllowed`] if so.
+pub(crate) fn check_open(read: &dyn Read, instance: &Record) -> Result<(), Refusal> {
+    let Some(parent) = instance.parent.as_deref().filter(|_| instance.ty.is_instance()) else {
+        return Ok(());
+    };
+    let container = read.get(parent)?.ok_or_else(|| StoreError::Corrupt(parent.into()))?;
+    if is_closed(&container) {
+        return Err(Refusal::NotAllowed("the container has disableRetrieval"));
     }
     Ok(())
 }
@@ -170,7 +227,9 @@ pub(crate) fn remove(
     let mut container = writer.read().get(parent)?.ok_or_else(corrupt)?;
     container.instances.get_or_insert_default().subtract(instance);
     if let RemovalReason::Deleted(now) = loss {
-        container.state = container.state.map(|s| s.saturating_add(1));
+        if instance.ty == ResourceType::ContentInstance {
+            container.state = container.state.map(|s| s.saturating_add(1));
+        }
         container.modified = now;
     }
     writer.put(&container)

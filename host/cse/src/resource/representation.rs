@@ -3,7 +3,9 @@
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
-use crate::record::{Attributes, Record, Seconds, timestamp};
+use crate::record::{
+    Attributes, Record, Seconds, TargetStatistics, timestamp, timestamp_of_milliseconds,
+};
 use crate::resource::content_instance;
 use crate::resource::schema::POLICIES;
 use crate::settings::{APPLICATION_NODE, INFRASTRUCTURE, Settings};
@@ -46,7 +48,24 @@ pub(crate) fn of_resource(
         put("mni", capacity.count.into());
         put("mbs", capacity.bytes.into());
     }
+    if let Some(statistics) = &record.statistics {
+        put("nsi", of_statistics(statistics));
+    }
+    if let Some(series) = &record.series {
+        put("mdc", series.missing.len().into());
+        if !series.missing.is_empty() {
+            // The latest first (TS-0001 clause 9.6.36).
+            let list = series.missing.iter().rev().map(|at| timestamp_of_milliseconds(*at));
+            put("mdlt", list.collect::<Vec<_>>().into());
+        }
+    }
     all
+}
+
+/// Returns the statistics of a subscription, one entry for each target.
+fn of_statistics(all: &[TargetStatistics]) -> Value {
+    let entry = |of: &TargetStatistics| json!({ "tg": of.target, "rqs": of.requests, "rsr": of.responses, "noec": of.events });
+    all.iter().map(entry).collect()
 }
 
 /// Returns the attributes that differ from those of the request (result content `modified
@@ -56,10 +75,10 @@ pub(crate) fn modified(mut all: Attributes, requested: &Attributes) -> Attribute
     all
 }
 
-/// Wraps attributes in the root element of their type, such as `m2m:ae`.
-pub(crate) fn in_root_element(ty: ResourceType, attributes: Attributes) -> Value {
+/// Wraps attributes in the root element of a resource, such as `m2m:ae`.
+pub(crate) fn in_root_element(of: &Record, attributes: Attributes) -> Value {
     let mut root = Map::new();
-    root.insert(ty.root().into(), Value::Object(attributes));
+    root.insert(of.root().into(), Value::Object(attributes));
     Value::Object(root)
 }
 
@@ -92,7 +111,7 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
 }
 
 /// Returns whether this CSE hosts resources of a type: service subscriptions (TS-0001 clause
-/// 9.6.19) and announced AEs only on an IN-CSE, and no registered CSEs on an ASN-CSE.
+/// 9.6.19) and announced AEs only on an IN-CSE, and no registered CSEs and their resources on an ASN-CSE.
 pub(crate) fn hosts(settings: &Settings, ty: ResourceType) -> bool {
     use ResourceType as T;
     match ty {
@@ -100,7 +119,11 @@ pub(crate) fn hosts(settings: &Settings, ty: ResourceType) -> bool {
         | T::ServiceSubscribedNode
         | T::ServiceSubscribedAppRule
         | T::AeAnnc => settings.cse_type == INFRASTRUCTURE,
-        T::RemoteCse => settings.cse_type != APPLICATION_NODE,
+        T::RemoteCse
+        | T::CseBaseAnnc
+        | T::ContainerAnnc
+        | T::ContentInstanceAnnc
+        | T::FlexContainerAnnc => settings.cse_type != APPLICATION_NODE,
         _ => true,
     }
 }

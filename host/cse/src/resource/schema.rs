@@ -27,8 +27,23 @@ pub(crate) const POLICIES: &str = "acpi";
 /// Custodian of a resource (`custodian`).
 pub(crate) const CUSTODIAN: &str = "cstn";
 
+/// Originator of a non-blocking request (`originator`).
+pub(crate) const ORIGINATOR: &str = "org";
+
 /// Creator of a resource (`creator`).
 pub(crate) const CREATOR: &str = "cr";
+
+/// Definition of a `<flexContainer>` (`containerDefinition`).
+pub(crate) const DEFINITION: &str = "cnd";
+
+/// The CSEs and resources to which a resource is announced (`announceTo`).
+pub(crate) const ANNOUNCE_TO: &str = "at";
+
+/// The optional attributes that are announced (`announcedAttribute`).
+pub(crate) const ANNOUNCED: &str = "aa";
+
+/// The address of the original of an announcement (`link`).
+pub(crate) const LINK: &str = "lnk";
 
 /// Content type of a subscription's notifications (`notificationContentType`). The CSE adds it if
 /// it is absent.
@@ -90,6 +105,14 @@ pub(crate) enum AttributeError {
         /// Description of a valid value.
         why: String,
     },
+    /// The value of a custom attribute is invalid, or missing.
+    #[error("the attribute {name} {why}")]
+    Custom {
+        /// Attribute.
+        name: String,
+        /// Description of a valid value.
+        why: String,
+    },
     /// The attribute is specified, but not supported.
     #[error("the attribute {0} is not supported yet")]
     Unsupported(&'static str),
@@ -110,6 +133,7 @@ impl AttributeError {
             | Self::NotPermitted(_)
             | Self::Missing(_)
             | Self::Null(_)
+            | Self::Custom { .. }
             | Self::Value { .. } => Rsc::BadRequest,
         }
     }

@@ -1,11 +1,12 @@
-//! The attribute tables of subscriptions, groups and polling channels (TS-0004 clauses 7.4.8,
-//! 7.4.13 and 7.4.22).
+//! The attribute tables of subscriptions, schedules, groups and polling channels, and of results
+//! (TS-0004 clauses 7.4.8, 7.4.9, 7.4.12, 7.4.13 and 7.4.22).
 
 use crate::identifiers::MAX_NAME;
 use crate::resource::schema::Presence::{M, NP, O};
 use crate::resource::schema::{Row, row};
 use crate::resource::values::Kind::{
-    Addresses, Count, Creator, FalseOnly, Links, Members, Object, ReadOnly, Text, Unsupported,
+    Addresses, Boolean, Count, Creator, FalseOnly, Link, Links, Members, Object, ReadOnly, Text,
+    Unsupported,
 };
 use crate::resource::values::MAX_ADDRESS;
 use crate::settings::MAX_POLICIES;
@@ -20,22 +21,44 @@ pub(crate) const SUBSCRIPTION: &[Row] = &[
     row("enc", Object, O, O),
     row("exc", Count, O, O),
     row("nu", Addresses(MAX_TARGETS), M, O),
-    row("gpi", Unsupported, O, O),
+    row("gpi", Link, O, O),
     row("nfu", Unsupported, O, O),
-    row("bn", Unsupported, O, O),
-    row("rl", Unsupported, O, O),
-    row("psn", Unsupported, O, NP),
-    row("pn", Unsupported, O, O),
-    row("nsp", Unsupported, O, O),
-    row("ln", FalseOnly, O, O),
+    row("bn", Object, O, O),
+    row("rl", Object, O, O),
+    row("psn", Count, O, NP),
+    row("pn", Count, O, O),
+    row("nsp", Count, O, O),
+    row("ln", Boolean, O, O),
     row("nct", Count, O, O),
-    row("nec", Unsupported, O, O),
+    row("nec", Count, O, O),
     row("cr", Creator, O, NP),
     row("su", Text(MAX_ADDRESS), O, NP),
     row("acrs", Unsupported, O, O),
-    row("nse", FalseOnly, O, O),
+    row("nse", Boolean, O, O),
     row("nsi", ReadOnly, NP, NP),
     row("ma", Unsupported, O, O),
+];
+
+/// `<schedule>`. `nco` is only for that of a `<node>`.
+pub(crate) const SCHEDULE: &[Row] = &[
+    row("acpi", Links(MAX_POLICIES), O, O),
+    row("daci", Unsupported, O, O),
+    row("se", Object, M, O),
+    row("nco", FalseOnly, O, O),
+];
+
+/// `<request>`. Only the CSE creates and changes it.
+pub(crate) const REQUEST: &[Row] = &[
+    row("acpi", Unsupported, NP, NP),
+    row("daci", Unsupported, NP, NP),
+    row("op", ReadOnly, NP, NP),
+    row("tg", ReadOnly, NP, NP),
+    row("org", ReadOnly, NP, NP),
+    row("rid", ReadOnly, NP, NP),
+    row("mi", ReadOnly, NP, NP),
+    row("pc", ReadOnly, NP, NP),
+    row("rs", ReadOnly, NP, NP),
+    row("ors", ReadOnly, NP, NP),
 ];
 
 /// `<group>`.

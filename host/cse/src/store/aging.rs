@@ -2,7 +2,6 @@
 //! before expired instances are removed.
 
 use redb::ReadableTable;
-use saegis_onem2m::resource::ResourceType;
 
 use crate::record::{Record, Seconds};
 use crate::store::error::StoreError;
@@ -58,8 +57,8 @@ impl Writer<'_> {
 
 /// Returns the container of an instance, and the instance's expiration time.
 fn ages(record: &Record) -> Option<(&str, Seconds)> {
-    match (record.ty, &record.parent, record.expires) {
-        (ResourceType::ContentInstance, Some(parent), Some(at)) => Some((parent, at)),
+    match (&record.parent, record.expires) {
+        (Some(parent), Some(at)) if record.ty.is_instance() => Some((parent, at)),
         _ => None,
     }
 }

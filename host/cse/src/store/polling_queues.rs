@@ -1,15 +1,17 @@
 //! The queues of polling channels (TS-0001 clause 9.6.21): messages for AEs that fetch them, and
 //! the polls of these AEs.
 //!
-//! The queues are in memory. Messages that were not fetched are lost when the CSE ends, as are
-//! those that were sent to an AE and not received. If a queue is full, its oldest messages are
-//! dropped.
+//! The queues are in memory. Notifications of subscriptions that were not fetched are sent again
+//! after a restart; other messages are lost when the CSE ends, as are those that were sent to an AE
+//! and not received. If a queue is full, its oldest messages are dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+
+use crate::receipts::Receipt;
 
 /// Maximum number and total size of messages in one queue.
 pub(crate) const MAX_MESSAGES: usize = 100;
@@ -23,6 +25,21 @@ const MAX_TOTAL_BYTES: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct PollingQueues(Mutex<Queues>);
 
+/// A message in a queue. Its notification is settled when it leaves the queue.
+#[derive(Debug)]
+pub(crate) struct QueuedMessage {
+    /// Request primitive, an `m2m:rqp`.
+    pub(crate) request: Bytes,
+    /// Receipt of its notification.
+    pub(crate) receipt: Receipt,
+}
+
+impl From<Bytes> for QueuedMessage {
+    fn from(request: Bytes) -> Self {
+        Self { request, receipt: Receipt::default() }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queues {
     queues: HashMap<String, Queue>,
@@ -33,7 +50,7 @@ struct Queues {
 
 #[derive(Debug, Default)]
 struct Queue {
-    messages: VecDeque<Bytes>,
+    messages: VecDeque<QueuedMessage>,
     bytes: usize,
     /// Number of the only poll that waits, the last one.
     waits: Option<u64>,
@@ -49,10 +66,11 @@ impl Queue {
 impl Queues {
     fn take(&mut self, channel: &str) -> Option<Bytes> {
         let queue = self.queues.get_mut(channel)?;
-        let message = queue.messages.pop_front()?;
-        queue.bytes -= message.len();
-        self.bytes -= message.len();
-        Some(message)
+        let QueuedMessage { request, receipt } = queue.messages.pop_front()?;
+        queue.bytes -= request.len();
+        self.bytes -= request.len();
+        receipt.settled();
+        Some(request)
     }
 }
 
@@ -63,23 +81,28 @@ impl PollingQueues {
 
     /// Puts a message into a channel's queue, and wakes its poll. Returns whether the message was
     /// accepted.
-    pub(crate) fn put(&self, channel: &str, message: Bytes) -> bool {
+    pub(crate) fn put(&self, channel: &str, message: impl Into<QueuedMessage>) -> bool {
+        let message = message.into();
+        let size = message.request.len();
         let mut all = self.lock();
-        if message.len() > MAX_QUEUE_BYTES {
+        if size > MAX_QUEUE_BYTES {
+            message.receipt.settled();
             return false;
         }
         let too_much = |queue: &Queue| {
-            queue.messages.len() >= MAX_MESSAGES || queue.bytes + message.len() > MAX_QUEUE_BYTES
+            queue.messages.len() >= MAX_MESSAGES || queue.bytes + size > MAX_QUEUE_BYTES
         };
         while all.queues.get(channel).is_some_and(too_much) {
             all.take(channel);
         }
-        if all.bytes + message.len() > MAX_TOTAL_BYTES {
+        if all.bytes + size > MAX_TOTAL_BYTES {
+            message.receipt.failed();
             return false;
         }
-        all.bytes += message.len();
+        message.receipt.held();
+        all.bytes += size;
         let queue = all.queues.entry(channel.into()).or_default();
-        queue.bytes += message.len();
+        queue.bytes += size;
         queue.messages.push_back(message);
         let waker = queue.waker.take();
         drop(all);
@@ -216,10 +239,10 @@ mod tests {
     fn queues_are_bounded_and_leave_nothing() {
         let channels = Arc::<PollingQueues>::default();
         for n in 0..MAX_MESSAGES + 10 {
-            assert!(channels.put("a", n.to_string().into()));
+            assert!(channels.put("a", Bytes::from(n.to_string())));
         }
         assert_eq!(channels.lock().queues["a"].messages.len(), MAX_MESSAGES);
-        assert_eq!(channels.lock().queues["a"].messages[0], "10");
+        assert_eq!(channels.lock().queues["a"].messages[0].request, "10");
         let large = Bytes::from(vec![0; MAX_QUEUE_BYTES]);
         assert!(channels.put("a", large.clone()));
         assert_eq!(channels.lock().queues["a"].messages.len(), 1);

@@ -44,15 +44,28 @@ pub(crate) trait Read {
         ty: ResourceType,
         after: Option<u64>,
     ) -> Result<Option<Child>, StoreError>;
-    /// Returns the oldest or latest instance of a container, or the next one after `beyond`.
+    /// Returns the oldest or latest instance of a container, or the next one after `beyond`. `ty` is
+    /// the type of the instances.
     fn instance(
         &self,
         container: &str,
+        ty: ResourceType,
         edge: Edge,
         beyond: Option<u64>,
     ) -> Result<Option<Child>, StoreError>;
     /// Returns the number and size of a container's expired instances that are not removed yet.
     fn expired_in(&self, container: &str, now: Seconds) -> Result<InstanceTotals, StoreError>;
+    /// Returns the resource-IDs of the resources with a label, or `None` if there are more than
+    /// `max`. Some of them may be in a deleted subtree.
+    fn labeled(&self, label: &str, max: usize) -> Result<Option<Vec<String>>, StoreError>;
+    /// Returns the resource-IDs of the resources of an owner that were created in a period, which does
+    /// not include its end, or `None` if there are more than `max`.
+    fn created(
+        &self,
+        owner: &str,
+        period: (Seconds, Seconds),
+        max: usize,
+    ) -> Result<Option<Vec<String>>, StoreError>;
     /// Returns the registrant that ended a wait for an AE-ID-Stem, if the wait has ended.
     fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError>;
     /// Returns the number of resources.
@@ -62,16 +75,18 @@ pub(crate) trait Read {
 }
 
 /// The tables for lookups, in either kind of transaction.
-pub(super) struct Tables<R, N, C, F, A> {
+pub(super) struct Tables<R, N, C, F, A, L> {
     pub(super) budget: RequestBudget,
     pub(super) resources: R,
     pub(super) names: N,
     pub(super) children: C,
     pub(super) firsts: F,
     pub(super) aging: A,
+    pub(super) labels: L,
+    pub(super) created: A,
 }
 
-impl<R, N, C, F, A> Tables<R, N, C, F, A>
+impl<R, N, C, F, A, L> Tables<R, N, C, F, A, L>
 where
     C: ReadableTable<ChildKey, Id>,
 {
@@ -97,13 +112,14 @@ where
     }
 }
 
-impl<R, N, C, F, A> Read for Tables<R, N, C, F, A>
+impl<R, N, C, F, A, L> Read for Tables<R, N, C, F, A, L>
 where
     R: ReadableTable<Id, Bytes>,
     N: ReadableTable<Name, Id>,
     C: ReadableTable<ChildKey, Id>,
     F: ReadableTable<WaitKey, Id>,
     A: ReadableTable<TimedKey, u64>,
+    L: ReadableTable<Name, ()>,
 {
     fn get(&self, ri: &str) -> Result<Option<Record>, StoreError> {
         let Some(stored) = self.resources.get(ri)? else {
@@ -141,10 +157,11 @@ where
     fn instance(
         &self,
         container: &str,
+        ty: ResourceType,
         edge: Edge,
         beyond: Option<u64>,
     ) -> Result<Option<Child>, StoreError> {
-        let ty = ResourceType::ContentInstance.number();
+        let ty = ty.number();
         let (mut first, mut last) = (0, u64::MAX);
         match (edge, beyond) {
             (_, None) => {}
@@ -157,6 +174,43 @@ where
 
     fn expired_in(&self, container: &str, now: Seconds) -> Result<InstanceTotals, StoreError> {
         expired_in(&self.aging, &self.budget, container, now)
+    }
+
+    fn labeled(&self, label: &str, max: usize) -> Result<Option<Vec<String>>, StoreError> {
+        self.budget.step(max.saturating_mul(ENTRY_BYTES))?;
+        let mut all = Vec::new();
+        for entry in self.labels.range((label, "")..)? {
+            let (key, _) = entry?;
+            let (found, ri) = key.value();
+            if found != label {
+                break;
+            }
+            if all.len() == max {
+                return Ok(None);
+            }
+            all.push(ri.to_owned());
+        }
+        Ok(Some(all))
+    }
+
+    fn created(
+        &self,
+        owner: &str,
+        (after, before): (Seconds, Seconds),
+        max: usize,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        if after >= before {
+            return Ok(Some(Vec::new()));
+        }
+        self.budget.step(max.saturating_mul(ENTRY_BYTES))?;
+        let mut all = Vec::new();
+        for entry in self.created.range((owner, after, "")..(owner, before, ""))? {
+            if all.len() == max {
+                return Ok(None);
+            }
+            all.push(entry?.0.value().2.to_owned());
+        }
+        Ok(Some(all))
     }
 
     fn first(&self, stem: &str, wait: u64) -> Result<Option<String>, StoreError> {

@@ -11,8 +11,9 @@ use crate::record::{Record, Seconds};
 use crate::store::error::StoreError;
 use crate::store::read::{Edge, Read, Tables};
 use crate::store::tables::{
-    ABOUT, AGING, AWAITS, Bytes, CHILDREN, ChildKey, DETACHED, EXPIRY, Expiry, FIRSTS, Id, NAMES,
-    Name, RESOURCES, TimedKey, USAGE, WaitKey,
+    ABOUT, AGING, ANNOUNCEMENTS, AWAITS, Bytes, CHILDREN, CREATED, ChildKey, DETACHED, DUE, EXPIRY,
+    Expiry, FIRSTS, GENERATED, Id, LABELS, MONITORED, NAMES, Name, PENDING, RESOURCES, RETRIES,
+    TimedKey, USAGE, WaitKey,
 };
 
 type TransactionTables<'t> = Tables<
@@ -21,7 +22,11 @@ type TransactionTables<'t> = Tables<
     Table<'t, ChildKey, Id>,
     Table<'t, WaitKey, Id>,
     Table<'t, TimedKey, u64>,
+    Table<'t, Name, ()>,
 >;
+
+/// Owner of the resources that belong to the CSE itself.
+pub(super) const NO_OWNER: &str = "";
 
 /// The stored data of an owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +43,12 @@ pub(crate) struct Writer<'t> {
     pub(super) expiry: Table<'t, Expiry, ()>,
     pub(super) awaits: Table<'t, TimedKey, ()>,
     pub(super) detached: Table<'t, Id, ()>,
+    pub(super) pending: Table<'t, WaitKey, Bytes>,
+    pub(super) due: Table<'t, Expiry, ()>,
+    pub(super) retries: Table<'t, WaitKey, Bytes>,
+    pub(super) announcements: Table<'t, TimedKey, ()>,
+    pub(super) generated: Table<'t, WaitKey, Id>,
+    pub(super) monitored: Table<'t, Name, ()>,
     pub(super) usage: Table<'t, Id, (u64, u64)>,
     pub(super) about: Table<'t, Id, Id>,
     /// Usage of the owners whose data this transaction has changed.
@@ -73,6 +84,10 @@ impl Writer<'_> {
         let ri = record.ri.as_str();
         let old = self.tables.get(ri)?;
         self.store(record)?;
+        self.set_monitored(record, record.is_monitored())?;
+        self.count_monitor(old.as_ref(), Some(record))?;
+        self.change_labels(old.as_ref(), record)?;
+        self.change_announcement(old.as_ref(), record)?;
         let expired = old.as_ref().and_then(|o| o.expires);
         if expired != record.expires {
             if let Some(at) = expired {
@@ -98,6 +113,10 @@ impl Writer<'_> {
             self.tables.names.insert((parent.as_str(), record.name.as_str()), ri)?;
             let key = (parent.as_str(), record.ty.number(), record.sequence);
             self.tables.children.insert(key, ri)?;
+            self.add_creation(record)?;
+            if let Some(at) = record.generated {
+                self.generated.insert((parent.as_str(), at), ri)?;
+            }
         }
         Ok(())
     }
@@ -122,13 +141,13 @@ impl Writer<'_> {
     }
 
     /// Counts a record for its owner, by its size before and after.
-    fn count_for(
+    pub(super) fn count_for(
         &mut self,
         owner: Option<&str>,
         before: Option<usize>,
         after: Option<usize>,
     ) -> Result<(), StoreError> {
-        let Some(owner) = owner else { return Ok(()) };
+        let owner = owner.unwrap_or(NO_OWNER);
         let size = |bytes: Option<usize>| u64::try_from(bytes.unwrap_or(0)).unwrap_or(u64::MAX);
         let mut used = self.usage(owner)?;
         used.resources = used.resources.saturating_add(after.is_some().into());
@@ -150,17 +169,19 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Counts all stored resources for their owners, for a store from a version without these
-    /// counters.
-    pub(crate) fn count_all(&mut self) -> Result<(), StoreError> {
+    /// Counts the stored resources for which `counts` returns `true` for their owners, for a store from a
+    /// version without these counters.
+    pub(crate) fn count_all(&mut self, counts: impl Fn(&Record) -> bool) -> Result<(), StoreError> {
         let mut all: HashMap<String, Usage> = HashMap::new();
         for entry in self.tables.resources.iter()? {
             let (key, stored) = entry?;
             let bytes = stored.value();
             let record: Record = serde_json::from_slice(bytes)
                 .map_err(|_| StoreError::Corrupt(key.value().into()))?;
-            let Some(owner) = record.owner else { continue };
-            let used = all.entry(owner).or_default();
+            if !counts(&record) {
+                continue;
+            }
+            let used = all.entry(record.owner.unwrap_or_else(|| NO_OWNER.into())).or_default();
             used.resources += 1;
             used.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         }
@@ -177,6 +198,7 @@ impl Writer<'_> {
         // Resources below an expired one are not found.
         record.parent = None;
         record.expires = Some(0);
+        record.announcement = None;
         self.store(&record)?;
         self.detached.insert(ri, ())?;
         Ok(())
@@ -221,6 +243,9 @@ impl Writer<'_> {
         };
         let stored = self.tables.resources.remove(ri)?.map(|stored| stored.value().len());
         self.count_for(record.owner.as_deref(), stored, None)?;
+        self.remove_pending(&record)?;
+        self.remove_retries(&record)?;
+        self.count_monitor(Some(&record), None)?;
         if record.parent.is_none() {
             self.detached.remove(ri)?;
         }
@@ -233,6 +258,8 @@ impl Writer<'_> {
             self.expiry.remove((at, ri))?;
         }
         self.remove_age(record)?;
+        self.remove_labels(record)?;
+        self.end_announcement(record)?;
         for (stem, wait) in record.names.awaited() {
             self.leave_wait(stem, wait, ri)?;
         }
@@ -240,6 +267,10 @@ impl Writer<'_> {
             self.tables.names.remove((parent.as_str(), record.name.as_str()))?;
             let key = (parent.as_str(), record.ty.number(), record.sequence);
             self.tables.children.remove(key)?;
+            self.remove_creation(record)?;
+            if let Some(at) = record.generated {
+                self.generated.remove((parent.as_str(), at))?;
+            }
         }
         Ok(())
     }
@@ -278,10 +309,18 @@ impl<'t> Writer<'t> {
                 children: transaction.open_table(CHILDREN)?,
                 firsts: transaction.open_table(FIRSTS)?,
                 aging: transaction.open_table(AGING)?,
+                labels: transaction.open_table(LABELS)?,
+                created: transaction.open_table(CREATED)?,
             },
             expiry: transaction.open_table(EXPIRY)?,
             awaits: transaction.open_table(AWAITS)?,
             detached: transaction.open_table(DETACHED)?,
+            pending: transaction.open_table(PENDING)?,
+            due: transaction.open_table(DUE)?,
+            retries: transaction.open_table(RETRIES)?,
+            announcements: transaction.open_table(ANNOUNCEMENTS)?,
+            generated: transaction.open_table(GENERATED)?,
+            monitored: transaction.open_table(MONITORED)?,
             usage: transaction.open_table(USAGE)?,
             about: transaction.open_table(ABOUT)?,
             used: HashMap::new(),

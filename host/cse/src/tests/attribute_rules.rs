@@ -269,3 +269,25 @@ fn polling_channel_is_private_whatever_the_policy() {
     let gone = bench.delete(LIGHT1, "/cse/light1/pch");
     assert_eq!((gone.code, gone.told().len()), (2002, 0), "its end is not told to others");
 }
+
+#[test]
+fn node_link_is_an_address() {
+    let bench = Bench::with_lights();
+    for (nl, code) in [(json!("cse/node"), 2004), (json!("a//b"), 4000), (json!(1), 4000)] {
+        let reply = bench.update(LIGHT1, "/cse/light1", json!({"m2m:ae": {"nl": nl}}));
+        assert_eq!(reply.code, code, "{nl} {}", reply.why());
+    }
+    let switch = |nl: &str| {
+        let cnd = "org.onem2m.common.moduleclass.binarySwitch";
+        json!({"cod:binSh": {"cnd": cnd, "state": true, "nl": nl}})
+    };
+    let created = bench.create(Some(LIGHT1), "/cse/light1", 28, switch("/mn-cse-123456/cse/node"));
+    assert_eq!(
+        (created.code, &created.attributes()["nl"]),
+        (2001, &json!("/mn-cse-123456/cse/node"))
+    );
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 28, switch("a b")).code, 4000);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse/light1").attributes()["nl"], "cse/node");
+    let none = json!({"m2m:ae": {"nl": null}});
+    assert_eq!(bench.update(LIGHT1, "/cse/light1", none).attributes()["nl"], json!(null));
+}

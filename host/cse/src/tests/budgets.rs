@@ -177,7 +177,7 @@ fn foreign_subtree_is_limited_to_its_allowance() {
         let acp = json!({"m2m:acp": {"rn": "acp", "pv": all(&["all"]), "pvs": all(&[LIGHT1])}});
         assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, acp).code, 2001);
         many_containers(&bench, 19_000, &more);
-        let found = bench.retrieve(LIGHT2, "/cse?fu=1&lbl=none");
+        let found = bench.retrieve(LIGHT2, "/cse?fu=1&cty=none");
         assert_eq!(found.code, 2000, "{}", found.why());
         assert_eq!(
             listed(&found.response.parameters),

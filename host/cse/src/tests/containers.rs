@@ -2,7 +2,7 @@ use saegis_onem2m::primitive::Operation;
 use serde_json::{Value, json};
 
 use crate::RequestBudget;
-use crate::operation::create::MAX_DEPTH;
+use crate::operation::quota::MAX_DEPTH;
 use crate::store::Writer;
 use crate::testing::{Bench, LIGHT1, LIGHT2, agree, request, settings};
 
@@ -319,7 +319,7 @@ fn container_is_created_and_updated() {
         (json!({"rn": "state"}), 4105),
         (json!({"rn": "ol"}), 4000),
         (json!({"con": 1}), 4000),
-        (json!({"disr": true}), 5001),
+        (json!({"disr": 1}), 4000),
     ] {
         assert_eq!(bench.container(LIGHT1, "/cse/light1", bad.clone()).code, code, "{bad}");
     }
@@ -337,7 +337,7 @@ fn children_have_their_places() {
     assert_eq!(bench.instance(LIGHT1, &cin, json!({"con": 1})).code, 4108);
     assert_eq!(bench.container(LIGHT1, &cin, json!({})).code, 4108);
     assert_eq!(bench.update(LIGHT1, &cin, json!({"m2m:cin": {"con": 2}})).code, 4005);
-    assert_eq!(bench.create(Some(LIGHT1), STATE, 28, json!({"m2m:fcnt": {}})).code, 5001);
+    assert_eq!(bench.create(Some(LIGHT1), STATE, 24, json!({"m2m:smd": {}})).code, 5001);
     assert_eq!(bench.create(Some(LIGHT1), STATE, 5, json!({"m2m:cb": {}})).code, 4005);
     assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": {"a": 1}, "cnf": "x"})).code, 4000);
     assert_eq!(bench.instance(LIGHT1, STATE, json!({})).code, 4000);
@@ -384,4 +384,37 @@ fn response_has_requested_result_content() {
     assert_eq!(create("?rcn=4", "e").code, 4000);
     let far = bench.container(LIGHT1, "/~/mn-cse-123456/Clight-AE1?rcn=2", json!({"rn": "f"}));
     assert_eq!(far.json, json!({"m2m:uri": "/mn-cse-123456/cse/light1/f"}));
+}
+
+#[test]
+fn instances_of_closed_container_are_not_accessible() {
+    let bench = Bench::with_lights();
+    let first = put(&bench, json!("on"));
+    assert_eq!(change(&bench, json!({"disr": true})), 2004);
+    put(&bench, json!("off"));
+    for path in [format!("{STATE}/la"), format!("{STATE}/ol"), format!("/{first}")] {
+        assert_eq!(bench.retrieve(LIGHT1, &path).code, 4005, "{path}");
+        assert_eq!(bench.delete(LIGHT1, &path).code, 4005, "{path}");
+    }
+    let nested = bench.retrieve(LIGHT1, &format!("{STATE}?rcn=4")).json;
+    assert_eq!((nested["m2m:cnt"].get("m2m:cin"), &nested["m2m:cnt"]["cni"]), (None, &json!(2)));
+    let nested = bench.retrieve(LIGHT1, "/cse/light1?rcn=8").json;
+    assert_eq!(nested["m2m:ae"]["m2m:cnt"][0].get("m2m:cin"), None);
+    // With false, the instances are deleted immediately.
+    assert_eq!(change(&bench, json!({"disr": false})), 2004);
+    assert_eq!(state(&bench)["cni"], 0);
+    assert_eq!(bench.retrieve(LIGHT1, &format!("{STATE}/la")).code, 4004);
+    put(&bench, json!("on"));
+    assert_eq!(bench.retrieve(LIGHT1, &format!("{STATE}/la")).code, 2000);
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn csebase_has_current_time() {
+    let mut bench = Bench::with_lights();
+    bench.pass(7);
+    for path in ["/cse", "/cse?rcn=5", "/cse?atrl=ctm"] {
+        let reply = bench.retrieve(LIGHT1, path);
+        assert_eq!(reply.attributes()["ctm"], "20261124T093007", "{path}");
+    }
 }

@@ -140,7 +140,7 @@ fn cse_registration_requires_attributes() {
     assert_eq!(register(&bench, Some(ASN), json!({})).code, 4005);
     assert_eq!(
         bench.retrieve(ASN, "/cse").attributes()["srt"],
-        json!([1, 2, 3, 4, 5, 9, 14, 15, 23])
+        json!([1, 2, 3, 4, 5, 9, 10, 13, 14, 15, 17, 18, 23, 28, 29, 30, 58])
     );
 }
 

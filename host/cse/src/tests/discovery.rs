@@ -247,7 +247,7 @@ fn discovery_is_limited_in_steps() {
     settings.limits.max_instances = 30_000;
     let bench = Bench::lights(settings);
     bench.fill(LIGHT1, "/cse/light1/state", 21_000);
-    let reply = bench.retrieve(LIGHT1, "/cse/light1?fu=1&lbl=none");
+    let reply = bench.retrieve(LIGHT1, "/cse/light1?fu=1&cty=none");
     assert_eq!(reply.code, 5207);
     assert_eq!(bench.retrieve(LIGHT1, "/cse/light1?fu=1&ty=3&lvl=1").found().len(), 1);
     // It belongs only to its AE: others do not walk through it.
@@ -345,5 +345,40 @@ fn delete_may_return_deleted_resources() {
     let reply = bench.delete(LIGHT1, "/cse/light1?rcn=8");
     assert_eq!((reply.code, &reply.json), (2002, &json!({"m2m:ae": {}})));
     assert_eq!(bench.retrieve(LIGHT2, "/cse/light1").code, 4004);
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn creation_times_find_the_same_resources_as_a_walk() {
+    let mut bench = Bench::with_lights();
+    bench.pass(10);
+    for n in 0..5 {
+        let instance = json!({"rn": format!("n{n}"), "con": n});
+        assert_eq!(bench.instance(LIGHT1, "/cse/light1/state", instance).code, 2001);
+        bench.pass(1);
+    }
+    for query in [
+        "fu=1&cra=20261124T093011",
+        "fu=1&crb=20261124T093012",
+        "fu=1&cra=20261124T093010&lim=2&ofst=1",
+        "fu=1&cra=20261124T093010&lvl=1",
+    ] {
+        let indexed = bench.retrieve(LIGHT1, &format!("/cse/light1?{query}"));
+        // With one condition, a filter that needs only one visits all resources.
+        let walked = bench.retrieve(LIGHT1, &format!("/cse/light1?{query}&fo=2"));
+        assert_eq!(indexed.found(), walked.found(), "{query}");
+    }
+    let found = |query: &str| {
+        let reply = bench.retrieve(LIGHT1, &format!("/cse/light1/state?fu=1&{query}"));
+        reply.found().len()
+    };
+    assert_eq!(found("cra=20261124T093011&crb=20261124T093013"), 2);
+    assert_eq!(found("cra=20261124T093013&crb=20261124T093011"), 0);
+    assert_eq!(found("cra=20261124T093010&ty=4&lim=2"), 2);
+    assert_eq!(bench.delete(LIGHT1, "/cse/light1/state/n3").code, 2002);
+    assert_eq!(found("cra=20261124T093011"), 3);
+    // Others see what they may see.
+    let other = bench.retrieve(LIGHT2, "/cse?fu=1&cra=20261124T093011");
+    assert!(other.found().is_empty());
     bench.cse().store().assert_consistent();
 }

@@ -1,14 +1,23 @@
 //! Tests of the CSE's interface: requests and answers.
 
+mod access_attributes;
+mod access_groups;
+mod announced_resources;
 mod announcements;
 mod attribute_rules;
+mod batches;
 mod budgets;
 mod containers;
 mod cses;
 mod deliveries;
 mod discovery;
 mod durability;
+mod flex_containers;
 mod groups;
+mod locations;
+mod management;
+mod models;
+mod monitors;
 mod names;
 mod names_members;
 mod names_migration;
@@ -20,6 +29,11 @@ mod policies_discovery;
 mod policies_random;
 mod polling;
 mod registration;
+mod retries;
+mod schedules;
 mod sequences;
 mod service_subscriptions;
+mod statistics;
+mod stored_requests;
 mod subscriptions;
+mod time_series;

@@ -345,7 +345,6 @@ fn unsupported_rule_is_refused() {
     let bench = Bench::with_lights();
     for extra in [
         json!({"acco": [{"aclr": {"accc": ["DE"]}}]}),
-        json!({"aca": ["lbl"]}),
         json!({"acod": [{"chty": [4], "spty": "x"}]}),
     ] {
         let mut privileges = rule(&["all"], 63);
@@ -356,6 +355,8 @@ fn unsupported_rule_is_refused() {
     for wrong in [
         json!({"acr": [{"acor": ["1234@role.org"], "acop": 1}]}),
         json!({"acr": [{"acor": ["cse/group"], "acop": 1}]}),
+        json!({"acr": [{"acor": ["everybody"], "acop": 1}]}),
+        json!({"acr": [{"acor": ["all"], "acop": 1, "aca": []}]}),
         json!({"acr": [{"acor": ["all"], "acop": 64}]}),
         json!({"acr": [{"acor": ["all"]}]}),
         json!([]),

@@ -54,7 +54,7 @@ fn discovery_skips_closed_subtree() {
         })
         .unwrap();
     store.assert_consistent();
-    assert_eq!(bench.retrieve(LIGHT1, "/cse?fu=1&lbl=none").code, 5207);
+    assert_eq!(bench.retrieve(LIGHT1, "/cse?fu=1&cty=none").code, 5207);
     assert_eq!(bench.retrieve(LIGHT2, "/cse?fu=1").found().len(), 2);
 }
 
@@ -73,8 +73,12 @@ fn discovery_skips_closed_instances() {
     assert_eq!(reply.found(), ["cse/light1/state/open", "cse/light2", "cse/light2/state"]);
     assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
     // With too many open resources, those of others are partially omitted.
-    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1/state?fu=1&lbl=none").code, 5207);
-    let reply = bench.retrieve(LIGHT2, "/cse?fu=1&ty=3");
-    assert_eq!(reply.found(), ["cse/light1/state", "cse/light1/state/open", "cse/light2/state"]);
+    assert_eq!(bench.retrieve(LIGHT2, "/cse/light1/state?fu=1&cty=none").code, 5207);
+    let found = ["cse/light1/state", "cse/light1/state/open", "cse/light2/state"];
+    let reply = bench.retrieve(LIGHT2, "/cse?fu=1&ty=3&fo=2");
+    assert_eq!(reply.found(), found);
     assert_eq!(listed(&reply.response.parameters), [(Parameter::ContentStatus, "1".to_string())]);
+    // Instances of other types than the wanted ones take no steps.
+    let reply = bench.retrieve(LIGHT2, "/cse?fu=1&ty=3");
+    assert_eq!((reply.found(), listed(&reply.response.parameters)), (found.to_vec(), vec![]));
 }

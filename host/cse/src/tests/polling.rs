@@ -6,9 +6,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::Operation;
+use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
-use crate::testing::{Bench, LIGHT1, LIGHT2, NOW, Reply, request};
+use crate::testing::{Bench, LIGHT1, LIGHT2, NOW, Reply, agree, request, subscribe};
 use crate::{Handled, LongPoll};
 
 const PCU: &str = "/cse/light1/queue/pcu";
@@ -136,10 +137,34 @@ fn reachable_ae_does_not_need_to_poll() {
     let reply = bench.instance(LIGHT1, "/cse/light1/state", json!({"con": 1}));
     assert_eq!(reply.told().len(), 1);
     assert!(ready(&mut poll(&bench)).is_none());
-    // An AE that can only poll cannot be verified.
+}
+
+#[test]
+fn target_answers_through_its_channel() {
+    let bench = bench();
     assert_eq!(channel(&bench, LIGHT2, "/cse/light2").code, 2001);
-    let sub = json!({"m2m:sub": {"nu": [LIGHT2]}});
-    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1/state", 23, sub).code, 5204);
+    let handled = subscribe(&bench, LIGHT2, "/cse/light2", json!({"nu": [LIGHT1]}));
+    let Handled::Verify(target) = handled else { panic!("it is not verified: {handled:?}") };
+    let mut response = bench.cse().ask_over_channel(target.notification()).unwrap();
+    let asked = ready(&mut poll(&bench)).unwrap().json["m2m:rqp"].clone();
+    assert_eq!(
+        (&asked["fr"], &asked["pc"]["m2m:sgn"]["vrq"]),
+        (&json!("/mn-cse-123456"), &json!(true))
+    );
+    let answer = |rqi: &Value| {
+        let content = json!({"m2m:rsp": {"rsc": 2000, "rqi": rqi}});
+        let reply = bench.send(&request(Operation::Notify, PCU, Some(LIGHT1), Some(content)));
+        assert_eq!(reply.code, 2000);
+    };
+    let mut is_ready = || {
+        let mut context = Context::from_waker(Waker::noop());
+        pin!(&mut response).poll(&mut context)
+    };
+    answer(&json!("another"));
+    assert!(is_ready().is_pending());
+    answer(&asked["rqi"]);
+    assert_eq!(is_ready(), Poll::Ready(Rsc::Ok));
+    assert_eq!(agree(&bench, Handled::Verify(target)).code, 2001);
 }
 
 #[test]

@@ -11,6 +11,8 @@ enum Step {
     Leave(usize),
     Container(usize, usize, Option<u64>),
     Instance(usize, String, Option<u64>),
+    Flex(usize, bool, Option<u64>),
+    Measure(usize, u64),
     Subscribe(usize, Vec<u8>, Option<u64>),
     Group(usize, Vec<usize>),
     FanOut(usize, bool),
@@ -51,6 +53,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2usize).prop_map(Step::Leave),
         4 => (place.clone(), 0..2usize, lives.clone()).prop_map(|(p, n, l)| Step::Container(p, n, l)),
         8 => (place.clone(), "[a-z]{0,6}", lives).prop_map(|(p, c, l)| Step::Instance(p, c, l)),
+        2 => (0..2usize, any::<bool>(), prop::option::of(1..4u64))
+            .prop_map(|(w, e, n)| Step::Flex(w, e, n)),
+        4 => (0..2usize, 0..3u64).prop_map(|(w, n)| Step::Measure(w, n)),
         3 => (place.clone(), prop::collection::vec(1..5u8, 1..4), prop::option::of(1..4u64))
             .prop_map(|(p, n, e)| Step::Subscribe(p, n, e)),
         2 => (0..2usize, prop::collection::vec(place.clone(), 0..4))
@@ -103,6 +108,25 @@ proptest! {
                     let attributes = with(until(&bench, lives), "con", &content);
                     let code = bench.instance(owner(place), PLACES[place], attributes).code;
                     prop_assert!(matches!(code, 2001 | 4108 | 4004 | 5207));
+                }
+                Step::Flex(who, enabled, limit) => {
+                    let path = format!("/{}/room", WHO[who]);
+                    let cnd = "org.onem2m.common.moduleclass.temperature";
+                    let made = json!({"cod:tempe": {"rn": "room", "cnd": cnd, "curT0": 20}});
+                    let code = bench.create(Some(WHO[who]), &format!("/{}", WHO[who]), 28, made).code;
+                    prop_assert!(matches!(code, 2001 | 4105 | 4004));
+                    let change = match limit {
+                        Some(mni) => json!({"fcied": enabled, "mni": mni}),
+                        None => json!({"fcied": null, "mni": null}),
+                    };
+                    let code = bench.update(WHO[who], &path, json!({ "cod:tempe": change })).code;
+                    prop_assert!(matches!(code, 2004 | 4004));
+                }
+                Step::Measure(who, value) => {
+                    let path = format!("/{}/room", WHO[who]);
+                    let change = json!({"cod:tempe": {"curT0": value}});
+                    let code = bench.update(WHO[who], &path, change).code;
+                    prop_assert!(matches!(code, 2004 | 4004));
                 }
                 Step::Subscribe(place, events, counter) => {
                     let mut sub = json!({"nu": [owner(place)], "enc": {"net": events}});

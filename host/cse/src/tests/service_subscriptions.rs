@@ -227,7 +227,13 @@ fn service_subscriptions_are_on_an_in_cse() {
     }
     let bench = bench();
     let types = bench.retrieve(LIGHT1, "/cse").attributes()["srt"].clone();
-    assert_eq!(types, json!([1, 2, 3, 4, 5, 9, 11, 14, 15, 16, 19, 20, 23, 10002]));
+    assert_eq!(
+        types,
+        json!([
+            1, 2, 3, 4, 5, 9, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 23, 28, 29, 30, 58, 10002,
+            10003, 10004, 10005, 10028
+        ])
+    );
     assert_eq!(make(&bench, ADMIN, "/cse", 20, json!({"ni": "n"})).code, 4108);
     for ty in [11, 19, 20] {
         for who in [ADMIN, LIGHT1] {

@@ -195,7 +195,9 @@ fn subscription_is_updated() {
         (json!({"nct": null}), 4000),
         (json!({"enc": {"net": [3], "chty": [5]}}), 4000),
         (json!({"nu": ["https://a.b/"]}), 5001),
-        (json!({"bn": {}}), 5001),
+        (json!({"psn": 1}), 4000),
+        (json!({"ln": 1}), 4000),
+        (json!({"nfu": ["http://a.b/"]}), 5001),
     ] {
         let reply = change(bad.clone());
         assert_eq!(reply.code, code, "{bad} {}", reply.why());
@@ -248,8 +250,9 @@ fn invalid_subscription_is_refused() {
         (json!({"nu": [LIGHT1], "con": 1}), 4000),
         (json!({"nu": [LIGHT1], "su": "coap://a.b/"}), 5001),
         (json!({"nu": [LIGHT1], "enc": {"net": [6]}}), 5001),
-        (json!({"nu": [LIGHT1], "pn": 1}), 5001),
-        (json!({"nu": [LIGHT1], "nct": 5}), 5001),
+        (json!({"nu": [LIGHT1], "psn": 17}), 4000),
+        (json!({"nu": [LIGHT1], "nsi": []}), 4000),
+        (json!({"nu": [LIGHT1], "nct": 4}), 5001),
         (json!({"nu": ["mqtt://a.b/"]}), 5001),
     ] {
         let reply = bench.create(Some(LIGHT1), STATE, 23, json!({ "m2m:sub": attributes }));
@@ -343,4 +346,30 @@ fn subscriptions_per_resource_are_limited() {
     bench.pass(5);
     assert_eq!(sub(&bench, None), 2001);
     assert_eq!(sub(&bench, None), 5207);
+}
+
+#[test]
+fn refused_update_does_not_wait_for_blocked_one() {
+    const OTHER: &str = "Clight-AE3";
+    let bench = Bench::with_lights();
+    assert_eq!(bench.register(OTHER, "light3").code, 2001);
+    let reachable = json!({"m2m:ae": {"poa": ["http://a.b/"], "rr": true}});
+    assert_eq!(bench.update(LIGHT2, "/cse/light2", reachable).code, 2004);
+    assert_eq!(policy(&bench, "both", rule(&[LIGHT1, LIGHT2], 63)).code, 2001);
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/both"]), 2004);
+    let guard = json!({"rn": "guard", "nu": ["cse/light2"], "enc": {"net": [7]}});
+    let handled = subscribe(&bench, LIGHT1, STATE, guard);
+    assert_eq!(agree(&bench, handled).code, 2001);
+    let update = |from| {
+        let content = json!({"m2m:cnt": {"mni": 9}});
+        bench.handle(&request(Operation::Update, STATE, Some(from), Some(content)))
+    };
+    let blocked = to_be_asked(update(LIGHT1));
+    assert!(matches!(update(LIGHT1), Handled::Await(_)));
+    match update(OTHER) {
+        Handled::Done(answer) => assert_eq!(Reply::of(answer).code, 4103),
+        other => panic!("it is not refused: {other:?}"),
+    }
+    drop(blocked);
+    drop(to_be_asked(update(LIGHT1)));
 }

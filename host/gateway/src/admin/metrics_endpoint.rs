@@ -96,20 +96,28 @@ fn respond(gateway: &Gateway, request: &Request<Incoming>) -> Response<Full<Byte
             Readiness::StoreFails => {
                 answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "the store fails\n".into())
             }
+            Readiness::UpstreamDown { since, is_ready } => {
+                let what = "the CSE behind the gateway cannot be reached";
+                readiness(&format!("{what} since {}", timestamp::format(since)), is_ready)
+            }
             Readiness::PolicyBehind { since, how, is_ready } => {
                 let since = timestamp::format(since);
-                let what = format!("the policy on disk {how} since {since}");
-                if is_ready {
-                    answer(StatusCode::OK, PLAIN, format!("ready; {what}\n"))
-                } else {
-                    answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{what}\n"))
-                }
+                readiness(&format!("the policy on disk {how} since {since}"), is_ready)
             }
         },
         _ => {
             let paths = "there are /metrics, /healthz and /readyz\n";
             answer(StatusCode::NOT_FOUND, PLAIN, paths.into())
         }
+    }
+}
+
+/// Responds with a problem that may leave the gateway ready.
+fn readiness(what: &str, is_ready: bool) -> Response<Full<Bytes>> {
+    if is_ready {
+        answer(StatusCode::OK, PLAIN, format!("ready; {what}\n"))
+    } else {
+        answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{what}\n"))
     }
 }
 

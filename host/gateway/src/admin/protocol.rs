@@ -3,6 +3,8 @@
 //! The commands print the response with `--json`. Keys are in snake case, values with a fixed set of
 //! words in kebab case.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// A request.
@@ -20,6 +22,18 @@ pub enum Request {
         /// Accepts that policy files were removed on purpose.
         #[serde(default)]
         accept_removals: bool,
+        /// Accepts that the generation ends any number of associations.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Returns the filter of the log, or sets it until the next start.
+    LogLevel {
+        /// The new filter.
+        #[serde(default)]
+        filter: Option<String>,
+        /// Restores the filter of the start.
+        #[serde(default)]
+        reset: bool,
     },
     /// Lists the AE-IDs that registrations assigned to credentials.
     AeIds,
@@ -35,6 +49,8 @@ pub enum Request {
     },
     /// Lists the peer CSEs.
     Peers,
+    /// Copies the stores into a folder of the state folder. The client removes it.
+    Backup,
     /// Ends an association.
     EndAssociation {
         /// Its number.
@@ -47,8 +63,15 @@ impl Request {
     pub fn change(&self) -> Option<String> {
         match self {
             Self::Status | Self::Associations | Self::Modules | Self::AeIds | Self::Peers => None,
-            Self::Reload { accept_removals: false } => Some("reload".into()),
-            Self::Reload { accept_removals: true } => Some("reload --accept-removals".into()),
+            Self::Backup => Some("backup".into()),
+            Self::Reload { accept_removals, force } => {
+                let removals = if *accept_removals { " --accept-removals" } else { "" };
+                Some(format!("reload{removals}{}", if *force { " --force" } else { "" }))
+            }
+            Self::LogLevel { filter: None, reset: false } => None,
+            Self::LogLevel { filter, .. } => {
+                Some(format!("log-level {}", filter.as_deref().unwrap_or("--reset")))
+            }
             Self::ReleaseAeId { credential_id } => Some(format!("release-ae-id {credential_id}")),
             Self::EndAssociation { id } => Some(format!("end-association {id}")),
             Self::DeleteAe { ae_id } => Some(format!("delete-ae {ae_id}")),
@@ -68,6 +91,8 @@ pub enum Response {
     Modules(Box<GenerationReport>),
     /// To `reload`.
     Reload(ReloadReport),
+    /// To `log-level`.
+    LogLevel(LogLevelReport),
     /// To `ae-ids`.
     AeIds(AeIdList),
     /// To `release-ae-id`.
@@ -76,6 +101,8 @@ pub enum Response {
     Deleted(Deleted),
     /// To `peers`.
     Peers(PeerList),
+    /// To `backup`.
+    Backup(BackupReport),
     /// To `end-association`.
     Ended(Ended),
     /// The request failed.
@@ -125,6 +152,12 @@ pub struct StatusReport {
     pub policy_faults: Vec<String>,
     /// Whether the configuration on disk is in force.
     pub configuration: String,
+    /// Whether the CSE behind the gateway can be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// The states of the registrations with other CSEs.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub peers: Vec<String>,
 }
 
 /// The active associations.
@@ -279,6 +312,9 @@ pub struct ReloadReport {
     pub outcome: ReloadOutcome,
     /// The generation in force.
     pub generation: u64,
+    /// The changes, if a new generation is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<String>,
     /// Whether the files on disk are valid again, if nothing has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovered: Option<bool>,
@@ -287,6 +323,13 @@ pub struct ReloadReport {
     pub faults: Option<Vec<String>>,
     /// Whether the configuration has changed since the start.
     pub configuration_changed: bool,
+}
+
+/// The filter of the log.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LogLevelReport {
+    /// The filter in effect.
+    pub filter: String,
 }
 
 /// The AE-IDs that registrations assigned to credentials.
@@ -345,6 +388,24 @@ pub struct PeerEntry {
     pub expires: Option<String>,
     /// The cause of a failed registration.
     pub why: Option<String>,
+}
+
+/// Copies of the stores.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BackupReport {
+    /// The folder with the copies.
+    pub folder: PathBuf,
+    /// The copies.
+    pub copies: Vec<BackupCopy>,
+}
+
+/// The copy of a store.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BackupCopy {
+    /// The file of the store.
+    pub path: PathBuf,
+    /// The copy.
+    pub copy: PathBuf,
 }
 
 /// The end of an association.

@@ -15,10 +15,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::protocol::{
-    AeIdEntry, AeIdList, AssociationEntry, AssociationList, Ended, GenerationReport, MAX_LINE,
-    PeerEntry, PeerList, Released, ReloadOutcome, ReloadReport, Request, Response, StatusReport,
+    AeIdEntry, AeIdList, AssociationEntry, AssociationList, Ended, GenerationReport,
+    LogLevelReport, MAX_LINE, PeerEntry, PeerList, Released, ReloadOutcome, ReloadReport, Request,
+    Response, StatusReport,
 };
 use crate::admin::ae_removal;
+use crate::admin::backup;
 use crate::admin::status;
 use crate::peer_cse::{PeerCse, RegistrationState};
 use crate::session::ae_id_store::Binding;
@@ -71,6 +73,8 @@ impl Admin {
     ) -> Result<Self, AdminSocketError> {
         let path = gateway.config.admin.socket.clone();
         let listener = bind(&path)?;
+        // No other gateway uses the state folder, and no client has requested a backup yet.
+        backup::remove_copies(&gateway.config);
         let started = SystemTime::now();
         let task = tokio::spawn(async move {
             loop {
@@ -173,15 +177,18 @@ async fn carry_out(
             let generation = Some(generation.number);
             Response::Modules(Box::new(GenerationReport { generation, ..report }))
         }
-        Request::Reload { accept_removals } => {
-            let cause =
-                if accept_removals { ReloadCause::AcceptedRemovals } else { ReloadCause::Operator };
+        Request::Reload { accept_removals, force } => {
+            let cause = match (accept_removals, force) {
+                (false, false) => ReloadCause::Operator,
+                (removals, ends) => ReloadCause::Accepted { removals, ends },
+            };
             let reload = gateway.policy.reload(cause).await;
             let report = report_of(&reload, gateway);
             // The receiver lives as long as the gateway.
             let _ = reloaded.send(reload);
             Response::Reload(report)
         }
+        Request::LogLevel { filter, reset } => log_level(gateway, filter.as_deref(), reset),
         Request::AeIds => {
             let entry = |(credential, binding): (CredentialId, Binding)| AeIdEntry {
                 credential_id: credential.to_string(),
@@ -200,9 +207,31 @@ async fn carry_out(
             let peers = gateway.cses.all().iter().map(|peer| peer_entry(peer)).collect();
             Response::Peers(PeerList { peers })
         }
+        Request::Backup => back_up(gateway).await,
         Request::EndAssociation { id } => {
             Response::Ended(Ended { ended: gateway.associations.end(id).await })
         }
+    }
+}
+
+/// Returns the filter of the log, after it was set or reset.
+fn log_level(gateway: &Gateway, filter: Option<&str>, reset: bool) -> Response {
+    let set = match (filter, reset) {
+        (None, false) => Ok(()),
+        _ => gateway.outputs.set_filter(filter),
+    };
+    match set {
+        Ok(()) => Response::LogLevel(LogLevelReport { filter: gateway.outputs.filter() }),
+        Err(why) => Response::error(why),
+    }
+}
+
+async fn back_up(gateway: &Arc<Gateway>) -> Response {
+    let own = gateway.clone();
+    match tokio::task::spawn_blocking(move || backup::copy_stores(&own.config)).await {
+        Ok(Ok(report)) => Response::Backup(report),
+        Ok(Err(why)) => Response::error(why),
+        Err(_) => Response::error("the copy was interrupted"),
     }
 }
 
@@ -224,6 +253,8 @@ fn status_of(gateway: &Gateway, started: SystemTime) -> StatusReport {
         policy,
         policy_faults,
         configuration: status::configuration_on_disk(&gateway.policy),
+        upstream: gateway.backend.reachability().map(|state| state.to_string()),
+        peers: gateway.cses.all().iter().map(|peer| peer_state(peer)).collect(),
     }
 }
 
@@ -255,7 +286,11 @@ fn report_of(reload: &Reload, gateway: &Gateway) -> ReloadReport {
         Reload::Refused(faults) => (ReloadOutcome::Refused, current, None, Some(texts(&faults.0))),
     };
     let configuration_changed = gateway.policy.configuration_changed().is_some();
-    ReloadReport { outcome, generation, recovered, faults, configuration_changed }
+    let changes = match reload {
+        Reload::InForce(next) => next.difference().map(ToString::to_string),
+        Reload::Unchanged { .. } | Reload::Refused(_) => None,
+    };
+    ReloadReport { outcome, generation, changes, recovered, faults, configuration_changed }
 }
 
 async fn release_ae_id(gateway: &Gateway, credential_id: &str) -> Response {
@@ -268,6 +303,15 @@ async fn release_ae_id(gateway: &Gateway, credential_id: &str) -> Response {
         Ok(released) => Response::Released(Released { released }),
         Err(error) => Response::error(error.to_string()),
     }
+}
+
+/// Returns the state of the registration with another CSE in one line.
+fn peer_state(peer: &PeerCse) -> String {
+    let PeerEntry { cse_id, registration, expires, why, .. } = peer_entry(peer);
+    let expires = expires.map(|at| format!(" until {at}")).unwrap_or_default();
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let registration = if registration == "none" { "no registration" } else { &registration };
+    format!("{cse_id} {registration}{expires}{why}")
 }
 
 fn peer_entry(peer: &PeerCse) -> PeerEntry {

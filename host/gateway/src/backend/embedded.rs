@@ -1,29 +1,38 @@
 //! The embedded CSE as the backend.
 
+mod announcement_failures;
+pub mod announcer;
 pub mod fair_slots;
+mod heavy_writers;
 mod shared;
-mod usage;
 mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use saegis_cse::{
-    Answer, Checked, EmbeddedCse, Handled, LongPoll, RequestBudget, ResultTargets, SWEEP_BATCH,
-    StoreError,
+    Answer, Checked, Compaction, Destination, DueNotifications, EmbeddedCse, Handled, LongPoll,
+    Notification, RequestBudget, ResultTargets, SWEEP_BATCH, StoreError,
 };
 use saegis_onem2m::id::CredentialId;
-use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::target::Target;
+use saegis_onem2m::timestamp::make_absolute;
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
+use self::announcer::{Announcer, announces};
 use self::shared::Shared;
 use self::work::Work;
 use crate::backend::outcome::{Asker, Outcome};
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedPermit;
+use crate::notification::failure::Failure;
 use crate::notification::sender::Notifier;
+use crate::peer_cse::PeerCse;
+use crate::session::usage::{COMMIT_COST, Usage, thread_time};
 
 /// Maximum time that an AE waits at its polling channel.
 const MAX_POLL: Duration = Duration::from_secs(60);
@@ -31,26 +40,70 @@ const MAX_POLL: Duration = Duration::from_secs(60);
 /// Interval between removals of expired resources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Interval between checks for notifications that batches and rate limits have held back.
+const DUE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Cause of such notifications, if the registrant of the subscription's AE is unknown.
+const OWN_CAUSE: &str = "99-cse";
+
 /// The embedded CSE, and the resources that its requests share.
 pub struct EmbeddedBackend {
     cse: Arc<EmbeddedCse>,
     shared: Shared,
     notifier: Arc<Notifier>,
+    announcer: Option<Arc<Announcer>>,
 }
 
-/// Sends the result of an acknowledged request.
+/// A request that is acknowledged and carried out later.
+pub struct AcceptedRequest {
+    /// Blocking form of the request.
+    pub request: RequestPrimitive,
+    /// Response to the originator.
+    pub acknowledgment: ResponsePrimitive,
+    /// Time of the execution, if not at once.
+    pub execute_at: Option<SystemTime>,
+    /// Sender of the result.
+    pub sender: ResultSender,
+}
+
+/// Stores and sends the result of an acknowledged request. If it is dropped before, a stored request
+/// is marked as failed.
 pub struct ResultSender {
-    cse: Arc<EmbeddedCse>,
+    recipients: PendingResult,
     notifier: Arc<Notifier>,
-    recipients: ResultTargets,
-    credential: CredentialId,
     _permits: (KeyedPermit<CredentialId>, OwnedSemaphorePermit),
+}
+
+/// The targets of a result that does not exist yet. If it is dropped without a result, a stored
+/// request is marked as failed.
+struct PendingResult {
+    cse: Arc<EmbeddedCse>,
+    /// Absent when there is a result.
+    targets: Option<Arc<ResultTargets>>,
+    /// Credential that its commits count for.
+    credential: CredentialId,
+    usage: Arc<Usage>,
 }
 
 impl EmbeddedBackend {
     /// Creates the backend of an opened CSE, whose notifications `notifier` sends.
-    pub fn new(cse: Arc<EmbeddedCse>, notifier: Arc<Notifier>, limits: RequestLimits) -> Self {
-        Self { cse, shared: Shared::new(limits), notifier }
+    pub fn new(
+        cse: Arc<EmbeddedCse>,
+        notifier: Arc<Notifier>,
+        limits: RequestLimits,
+        usage: Arc<Usage>,
+    ) -> Self {
+        let stores = notifier.clone();
+        cse.set_stores_for(Box::new(move |ae| stores.stores_for(ae)));
+        cse.set_outcome_timeout(notifier.outcome_timeout());
+        let shared = Shared::new(limits, usage, notifier.clone());
+        Self { cse, shared, notifier, announcer: None }
+    }
+
+    /// Announces resources to the registrar CSE from now on.
+    pub fn announce_to(&mut self, registrar: Arc<PeerCse>) {
+        let usage = self.shared.usage.clone();
+        self.announcer = Some(Arc::new(Announcer::new(self.cse.clone(), registrar, usage)));
     }
 
     /// Returns the CSE, whose methods block on the disk.
@@ -70,16 +123,17 @@ impl EmbeddedBackend {
         tokio::task::spawn_blocking(move || work(&cse)).await
     }
 
-    /// Decides whether a request can be acknowledged and carried out later. The CSE must have a
-    /// route to each target of the result, and the rules must allow it.
+    /// Decides whether a request can be acknowledged and carried out later, and stores it. The CSE
+    /// must have a route to each target of the result, and the rules must allow it.
     ///
     /// # Errors
     /// Returns the refusal.
     pub async fn accept(
         &self,
-        request: RequestPrimitive,
+        mut request: RequestPrimitive,
         asker: Asker<'_>,
-    ) -> Result<(RequestPrimitive, ResultSender), Box<ResponsePrimitive>> {
+    ) -> Result<AcceptedRequest, Box<ResponsePrimitive>> {
+        make_absolute(&mut request.parameters, SystemTime::now());
         let (id, release) = (request.request_id.clone(), request.release.clone());
         let refuse = |rsc, why: &str| {
             Box::new(ResponsePrimitive::refusal(&id, release.as_deref(), rsc, why))
@@ -90,15 +144,16 @@ impl EmbeddedBackend {
             let why = "too many results have not been sent yet; wait for them";
             return Err(refuse(Rsc::NotAcceptable, why));
         };
-        let mut work = Work::new(&self.cse, &self.shared, asker, &request);
-        let _stop = work.cancel_on_drop();
+        let mut check = Work::with(&self.cse, &self.shared, asker, true);
+        let _stop_check = check.cancel_on_drop();
         let accept = move |at: &EmbeddedCse, budget: &RequestBudget| {
             at.accept(request, budget, SystemTime::now())
         };
-        let accepted = match work.enter_and(accept).await {
+        let accepted = match check.enter_and(accept).await {
             Ok(accepted) => accepted?,
             Err(rsc) => return Err(refuse(rsc, "the CSE timed out")),
         };
+        drop(check);
         for there in accepted.destinations() {
             if let Err(why) = self.notifier.check(there).await {
                 let why = why.for_originator();
@@ -106,23 +161,55 @@ impl EmbeddedBackend {
                 return Err(refuse(Rsc::TargetNotReachable, &why));
             }
         }
-        let (request, recipients) = accepted.into_parts();
-        let (cse, notifier) = (self.cse.clone(), self.notifier.clone());
-        let credential = asker.credential.clone();
-        let sender = ResultSender { cse, notifier, recipients, credential, _permits: permits };
-        Ok((request, sender))
+        let mut storing = Work::with(&self.cse, &self.shared, asker, false);
+        let _stop_storing = storing.cancel_on_drop();
+        let (cse, credential) = (self.cse.clone(), asker.credential.clone());
+        let usage = self.shared.usage.clone();
+        // The pending result is created on the thread that stores the request, because this future
+        // may be dropped.
+        let store = move |at: &EmbeddedCse, budget: &RequestBudget| {
+            let accepted = at.store_request(accepted, budget, SystemTime::now())?;
+            let acknowledgment = accepted.acknowledgment(&cse.settings().cse_id);
+            let execute_at = accepted.execute_at();
+            let (request, targets) = accepted.into_parts();
+            let targets = Some(Arc::new(targets));
+            let pending = PendingResult { cse, targets, credential, usage };
+            Ok::<_, Box<ResponsePrimitive>>((request, acknowledgment, execute_at, pending))
+        };
+        let (request, acknowledgment, execute_at, recipients) = match storing.enter_and(store).await
+        {
+            Ok(stored) => stored?,
+            Err(rsc) => return Err(refuse(rsc, "the CSE timed out")),
+        };
+        let sender =
+            ResultSender { recipients, notifier: self.notifier.clone(), _permits: permits };
+        Ok(AcceptedRequest { request, acknowledgment, execute_at, sender })
     }
 
     /// Handles a request. Always returns a response. The work stops when this future is dropped,
     /// and when the authority of the credential ends.
-    pub async fn handle(&self, request: RequestPrimitive, asker: Asker<'_>) -> Outcome {
+    pub async fn handle(&self, mut request: RequestPrimitive, asker: Asker<'_>) -> Outcome {
+        // The request may wait, and its times count from its arrival.
+        make_absolute(&mut request.parameters, SystemTime::now());
+        self.cse.record_observation(&request);
         let (id, release) = (request.request_id.clone(), request.release.clone());
+        let announced = self.announcer.as_ref().filter(|_| announces(&request)).map(|announcer| {
+            (announcer, (request.operation == Operation::Update).then(|| request.to.clone()))
+        });
         let mut work = Work::new(&self.cse, &self.shared, asker, &request);
         let _stop = work.cancel_on_drop();
         match self.finish(&mut work, request).await {
             Ok(answer) => {
                 self.notifier.send_all(answer.notifications, asker.credential).await;
-                Outcome { response: answer.response, is_answered: true }
+                let mut response = answer.response;
+                if let Some((announcer, of)) = announced
+                    && let Some(of) = of.or_else(|| created(&response))
+                    && response.rsc.is_success()
+                {
+                    work.leave();
+                    Box::pin(announcer.complete(of, &mut response)).await;
+                }
+                Outcome { response, is_answered: true }
             }
             Err(rsc) => {
                 let why = "the CSE timed out";
@@ -145,21 +232,31 @@ impl EmbeddedBackend {
                 }
                 Handled::Deliver(delivery) => {
                     work.leave();
-                    return Ok(
-                        match self.notifier.ask(delivery.notification(), work.credential()).await {
-                            Ok(response) => delivery.answered(response),
-                            Err(_) => delivery.unanswered(),
-                        },
-                    );
+                    return Ok(match self.ask(delivery.notification(), work.credential()).await {
+                        Ok(response) => delivery.answered(response),
+                        Err(_) => delivery.unanswered(),
+                    });
                 }
-                // The targets of a subscription are verified first, each with its own timeout.
+                Handled::Await(mut awaiting) => {
+                    work.leave();
+                    let notifications = awaiting.take_notifications();
+                    self.notifier.send_all(notifications, work.credential()).await;
+                    let limit = deadline(awaiting.until(), work.deadline());
+                    if tokio::time::timeout_at(limit, awaiting.changed()).await.is_err() {
+                        return Ok(awaiting.timed_out());
+                    }
+                    handled = work.begin(awaiting.request().clone()).await?;
+                }
+                // The targets of a subscription agree first, each with its own timeout.
                 Handled::Verify(target) => {
                     work.leave();
-                    let response =
-                        match self.notifier.ask(target.notification(), work.credential()).await {
-                            Ok(response) => response,
-                            Err(why) => return Ok(target.unanswered(&why.for_originator())),
-                        };
+                    let limit = deadline(target.until(), Instant::now() + self.notifier.timeout());
+                    let asked = self.ask(target.notification(), work.credential());
+                    let asked = tokio::time::timeout_at(limit, asked).await;
+                    let response = match asked.unwrap_or(Err(Failure::Late)) {
+                        Ok(response) => response,
+                        Err(why) => return Ok(target.unanswered(&why.for_originator())),
+                    };
                     match target.answered(response.rsc) {
                         Checked::Next(target) => handled = Handled::Verify(target),
                         Checked::Refused(answer) => return Ok(answer),
@@ -175,8 +272,97 @@ impl EmbeddedBackend {
         }
     }
 
-    /// Removes expired resources periodically, in batches.
+    /// Sends a notification, and waits for the response.
+    async fn ask(
+        &self,
+        notification: &Notification,
+        cause: &CredentialId,
+    ) -> Result<ResponsePrimitive, Failure> {
+        let Destination::PollingChannel { .. } = &notification.to else {
+            return self.notifier.ask(notification, cause).await;
+        };
+        let asked = self.cse.ask_over_channel(notification).ok_or(Failure::NotConnected)?;
+        let rsc = tokio::time::timeout(self.notifier.timeout(), asked).await;
+        let rsc = rsc.map_err(|_| Failure::Late)?;
+        let (id, release) = (notification.request_id.clone(), notification.release.clone());
+        Ok(ResponsePrimitive {
+            rsc,
+            from: None,
+            request_id: id,
+            release: Some(release),
+            content: None,
+            content_location: None,
+            parameters: Default::default(),
+        })
+    }
+
+    /// Removes expired resources, and sends notifications that are due, periodically.
     pub async fn sweep(&self) {
+        tokio::join!(self.remove_expired(), self.send_due(), self.announce());
+    }
+
+    /// Announces resources to the registrar CSE, if there is one.
+    async fn announce(&self) {
+        if let Some(announcer) = &self.announcer {
+            announcer.run().await;
+        }
+    }
+
+    /// Sends the notifications that batches and rate limits have held back.
+    async fn send_due(&self) {
+        let mut interval = DUE_INTERVAL;
+        loop {
+            tokio::time::sleep(interval).await;
+            let begun = Instant::now();
+            let due = self.run(|cse| cse.due_notifications(SystemTime::now())).await;
+            // Uses at most half of the time of the writer.
+            interval = match &due {
+                Ok(Ok(due)) if !due.is_empty() => begun.elapsed(),
+                _ => DUE_INTERVAL,
+            };
+            let failed = match due {
+                Ok(Ok(due)) => {
+                    for DueNotifications { registrant, notifications } in due {
+                        let own = || CredentialId::parse(OWN_CAUSE);
+                        let cause = registrant.as_deref().map(CredentialId::parse);
+                        let cause = cause.and_then(Result::ok).or_else(|| own().ok());
+                        let Some(cause) = cause else { continue };
+                        self.notifier.send_all(notifications, &cause).await;
+                    }
+                    continue;
+                }
+                Ok(Err(e)) => e.to_string(),
+                Err(e) => e.to_string(),
+            };
+            tracing::error!(
+                event = "cse.store-failed",
+                "cannot read waiting notifications: {failed}"
+            );
+        }
+    }
+
+    /// Makes the file of the store smaller, if most of it is free.
+    async fn compact(&self) {
+        let failed = match self.run(EmbeddedCse::compact).await {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(Compaction { before, after, duration, .. }))) => {
+                let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                return tracing::info!(
+                    event = "cse.store-compacted",
+                    before,
+                    after,
+                    milliseconds,
+                    "CSE store compacted from {before} to {after} bytes in {milliseconds} ms"
+                );
+            }
+            Ok(Err(e)) => e.to_string(),
+            Err(e) => e.to_string(),
+        };
+        tracing::error!(event = "cse.store-failed", "cannot compact the store: {failed}");
+    }
+
+    /// Removes expired resources periodically, in batches.
+    async fn remove_expired(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             let batches = |cse: &EmbeddedCse| {
@@ -191,7 +377,10 @@ impl EmbeddedBackend {
                 }
             };
             let failed = match self.run(batches).await {
-                Ok(Ok(())) => continue,
+                Ok(Ok(())) => {
+                    self.compact().await;
+                    continue;
+                }
                 Ok(Err(e)) => e.to_string(),
                 Err(e) => e.to_string(),
             };
@@ -204,19 +393,89 @@ impl EmbeddedBackend {
 }
 
 impl ResultSender {
-    /// Sends the result to each target in turn.
-    pub async fn send(self, response: &ResponsePrimitive) {
-        for notification in self.cse.result(self.recipients, response) {
+    /// Returns whether the originator has recalled the request. It is not executed then.
+    pub async fn is_recalled(&self) -> bool {
+        self.recipients.run(|cse, targets| cse.is_recalled(targets)).await.unwrap_or(false)
+    }
+
+    /// Stores the result, and sends it to each target in turn.
+    pub async fn send(mut self, response: &ResponsePrimitive) {
+        let response = response.clone();
+        let stored = self.recipients.commit(move |cse, targets| {
+            let (notifications, lost) = cse.result(targets, &response, SystemTime::now());
+            (notifications, lost == 0)
+        });
+        let Some((notifications, mut is_sent)) = stored.await else { return };
+        for notification in notifications {
             // The notifier logs a failure.
-            match self.notifier.send_over_connection(notification, &self.credential) {
-                Ok(Some(durable)) => drop(durable.wait().await),
-                Ok(None) => {}
-                Err(notification) => {
-                    let _ = self.notifier.ask(&notification, &self.credential).await;
-                }
-            }
+            let cause = &self.recipients.credential;
+            is_sent &= match self.notifier.send_over_connection(notification, cause) {
+                Ok(durable) => match durable {
+                    Some(durable) => {
+                        durable.wait().await;
+                        true
+                    }
+                    None => false,
+                },
+                Err(notification) => self.notifier.ask(&notification, cause).await.is_ok(),
+            };
+        }
+        if is_sent {
+            self.recipients.commit(|cse, targets| cse.has_sent_result(targets)).await;
+        }
+        self.recipients.targets = None;
+    }
+}
+
+impl PendingResult {
+    /// Runs `work` on a thread that may block on the disk. Returns nothing if it panics.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EmbeddedCse, &ResultTargets) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (cse, targets) = (self.cse.clone(), self.targets.clone()?);
+        tokio::task::spawn_blocking(move || work(&cse, &targets)).await.ok()
+    }
+
+    /// Runs `work` like [`run`](Self::run), and counts it with a commit for the credential.
+    async fn commit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&EmbeddedCse, &ResultTargets) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (usage, credential) = (self.usage.clone(), self.credential.clone());
+        self.run(move |cse, targets| charged(&usage, &credential, || work(cse, targets))).await
+    }
+}
+
+/// Runs work that commits, and counts it for a credential.
+fn charged<T>(usage: &Usage, credential: &CredentialId, work: impl FnOnce() -> T) -> T {
+    let start = thread_time();
+    let done = work();
+    usage.charge(credential, thread_time().saturating_sub(start) + COMMIT_COST);
+    done
+}
+
+impl Drop for PendingResult {
+    fn drop(&mut self) {
+        let (cse, targets) = (self.cse.clone(), self.targets.take());
+        // Without a runtime the process ends, and the next start marks the request.
+        if let (Some(targets), Ok(runtime)) = (targets, Handle::try_current()) {
+            let (usage, credential) = (self.usage.clone(), self.credential.clone());
+            let abandon = move || cse.abandon(&targets, SystemTime::now());
+            drop(runtime.spawn_blocking(move || charged(&usage, &credential, abandon)));
         }
     }
+}
+
+/// Returns the address of a created resource.
+fn created(response: &ResponsePrimitive) -> Option<Target> {
+    Target::from_address(response.content_location.as_deref()?).ok()
+}
+
+/// Returns the earlier of a time and a deadline.
+fn deadline(until: Option<SystemTime>, deadline: Instant) -> tokio::time::Instant {
+    let left = until.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+    left.map_or(deadline, |left| deadline.min(Instant::now() + left)).into()
 }
 
 /// Waits until a request for an AE is available.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use saegis_maf::{Caller, Maf, StoreError};
+use saegis_maf::{Caller, KeyRegistration, Maf, StoreError};
 use saegis_onem2m::credential::Entity;
+use saegis_onem2m::id::AbsoluteId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 
@@ -27,11 +28,26 @@ impl MafBackend {
         self.0.store_fails()
     }
 
-    /// Handles a request of a MAF client. Always returns a response.
+    /// Returns the key registration that a request contains, or that its update of the targets
+    /// results in. `None` means that policy has nothing to decide; a failure also returns it, and the
+    /// request is then refused.
+    pub async fn asks(
+        &self,
+        client: &AbsoluteId,
+        request: &RequestPrimitive,
+    ) -> Option<KeyRegistration> {
+        let (maf, client, request) = (self.0.clone(), client.clone(), request.clone());
+        let work = move || maf.asks(&client, &request, SystemTime::now());
+        tokio::task::spawn_blocking(work).await.ok().flatten()
+    }
+
+    /// Handles a request of a MAF client, with the key registration that policy allowed. Always
+    /// returns a response.
     pub async fn handle(
         &self,
         session: Arc<Session>,
         request: RequestPrimitive,
+        allowed: Option<KeyRegistration>,
     ) -> ResponsePrimitive {
         let (request_id, release) = (request.request_id.clone(), request.release.clone());
         let refuse =
@@ -42,8 +58,8 @@ impl MafBackend {
         let (maf, id) = (self.0.clone(), id.clone());
         let work = move || {
             let credential_id = session.active.association.credential_id.clone();
-            let caller = Caller { id, credential_id, exported: session.exported.as_ref() };
-            maf.handle(&caller, &request, SystemTime::now())
+            let caller = Caller { id, credential_id, exported: session.exported.as_deref() };
+            maf.handle(&caller, &request, allowed.as_ref(), SystemTime::now())
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|_| {

@@ -4,23 +4,30 @@
 mod http;
 mod mqtt;
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use ::http::Uri;
 use prometheus_client::metrics::counter::Counter;
 use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
+use tokio::net::TcpStream;
 
 use self::http::HttpUpstream;
 use self::mqtt::MqttUpstream;
 use super::outcome::Outcome;
+use super::reachability::Reachability;
 
 /// Upstream CSE.
 pub struct RemoteBackend {
     binding: UpstreamBinding,
     url: Uri,
+    reachability: Mutex<Reachability>,
 }
+
+/// Timeout for a connection that checks whether the CSE can be reached.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Binding of the upstream CSE.
 enum UpstreamBinding {
@@ -44,14 +51,45 @@ impl RemoteBackend {
         } else {
             UpstreamBinding::Http(HttpUpstream::new(&url, cse, content_bytes))
         };
-        Self { binding, url }
+        Self { binding, url, reachability: Mutex::default() }
+    }
+
+    /// Returns whether the CSE, or its MQTT server, can be reached.
+    pub fn reachability(&self) -> Reachability {
+        self.reachability.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens a connection, and stores whether that succeeded. Returns the state if it has changed.
+    pub async fn check(&self) -> Option<Reachability> {
+        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let default = if self.url.scheme_str() == Some("mqtt") { 1883 } else { 80 };
+        let port = self.url.port_u16().unwrap_or(default);
+        let connecting = TcpStream::connect((host, port));
+        let why = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(_) => Some("timeout".into()),
+        };
+        let mut known = self.reachability.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = match (why, &*known) {
+            (None, Reachability::Up) | (Some(_), Reachability::Down { .. }) => return None,
+            (None, _) => Reachability::Up,
+            (Some(why), _) => Reachability::Down { since: SystemTime::now(), why },
+        };
+        *known = now.clone();
+        Some(now)
+    }
+
+    /// Returns its address.
+    pub fn url(&self) -> &Uri {
+        &self.url
     }
 
     /// Sends a request and reads the response. The text of an error is for the log.
     async fn ask(&self, request: &RequestPrimitive) -> Result<ResponsePrimitive, String> {
         match &self.binding {
             UpstreamBinding::Http(http) => http.ask(request).await,
-            UpstreamBinding::Mqtt(mqtt) => mqtt.ask(request).await,
+            UpstreamBinding::Mqtt(mqtt) => Box::pin(mqtt.ask(request)).await,
         }
     }
 

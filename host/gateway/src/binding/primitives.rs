@@ -1,7 +1,6 @@
 //! Whole primitives of one connection, of the bindings whose messages are primitives: decoded, handed to
 //! the pipeline or to whoever waits for them, and encoded.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -24,8 +23,8 @@ const MAX_PARAMETERS: usize = 32 << 10;
 pub struct Exchange {
     pub(super) pipeline: Pipeline,
     pub(super) session: Arc<Session>,
-    /// Request Identifiers of the requests that are carried out.
-    under_way: Mutex<HashSet<String>>,
+    /// Request Identifiers of the requests that are carried out. They are few.
+    under_way: Mutex<Vec<String>>,
 }
 
 /// A primitive that is to be sent.
@@ -84,7 +83,7 @@ impl Exchange {
         permit: OwnedSemaphorePermit,
     ) -> Encoded {
         let id = request.request_id.clone();
-        if !self.under_way().insert(id.clone()) {
+        if !self.begin(&id) {
             let why = "another request with that Request Identifier is being carried out";
             let error = BindingError::new(Rsc::BadRequest, Some(id), why);
             return self.refuse(serialization, request.from.as_deref(), error, permit);
@@ -101,7 +100,7 @@ impl Exchange {
         serialization: Serialization,
         request: &RequestPrimitive,
         channel: &Channel,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: OwnedSemaphorePermit,
     ) -> Option<Encoded> {
         if !channel.is_awaited(&request.request_id) {
             return None;
@@ -109,8 +108,8 @@ impl Exchange {
         match serialization.write_request(request) {
             Ok(bytes) => {
                 let memory = &self.session.response_memory;
-                let room = memory.hold_request(bytes.len(), &self.session.evicted);
-                Some(Encoded { bytes, held: (Some(room), permit) })
+                let room = memory.hold_request(bytes.len(), self.session.active.ending());
+                Some(Encoded { bytes, held: (Some(room), Some(permit)) })
             }
             Err(error) => {
                 channel.fail(&request.request_id, &error.to_string());
@@ -147,13 +146,23 @@ impl Exchange {
     ) -> Encoded {
         let BindingError { rsc, request_id, why, .. } = error;
         let id = request_id.unwrap_or_default();
-        audit::request_refused(&self.session.active.association, &id, from, rsc, &why);
+        audit::undecoded_refused(&self.session.active.association, &id, from, rsc, &why);
         let refusal = ResponsePrimitive::refusal(&id, None, rsc, &why);
         self.pipeline.count_undecoded(&refusal);
         encode(serialization, &refusal, (None, Some(permit)))
     }
 
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    /// Lists a request. Returns whether it was not listed.
+    fn begin(&self, id: &str) -> bool {
+        let mut under_way = self.under_way();
+        let is_new = under_way.iter().all(|other| other != id);
+        if is_new {
+            under_way.push(id.into());
+        }
+        is_new
+    }
+
+    fn under_way(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,6 +199,11 @@ struct UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.exchange.under_way().remove(&self.id);
+        let mut under_way = self.exchange.under_way();
+        under_way.retain(|other| *other != self.id);
+        if under_way.is_empty() {
+            // An idle connection has no buffer.
+            *under_way = Vec::new();
+        }
     }
 }

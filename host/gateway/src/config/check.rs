@@ -165,6 +165,19 @@ impl Config {
                 fault(entry, "must be at least 1");
             }
         }
+        let of_cse = &self.cse.limits;
+        for (entry, value, most) in [
+            // A change of a limit may remove all instances in one transaction.
+            ("cse.limits.instances", of_cse.instances, 100_000),
+            ("cse.limits.container-bytes", of_cse.container_bytes, 1 << 30),
+            // The largest content of a request.
+            ("cse.limits.content-bytes", of_cse.content_bytes, 1 << 20),
+            ("cse.limits.resources", of_cse.resources, 1 << 32),
+        ] {
+            if !(1..=most).contains(&value) {
+                fault(entry, &format!("must be from 1 to {most}"));
+            }
+        }
         if !(1..=3600).contains(&self.policy.load_seconds) {
             fault("policy.load-seconds", "must be from 1 to 3600");
         }

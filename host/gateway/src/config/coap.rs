@@ -29,6 +29,10 @@ pub struct Coap {
     /// Registered names of the cipher suites for pre-shared keys over DTLS, in order of preference.
     #[serde(deserialize_with = "suites")]
     pub suites: Vec<Suite>,
+    /// Code that performs handshakes with TLS_PSK_WITH_AES_128_CCM_8: `openssl`, or `native` for code
+    /// of this project. That one needs less processor time. It is experimental: nobody else has reviewed it
+    /// yet.
+    pub psk_engine: PskEngine,
     /// Maximum size of a datagram that is sent, in bytes. Larger handshake messages are fragmented,
     /// and larger responses are sent in blocks.
     pub datagram_bytes: usize,
@@ -42,11 +46,32 @@ pub struct Coap {
     pub transfer_seconds: u64,
 }
 
+/// The code that performs handshakes with TLS_PSK_WITH_AES_128_CCM_8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PskEngine {
+    /// OpenSSL.
+    #[default]
+    Openssl,
+    /// This project.
+    Native,
+}
+
+impl From<PskEngine> for saegis_handshake::dtls::PskEngine {
+    fn from(engine: PskEngine) -> Self {
+        match engine {
+            PskEngine::Openssl => Self::OpenSsl,
+            PskEngine::Native => Self::Native,
+        }
+    }
+}
+
 impl Default for Coap {
     fn default() -> Self {
         Self {
             listen: None,
             suites: Suite::DEFAULT_OF_DATAGRAMS.to_vec(),
+            psk_engine: PskEngine::default(),
             datagram_bytes: 1200,
             idle_seconds: 4 * 3600,
             transfer_bytes: 16 << 20,

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use saegis_cse::Definitions;
 use saegis_policy::{
     ArtifactSource, Changes, ConfigurationFile, Document, Fault, Faults, Limits, Observer,
     Settings, Stores,
 };
 use serde::de::DeserializeOwned;
 
+use super::folders::Folders;
 use super::renamed;
-use super::sections::RuleSource;
+use super::sections::{RuleSource, ThisCse};
 use super::server_config::Config;
 use crate::config::maf_file::MafConfig;
 use crate::config::oci_registry::ArtifactFetcher;
@@ -54,6 +56,46 @@ fn text(file: &Path) -> Result<String, Faults> {
     Ok(text.into())
 }
 
+impl ThisCse {
+    /// Returns the settings of the embedded CSE.
+    ///
+    /// # Errors
+    /// Fails if the file of definitions cannot be read or is invalid.
+    pub fn settings(&self) -> Result<saegis_cse::Settings, Faults> {
+        let mut settings = saegis_cse::Settings::new(self.cse_id.clone(), &self.csebase_name);
+        settings.cse_type = self.kind.number();
+        settings.service_provider.clone_from(&self.service_provider);
+        settings.points_of_access.clone_from(&self.point_of_access);
+        settings.administrators.clone_from(&self.administrators);
+        settings.observers.clone_from(&self.observers);
+        settings.ae_id_taken = self.ae_id_taken_rsc;
+        let quota = &self.quota;
+        settings.limits.max_resources_per_registree = quota.resources;
+        settings.limits.max_bytes_per_registree = quota.bytes;
+        let limits = &self.limits;
+        settings.limits.max_instances = limits.instances;
+        settings.limits.max_container_bytes = limits.container_bytes;
+        settings.limits.max_content_bytes = limits.content_bytes;
+        settings.limits.max_resources = limits.resources;
+        if let Some(own) = self.own_definitions()? {
+            let mut definitions = Definitions::home();
+            definitions.extend(own);
+            settings.definitions = Arc::new(definitions);
+        }
+        Ok(settings)
+    }
+
+    /// Reads the file of the operator's definitions of `<flexContainer>`s.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is invalid.
+    pub fn own_definitions(&self) -> Result<Option<Definitions>, Faults> {
+        let Some(file) = &self.definitions else { return Ok(None) };
+        let read = Definitions::parse(&text(file)?);
+        read.map(Some).map_err(|e| Faults(vec![Fault::of(file, e.to_string())]))
+    }
+}
+
 impl Config {
     /// Loads and checks a configuration.
     ///
@@ -83,19 +125,26 @@ impl Config {
         };
         if let Some(config) = &mut config {
             config.check(&mut document);
-            config.place(file.parent().unwrap_or(Path::new("")));
+            let state = std::env::var_os("STATE_DIRECTORY");
+            config.place(&Folders::new(file, config.state_folder.as_deref(), state));
             config.file = ConfigurationFile::of(file, text.as_bytes());
         }
+        let definitions = config.as_ref().map(|config| config.cse.own_definitions());
         let policy_is_known = !["cse", "maf", "maf-peer", "policy", "modules", "artifacts"]
             .into_iter()
             .any(|table| document.is_faulty(table));
-        Loaded { config, faults: document.into_faults(), policy_is_known }
+        let mut faults = document.into_faults();
+        if let Some(Err(Faults(of_definitions))) = definitions {
+            faults.extend(of_definitions);
+        }
+        Loaded { config, faults, policy_is_known }
     }
 
-    /// Resolves paths relative to the folder of the configuration.
-    pub fn place(&mut self, base: &Path) {
-        self.artifacts.place(base);
-        self.modules.place(base);
+    /// Resolves paths relative to the folder of the configuration, or to the state folder.
+    pub fn place(&mut self, folders: &Folders) {
+        self.state_folder = Some(folders.state.clone());
+        self.artifacts.place(folders);
+        self.modules.place(folders);
         let paths = [
             &mut self.policy.folder,
             &mut self.cse.store,
@@ -110,9 +159,11 @@ impl Config {
             .into_iter()
             .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
         let of_lines = self.audit.paths_mut().chain(self.decisions.record.as_mut());
+        let definitions = self.cse.definitions.as_mut();
         let of_cse = self.upstream.iter_mut().map(|cse| &mut cse.notification_key_file);
-        for path in paths.into_iter().chain(of_lines).chain(of_maf).chain(of_cse) {
-            *path = base.join(&*path);
+        for path in paths.into_iter().chain(of_lines).chain(of_maf).chain(of_cse).chain(definitions)
+        {
+            folders.place(path);
         }
     }
 
@@ -123,6 +174,7 @@ impl Config {
             modules: self.modules.folder.clone(),
             code_cache: Some(self.modules.code_cache.clone()),
             required: self.modules.required.clone(),
+            required_files: self.policy.required.clone(),
             signatures: self.modules.require_signature.as_ref().map(|keys| keys.required()),
             artifacts: (!self.artifacts.registry.is_empty()).then(|| {
                 Arc::new(ArtifactFetcher::new(&self.artifacts)) as Arc<dyn ArtifactSource>

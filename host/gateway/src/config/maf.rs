@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use saegis_maf::Settings;
-use saegis_onem2m::id::{MAX_KEY_ID_LEN, check_fqdn};
+use saegis_maf::names::default_base;
+use saegis_onem2m::id::{CseId, MAX_KEY_ID_LEN, check_fqdn};
+use saegis_onem2m::serde::parsed;
 use saegis_policy::{Fault, Faults};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -17,6 +19,9 @@ pub struct MafSettings {
     /// Domain name of the MAF, the MAF-FQDN.
     #[serde(deserialize_with = "domain_name")]
     pub fqdn: String,
+    /// First segment of the addresses of the MAF, where those of a CSE have its CSE-ID.
+    #[serde(default = "default_base", deserialize_with = "parsed")]
+    pub base: CseId,
     /// Domain name of the service provider whose AEs and CSEs may use certificates.
     pub service_provider: Option<String>,
     /// File of registrations and keys, encrypted.
@@ -59,6 +64,7 @@ impl MafSettings {
     pub fn settings(&self) -> Result<Settings, Faults> {
         let fault = |what: String| Faults(vec![Fault::of(&self.store, what)]);
         let mut settings = Settings::new(&self.fqdn).map_err(|e| fault(e.to_string()))?;
+        settings.base = self.base.clone();
         if let Some(seconds) = self.longest_registration_seconds {
             settings.max_registration_lifetime = Duration::from_secs(seconds);
         }
@@ -76,6 +82,9 @@ pub struct MafPeer {
     /// Domain name of the MAF, the MAF-FQDN.
     #[serde(deserialize_with = "domain_name")]
     pub fqdn: String,
+    /// First segment of its addresses, where those of a CSE have its CSE-ID.
+    #[serde(default = "default_base", deserialize_with = "parsed")]
+    pub base: CseId,
     /// Address of its TLS listener: `host:port`.
     pub address: String,
     /// KmID and Km that this CSE shares with the MAF. Without it both use certificates.

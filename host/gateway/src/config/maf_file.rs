@@ -1,7 +1,8 @@
 //! Configuration of a MAF, `maf.toml`, which is converted to the common form.
 
+use std::path::PathBuf;
+
 use saegis_onem2m::cse::{Cse, CseKind};
-use saegis_onem2m::id::CseId;
 use serde::Deserialize;
 
 use super::maf::MafSettings;
@@ -15,6 +16,7 @@ use super::telemetry::{Audit, Decisions, Log, Metrics};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MafConfig {
+    state_folder: Option<PathBuf>,
     /// Identity, store and limits of this MAF.
     maf: MafSettings,
     #[serde(default)]
@@ -43,6 +45,7 @@ impl MafConfig {
     /// Converts it to the configuration of a gateway whose CSE is the MAF.
     pub fn into_config(self) -> Config {
         let Self {
+            state_folder,
             maf,
             listen,
             policy,
@@ -55,12 +58,11 @@ impl MafConfig {
             decisions,
             metrics,
         } = self;
-        // Value in the addresses of a MAF in place of a CSE-ID.
-        #[expect(clippy::expect_used, reason = "the name is a constant")]
-        let cse_id = CseId::parse(saegis_maf::names::BASE).expect("the name is a CSE-ID's");
         Config {
+            state_folder,
             cse: ThisCse::new(Cse {
-                cse_id,
+                // In the addresses of a MAF, its base has the position of a CSE-ID.
+                cse_id: maf.base.clone(),
                 csebase_name: "maf".into(),
                 service_provider: maf.service_provider.clone(),
                 kind: CseKind::In,

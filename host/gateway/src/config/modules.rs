@@ -1,12 +1,13 @@
 //! `[modules]`: folders, grants and limits of modules, and the resources of modules with I/O.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use saegis_policy::{Capability, ConfigValues, Document, Grants, Limits, OutgoingHttp, Target};
 use serde::Deserialize;
 
+use crate::config::folders::Folders;
 use crate::config::signature;
 use saegis_onem2m::serde::all_parsed;
 
@@ -26,9 +27,14 @@ pub struct Modules {
     pub memory_bytes: usize,
     /// Maximum concurrent decisions. Modules that wait for I/O may compute as many more. Further
     /// decisions wait up to 2 seconds. Half are for credential lookups of handshakes, half for all
-    /// other decisions. An IPv4 address, or an IPv6 network of 56 bits, may use one in 32 of those
-    /// for lookups.
+    /// other decisions. An IPv4 address, or an IPv6 network of 48 bits, may use one in 32 of all for
+    /// its lookups, and a credential for the checks of its requests.
     pub concurrent_decisions: usize,
+    /// Whether addresses for the memories of all concurrent decisions are reserved at the start:
+    /// about 2 TiB, without using memory. `false` maps the memory of each decision when it starts,
+    /// which takes longer. Use it where addresses are limited, as with `ulimit -v`,
+    /// `vm.overcommit_memory=2` or a 32-bit processor.
+    pub pool: bool,
     /// Maximum time of one decision of a module with `outgoing-http` or `key-value`, waiting
     /// included. It cannot exceed `limits.handshake-seconds`. The default is 5000, or that limit if
     /// it is lower.
@@ -64,6 +70,7 @@ impl Default for Modules {
             deadline_milliseconds: milliseconds(limits.deadline),
             memory_bytes: limits.memory,
             concurrent_decisions: limits.concurrent_calls,
+            pool: limits.pool,
             waiting_milliseconds: None,
             waiting_decisions: limits.waiting_calls,
             grants: BTreeMap::new(),
@@ -149,16 +156,16 @@ fn check_range(document: &mut Document<'_>, entry: &str, value: u64, from: u64, 
 }
 
 impl Modules {
-    /// Resolves paths relative to the folder of the configuration.
-    pub fn place(&mut self, base: &Path) {
+    /// Resolves paths relative to the folder of the configuration, or to the state folder.
+    pub fn place(&mut self, folders: &Folders) {
         if let Some(keys) = &mut self.require_signature {
-            keys.place(base);
+            keys.place(folders);
         }
         let secrets = self.config.values_mut().flat_map(|config| config.secrets.values_mut());
         let authorities = self.outgoing_http.values_mut().filter_map(|http| http.ca.as_mut());
         let own = [&mut self.folder, &mut self.code_cache, &mut self.key_value_folder];
         for path in own.into_iter().chain(secrets).chain(authorities) {
-            *path = base.join(&*path);
+            folders.place(path);
         }
     }
 
@@ -263,6 +270,7 @@ impl Modules {
             deadline: Duration::from_millis(self.deadline_milliseconds),
             memory: self.memory_bytes,
             concurrent_calls: self.concurrent_decisions,
+            pool: self.pool,
             waiting_deadline: waiting.unwrap_or(defaults.waiting_deadline.min(handshake)),
             waiting_calls: self.waiting_decisions,
             ..defaults

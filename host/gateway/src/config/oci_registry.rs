@@ -11,6 +11,8 @@ use saegis_oci::{Bounds, Credentials, Reference, Registry, Store};
 use saegis_policy::{Limits, StoredArtifact, StoredFile};
 use serde::Deserialize;
 
+use super::folders::Folders;
+
 /// Time for which a failed registry is not asked again. A generation that needs it is tried every
 /// few seconds.
 const REGISTRY_BACKOFF: Duration = Duration::from_secs(10);
@@ -58,13 +60,13 @@ fn timeout() -> u64 {
 
 impl Artifacts {
     /// Resolves paths relative to the folder of the configuration.
-    pub fn place(&mut self, base: &Path) {
+    pub fn place(&mut self, folders: &Folders) {
         let of_registries = self
             .registry
             .iter_mut()
             .flat_map(|at| at.ca_file.iter_mut().chain(&mut at.credentials_file));
         for path in std::iter::once(&mut self.store).chain(of_registries) {
-            *path = base.join(&*path);
+            folders.place(path);
         }
     }
 

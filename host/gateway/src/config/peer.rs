@@ -38,6 +38,10 @@ pub struct Peer {
     /// cannot reach this CSE.
     #[serde(default)]
     pub point_of_access: Vec<String>,
+    /// Allows end-to-end protected primitives (ESPrim) to and from this CSE. The gateway cannot see
+    /// their originator, so their target must check it.
+    #[serde(default)]
+    pub esprim: bool,
     /// Requested lifetime of a registration. It is renewed when a third is left.
     #[serde(default = "registration")]
     pub registration_seconds: u64,

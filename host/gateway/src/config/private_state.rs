@@ -12,9 +12,6 @@ use saegis_policy::{Fault, Faults};
 
 use super::server_config::Config;
 
-/// Default folder of all written files, beside the configuration.
-const FOLDER: &str = "state";
-
 const GROUP_AND_OTHERS: u32 = 0o077;
 const OTHERS: u32 = 0o007;
 const WRITE_OF_OTHERS: u32 = 0o002;
@@ -29,13 +26,13 @@ pub struct ExposedFile {
 }
 
 /// Removes the permissions of others from the files that a configuration names for writing, and
-/// from the folder `state` beside it. Returns the entries that others could read.
+/// from the state folder. Returns the entries that others could read.
 ///
 /// # Errors
 /// Fails for entries that belong to another user or that others could write. Then nothing is
 /// changed.
-pub fn make_private(file: &Path, config: &Config) -> Result<Vec<ExposedFile>, Faults> {
-    let exposed = inspect(file, config)?;
+pub fn make_private(config: &Config) -> Result<Vec<ExposedFile>, Faults> {
+    let exposed = inspect(config)?;
     for ExposedFile { path, mode } in &exposed {
         let private = fs::Permissions::from_mode(mode & !GROUP_AND_OTHERS);
         fs::set_permissions(path, private).map_err(|e| {
@@ -49,12 +46,12 @@ pub fn make_private(file: &Path, config: &Config) -> Result<Vec<ExposedFile>, Fa
 ///
 /// # Errors
 /// Fails for entries that belong to another user or that others could write.
-pub fn inspect(file: &Path, config: &Config) -> Result<Vec<ExposedFile>, Faults> {
+pub fn inspect(config: &Config) -> Result<Vec<ExposedFile>, Faults> {
     let mut inspection = Inspection { own: geteuid().as_raw(), ..Inspection::default() };
-    let state = file.parent().unwrap_or(Path::new("")).join(FOLDER);
     // The gateway executes the compiled code, so a group must not write there either.
     let code = &config.modules.code_cache;
     inspection.tree(code, WRITE_OF_GROUP_AND_OTHERS);
+    let state = config.state_folder.clone().unwrap_or_default();
     for folder in [&state, &config.modules.key_value_folder, config.artifacts.store()] {
         inspection.tree(folder, WRITE_OF_OTHERS);
     }

@@ -66,6 +66,12 @@ pub struct Policy {
     pub load_seconds: u64,
     /// Accepts tables with keys that every user of the machine can read.
     pub allow_readable_tables: bool,
+    /// Names of policy files that must be present, such as `psk-lookup-table.csv`. Without one of
+    /// them, the gateway does not start and a reload is rejected.
+    pub required: Vec<String>,
+    /// Maximum number of associations that a generation may end. One that would end more is
+    /// rejected, until `saegis reload --force`. Without it, there is no limit.
+    pub max_ended_associations: Option<usize>,
     /// Makes `/readyz` respond 503 while the policy on disk is rejected or still loading.
     pub unready_when_outdated: bool,
 }
@@ -76,6 +82,8 @@ impl Default for Policy {
             folder: "policies".into(),
             load_seconds: 60,
             allow_readable_tables: false,
+            required: Vec::new(),
+            max_ended_associations: None,
             unready_when_outdated: false,
         }
     }
@@ -86,9 +94,12 @@ impl Default for Policy {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Upstream {
     /// HTTP binding of that CSE: `http://host:port`. Or the MQTT server that it is a client of:
-    /// `mqtt://host:port`.
+    /// `mqtt://host:port`. CoAP is not supported here.
     #[serde(deserialize_with = "parsed")]
     pub url: http::Uri,
+    /// Makes `/readyz` respond 503 while that CSE cannot be reached.
+    #[serde(default)]
+    pub unready_when_down: bool,
     /// Maximum size of a packet that the MQTT server accepts. A request that would be larger gets
     /// 4000 and is not sent, because the MQTT server closes the connection for it, which ends the
     /// requests of all originators. Without it, 65536 more than `limits.content-bytes`.
@@ -140,12 +151,27 @@ pub struct ThisCse {
     /// subscription of an IN-CSE. Each needs a row in a policy table.
     #[serde(default, deserialize_with = "all_parsed")]
     pub administrators: Vec<AeIdStem>,
+    /// AE-ID-Stems of AEs of the operator that may retrieve and discover all resources. Each such
+    /// request is in the audit trail. Each AE needs a row in a policy table.
+    #[serde(default, deserialize_with = "all_parsed")]
+    pub observers: Vec<AeIdStem>,
+    /// File of definitions of `<flexContainer>`s, beside the built-in ones. Read at the start.
+    pub definitions: Option<PathBuf>,
     /// Maximum storage of each AE and each registered CSE.
     #[serde(default)]
     pub quota: Quota,
+    /// Maximum sizes of containers and instances, and of the whole store.
+    #[serde(default)]
+    pub limits: CseLimits,
 }
 
 impl ThisCse {
+    /// Returns whether an AE-ID has privileges by the configuration, so that only a credential that a
+    /// policy names for it may register it.
+    pub fn is_privileged(&self, stem: &AeIdStem) -> bool {
+        self.administrators.contains(stem) || self.observers.contains(stem)
+    }
+
     /// Creates the configuration of a CSE with this identity.
     pub fn new(identity: Cse) -> Self {
         let Cse { cse_id, csebase_name, service_provider, kind } = identity;
@@ -158,7 +184,10 @@ impl ThisCse {
             store: cse_store(),
             ae_id_taken_rsc: ae_id_taken_rsc(),
             administrators: Vec::new(),
+            observers: Vec::new(),
+            definitions: None,
             quota: Quota::default(),
+            limits: CseLimits::default(),
         }
     }
 
@@ -198,6 +227,31 @@ pub struct Quota {
 impl Default for Quota {
     fn default() -> Self {
         Self { resources: 20_000, bytes: 64 << 20 }
+    }
+}
+
+/// Maximum sizes of containers and instances in the embedded CSE, and of its store.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct CseLimits {
+    /// Maximum instances in a container, and the default of `mni`.
+    pub instances: u64,
+    /// Maximum size of the content in a container in bytes, and the default of `mbs`.
+    pub container_bytes: u64,
+    /// Maximum size of the content of an instance or of a `<flexContainer>`, in bytes.
+    pub content_bytes: u64,
+    /// Maximum resources in the store. A create beyond it gets 5207.
+    pub resources: u64,
+}
+
+impl Default for CseLimits {
+    fn default() -> Self {
+        Self {
+            instances: 1_000,
+            container_bytes: 16 << 20,
+            content_bytes: 64 << 10,
+            resources: 1_000_000,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The configuration as a whole.
 
+use std::path::PathBuf;
+
 use saegis_policy::ConfigurationFile;
 use serde::Deserialize;
 
@@ -19,6 +21,9 @@ use super::websocket::WebSocket;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
+    /// Folder of all files that the gateway writes. A path that starts with `state/` is in it. The
+    /// default is `$STATE_DIRECTORY`, which systemd sets, or else `state` beside the configuration.
+    pub state_folder: Option<PathBuf>,
     /// This CSE, and the embedded CSE.
     pub cse: ThisCse,
     /// Listener for associations.

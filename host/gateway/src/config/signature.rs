@@ -1,6 +1,6 @@
 //! Required signatures of modules: `[modules.require-signature]`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use saegis_onem2m::timestamp;
@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use saegis_onem2m::serde::all_parsed;
+
+use super::folders::Folders;
 
 /// Keys whose signatures are accepted.
 #[derive(Debug, Deserialize)]
@@ -28,9 +30,9 @@ pub struct Keys {
 
 impl Keys {
     /// Resolves paths relative to the folder of the configuration.
-    pub fn place(&mut self, base: &Path) {
+    pub fn place(&mut self, folders: &Folders) {
         for file in &mut self.key_files {
-            *file = base.join(&*file);
+            folders.place(file);
         }
     }
 

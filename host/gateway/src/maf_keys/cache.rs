@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lru::LruCache;
-use saegis_onem2m::credential::{Entity, PresharedKey};
+use saegis_onem2m::credential::{Entity, KeyStrength, PresharedKey};
 use saegis_onem2m::id::CredentialId;
 use saegis_policy::MafKey;
 use subtle::ConstantTimeEq;
@@ -44,6 +44,11 @@ impl CachedKey {
             && self.id == old.id
             && self.suid == old.suid
             && self.expires >= old.expires
+    }
+
+    /// Returns whether the key can be guessed from one recorded handshake.
+    pub fn is_weak(&self) -> bool {
+        KeyStrength::of(self.key.expose(), PresharedKey::MIN_OF_MAF) != Ok(KeyStrength::Good)
     }
 
     /// Returns a copy for a call.

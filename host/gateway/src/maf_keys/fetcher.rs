@@ -79,7 +79,7 @@ impl KeyFetcher {
         let id = AbsoluteId::parse(&format!("//{service_provider}{own}")).ok()?;
         let of = |peer: &MafPeer| {
             Some(MafClient {
-                client: Client::new(id.clone(), &peer.fqdn).ok()?,
+                client: Client::new(id.clone(), &peer.fqdn, peer.base.clone()).ok()?,
                 peer: peer.clone(),
                 connection: OnceLock::new(),
                 permits: Semaphore::new(MAX_CONCURRENT),
@@ -180,10 +180,7 @@ impl KeyFetcher {
                 return Err(NoAnswer::Failed("the fetcher is not started".into()));
             };
             let timeout = Duration::from_secs(maf.peer.timeout_seconds);
-            // Value in the addresses of a MAF in place of a CSE-ID.
-            let base = CseId::parse(names::BASE);
-            let base = base.map_err(|e| NoAnswer::Failed(e.to_string()))?;
-            connection.ask(&request, &base, timeout).await
+            connection.ask(&request, &maf.peer.base, timeout).await
         };
         let request = maf.client.retrieve_key(&id(), relative)?;
         let answer = ask(request.clone()).await?;
@@ -240,7 +237,17 @@ impl KeyFetcher {
         let found = match tokio::time::timeout(timeout, maf.permits.acquire()).await {
             Err(_) | Ok(Err(_)) => Err(KeyUnavailable::Unreachable),
             Ok(Ok(_permit)) => match self.retrieve(maf, relative).await {
-                Ok(found) => self.take(maf, relative, found),
+                Ok(found) => {
+                    let source = found.source.clone();
+                    let taken = self.take(maf, relative, found);
+                    if taken.as_ref().is_ok_and(CachedKey::is_weak) {
+                        tracing::warn!(event = "maf.weak-key", maf = maf.peer.fqdn, %source,
+                            relative_key_id = relative, "a key of the MAF {} of less than 16 bytes, or with a \
+                            pattern, can be guessed; let its source register the key of its TLS session",
+                            maf.peer.fqdn);
+                    }
+                    taken
+                }
                 Err(FetchError::Refused(AnswerError::Refused { .. })) => {
                     Err(KeyUnavailable::Refused)
                 }
@@ -327,7 +334,7 @@ fn may_be_a_key(id: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=MAX_RELATIVE_ID).contains(&id.len())
         && id.bytes().all(plain)
-        && !matches!(id, "-" | "_" | "." | ".." | names::OWN_REGISTRATION)
+        && !matches!(id, "-" | "_" | "." | "..")
         && !id.starts_with(names::CLIENT_REGISTRATION_PREFIX)
 }
 

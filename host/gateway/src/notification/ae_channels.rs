@@ -8,23 +8,24 @@
 //! Waiting notifications have a place of their own among the requests to the AE. The other places are
 //! shared between the credentials that cause requests to the AE.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt as _;
 use saegis_cse::{Destination, NamedBy, Notification};
 use saegis_onem2m::binding::BindingError;
-use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::Target;
 use saegis_policy::Policy;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::fair_limiter::FairLimiter;
+use super::request_queue::{RequestReceiver, RequestSender, request_queue};
 use super::waiting::{Entry, Waiting, Waits};
 use crate::session::ae_id_store::AeIdStore;
 use crate::session::durable_sessions::{Durable, DurableSessions, StoredNotification, now};
@@ -66,17 +67,16 @@ enum Carrier {
 struct Open {
     active: Arc<ActiveAssociation>,
     carrier: Carrier,
-    /// Boxed, because a channel has the memory of many messages, also without any.
-    requests: mpsc::Sender<Box<RequestPrimitive>>,
+    requests: RequestSender,
     /// The waiting notifications, one at a time.
-    deliveries: mpsc::Sender<Box<RequestPrimitive>>,
+    deliveries: RequestSender,
     /// Requests that are not answered yet, by the credential that caused them.
-    limiter: Arc<FairLimiter<CredentialId>>,
+    limiter: OnceLock<Arc<FairLimiter<CredentialId>>>,
     pending: Mutex<HashMap<String, oneshot::Sender<Result<ResponsePrimitive, Failure>>>>,
-    /// Canceled when the same credential opens another.
-    superseded: CancellationToken,
-    /// Something waits for the AE.
-    has_waiting: Notify,
+    /// The same credential has opened another.
+    is_superseded: AtomicBool,
+    /// Wakes the delivery: something waits for the AE, or the connection is superseded.
+    changed: Notify,
 }
 
 /// An open connection, for whoever serves it. Dropped, it is not open any more.
@@ -88,9 +88,9 @@ pub struct Channel {
 /// Requests to an AE, for whoever serves its connection.
 pub struct RequestsToAe {
     /// Requests of others, and notifications that others wait for.
-    pub asked: mpsc::Receiver<Box<RequestPrimitive>>,
+    pub asked: RequestReceiver,
     /// Notifications that have waited, one at a time.
-    pub waiting: mpsc::Receiver<Box<RequestPrimitive>>,
+    pub waiting: RequestReceiver,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -132,10 +132,12 @@ impl AeChannels {
     }
 
     /// Removes from the disk what does not wait any more.
-    fn forget(&self, waiting: &mut Waiting) {
-        for number in waiting.take_removed() {
-            self.sessions.iter().for_each(|sessions| sessions.remove(number));
-        }
+    fn forget(&self, waiting: &mut Waiting) -> Durable {
+        let removed = waiting.take_removed().into_iter();
+        let sessions = self.sessions.iter();
+        let removed = removed.flat_map(|number| sessions.clone().map(move |s| s.remove(number)));
+        // They are written in their order.
+        removed.last().unwrap_or_else(Durable::already)
     }
 
     /// Returns the credential of an AE that has a session which outlives its connections: that of
@@ -144,13 +146,18 @@ impl AeChannels {
         self.sessions.as_ref()?.holder(ae, registrant)
     }
 
+    /// Returns whether the notifications for the AE of a credential are on disk while they wait.
+    pub fn stores_for(&self, credential: &CredentialId) -> bool {
+        self.sessions.as_ref().is_some_and(|sessions| sessions.take_requests(credential))
+    }
+
     /// Opens the connection of an association, with the requests to its AE. An earlier one of the same
     /// credential is superseded.
     pub fn open(self: &Arc<Self>, active: Arc<ActiveAssociation>) -> (Channel, RequestsToAe) {
         let (open, requests) = Open::new(active, Carrier::Connection);
         let credential = open.active.association.credential_id.clone();
         if let Some(before) = lock(&self.open).insert(credential, open.clone()) {
-            before.superseded.cancel();
+            before.supersede();
         }
         (Channel { all: self.clone(), open }, requests)
     }
@@ -168,7 +175,7 @@ impl AeChannels {
             return None;
         }
         if let Some(before) = all.insert(credential, open.clone()) {
-            before.superseded.cancel();
+            before.supersede();
         }
         drop(all);
         Some((Channel { all: self.clone(), open }, requests))
@@ -202,7 +209,7 @@ impl AeChannels {
         let open = lock(&self.open).get(credential).cloned().ok_or_else(not_connected)?;
         self.check(&open, ae).await.map_err(|_| not_connected())?;
         let too_many = |why: &str| Failure::NoAssociation(why.into());
-        let permit = open.limiter.begin(cause.clone());
+        let permit = open.limiter().begin(cause.clone());
         let permit = permit.ok_or_else(|| too_many("too many unanswered requests to the AE"))?;
         let asked = open.ask(&open.requests, request(ae, notification)?);
         tokio::select! {
@@ -223,6 +230,46 @@ impl AeChannels {
             return Err(Failure::OtherRegistration);
         }
         Ok(())
+    }
+
+    /// Returns the credentials that have sessions, or for whose AEs notifications wait.
+    pub fn credentials(&self) -> HashSet<CredentialId> {
+        let mut all: HashSet<_> = lock(&self.waiting).credentials().cloned().collect();
+        all.extend(self.sessions.iter().flat_map(|sessions| sessions.credentials()));
+        all
+    }
+
+    /// Removes the sessions of a credential that policy no longer has, and what waits for its AEs.
+    pub async fn revoke(&self, credential: &CredentialId) {
+        let sessions = self.sessions.as_ref().map(|sessions| sessions.remove_all(credential));
+        let sessions = sessions.unwrap_or_default();
+        let removed = sessions.len();
+        let waiting = self.remove_waiting(|waiting| waiting.revoke(credential));
+        for durable in sessions.into_iter().chain([waiting]) {
+            // The store logs a failure.
+            durable.wait().await;
+        }
+        if removed > 0 {
+            tracing::info!(
+                event = "mqtt.sessions-removed",
+                credential_id = %credential,
+                sessions = removed,
+                "removed the MQTT sessions of a credential that is no longer valid"
+            );
+        }
+    }
+
+    /// Removes the sessions of a credential whose AE-ID was released, and what waits for its AE.
+    pub fn release(&self, credential: &CredentialId, ae: &AeIdStem) {
+        // Nothing depends on when this is on disk: the AE-ID is checked again before each delivery.
+        self.sessions.iter().for_each(|sessions| drop(sessions.remove_all(credential)));
+        self.remove_waiting(|waiting| waiting.deregister(credential, ae.as_str()));
+    }
+
+    fn remove_waiting(&self, remove: impl FnOnce(&mut Waiting)) -> Durable {
+        let mut waiting = lock(&self.waiting);
+        remove(&mut waiting);
+        self.forget(&mut waiting)
     }
 
     /// Removes what has waited too long, and logs how many notifications were lost since the last
@@ -260,9 +307,15 @@ impl AeChannels {
         let retention = to_store.as_ref().map_or(self.retention, |(s, _)| s.retention());
         let (ae, until, is_stored) = (ae.into(), Instant::now() + retention, to_store.is_some());
         let waits = Waits { ae, notification, until, is_stored };
+        let receipt = waits.notification.receipt.clone();
         let mut waiting = lock(&self.waiting);
         waiting.expire(Instant::now());
         let number = waiting.put((credential, cause), waits);
+        match (number, &to_store) {
+            (Some(_), None) => receipt.held(),
+            // The session stores it, or it is lost.
+            _ => receipt.settled(),
+        }
         self.forget(&mut waiting);
         // With the lock, so that it is not removed from the disk before.
         let durable = number.map(|number| match to_store {
@@ -271,7 +324,7 @@ impl AeChannels {
         });
         drop(waiting);
         if let Some(open) = lock(&self.open).get(credential) {
-            open.has_waiting.notify_one();
+            open.changed.notify_one();
         }
         durable
     }
@@ -304,6 +357,7 @@ fn stored(
         from: notification.from.clone(),
         request_id: notification.request_id.clone(),
         release: notification.release.clone(),
+        category: notification.category,
         content: std::str::from_utf8(&notification.content).ok()?.into(),
         at: now(),
     })
@@ -317,6 +371,8 @@ fn restored(stored: StoredNotification) -> Notification {
         from: stored.from,
         request_id: stored.request_id,
         release: stored.release,
+        category: stored.category,
+        receipt: Default::default(),
         content: stored.content.into(),
     }
 }
@@ -329,25 +385,35 @@ fn request(ae: &str, notification: &Notification) -> Result<RequestPrimitive, Fa
     Ok(RequestPrimitive {
         release: Some(notification.release.clone()),
         content: Some(content),
+        parameters: notification.parameters(),
         ..RequestPrimitive::own(Operation::Notify, to, from, id)
     })
 }
 
 impl Open {
     fn new(active: Arc<ActiveAssociation>, carrier: Carrier) -> (Arc<Self>, RequestsToAe) {
-        let (requests, asked) = mpsc::channel(MAX_PENDING);
-        let (deliveries, waiting) = mpsc::channel(1);
+        let (requests, asked) = request_queue(MAX_PENDING);
+        let (deliveries, waiting) = request_queue(1);
         let open = Self {
             active,
             carrier,
             requests,
             deliveries,
-            limiter: FairLimiter::new(MAX_PENDING, MAX_PENDING_PER_CAUSE),
+            limiter: OnceLock::new(),
             pending: Mutex::default(),
-            superseded: CancellationToken::new(),
-            has_waiting: Notify::new(),
+            is_superseded: AtomicBool::new(false),
+            changed: Notify::new(),
         };
         (Arc::new(open), RequestsToAe { asked, waiting })
+    }
+
+    fn limiter(&self) -> &Arc<FairLimiter<CredentialId>> {
+        self.limiter.get_or_init(|| FairLimiter::new(MAX_PENDING, MAX_PENDING_PER_CAUSE))
+    }
+
+    fn supersede(&self) {
+        self.is_superseded.store(true, Ordering::Release);
+        self.changed.notify_one();
     }
 
     fn stands_for(&self, ae: &str) -> bool {
@@ -357,7 +423,7 @@ impl Open {
     /// Sends a request with an identifier of its own, which no other request has.
     async fn ask(
         &self,
-        requests: &mpsc::Sender<Box<RequestPrimitive>>,
+        requests: &RequestSender,
         mut request: RequestPrimitive,
     ) -> Result<ResponsePrimitive, Failure> {
         let id = format!("{:016x}", rand::rng().random::<u64>());
@@ -410,6 +476,11 @@ impl Channel {
         error.request_id.as_deref().is_some_and(|id| self.fail(id, &error.why))
     }
 
+    /// Returns a request that cannot be sent to its AE over this connection.
+    pub fn reject(&self, id: &str) {
+        self.open.complete(id, Err(not_connected()));
+    }
+
     /// Returns whether somebody still waits for the response to a request.
     pub fn is_awaited(&self, id: &str) -> bool {
         lock(&self.open.pending).contains_key(id)
@@ -417,65 +488,102 @@ impl Channel {
 
     /// Returns whether the same credential has opened another connection.
     pub fn is_superseded(&self) -> bool {
-        self.open.superseded.is_cancelled()
-    }
-
-    /// Waits until the same credential has opened another connection.
-    pub async fn superseded(&self) {
-        self.open.superseded.cancelled().await;
+        self.open.is_superseded.load(Ordering::Acquire)
     }
 
     /// Sends the waiting notifications to the AE, one after the other. One without a response is sent
     /// again, until its retention ends: after the others over this connection, or over the next one.
-    pub async fn deliver_waiting(&self) -> std::convert::Infallible {
+    ///
+    /// Returns when the same credential has opened another connection. One task calls it.
+    pub async fn deliver_waiting(&self) {
         let (all, credential) = (&self.all, &self.open.active.association.credential_id);
         let (mut sent, mut has_unanswered, mut delay) = (0, false, all.timeout);
-        loop {
-            let next = {
+        while !self.is_superseded() {
+            let delivery = {
                 let mut waiting = lock(&all.waiting);
                 waiting.expire(Instant::now());
                 all.forget(&mut waiting);
-                waiting.first_after(credential, sent)
+                let next = waiting.first_after(credential, sent);
+                // Boxed, because an idle connection does not need its memory.
+                next.map(|entry| Box::pin(self.deliver(entry)))
             };
-            let Some(entry) = next else {
+            let Some(mut delivery) = delivery else {
+                let resend = async {
+                    match has_unanswered {
+                        true => Box::pin(sleep(delay.max(MIN_RESEND_DELAY))).await,
+                        false => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
-                    () = self.open.has_waiting.notified() => {}
-                    () = sleep(delay.max(MIN_RESEND_DELAY)), if has_unanswered => {
+                    () = self.open.changed.notified() => {}
+                    () = resend => {
                         (sent, has_unanswered) = (0, false);
                         delay = (2 * delay).min(MAX_RESEND_DELAY);
                     }
                 }
                 continue;
             };
-            // Boxed, because an idle connection does not need its memory.
-            let response = Box::pin(all.deliver(&self.open, &entry)).await;
-            sent = entry.number;
-            match &response {
-                // The AE has it, whatever it responds.
-                Ok(_) | Err(Failure::NoResponse(_)) => {
-                    let mut waiting = lock(&all.waiting);
-                    waiting.remove(credential, entry.number);
-                    all.forget(&mut waiting);
-                    delay = all.timeout;
+            let outcome;
+            (sent, outcome) = loop {
+                tokio::select! {
+                    delivered = &mut delivery => break delivered,
+                    () = self.open.changed.notified() => if self.is_superseded() { return },
                 }
-                Err(Failure::OtherRegistration) => {
-                    let mut waiting = lock(&all.waiting);
-                    waiting.deregister(credential, &entry.waits.ae);
-                    all.forget(&mut waiting);
-                    continue;
-                }
-                Err(_) => has_unanswered = true,
-            }
-            if let Err(why) = response {
-                tracing::warn!(
-                    event = "notification.failed",
-                    to = entry.waits.ae,
-                    about = entry.waits.notification.about,
-                    "cannot send a notification: {why}"
-                );
+            };
+            match outcome {
+                Delivered::Responded => delay = all.timeout,
+                Delivered::OtherRegistration => {}
+                Delivered::Unanswered => has_unanswered = true,
             }
         }
     }
+
+    /// Sends a waiting notification, and removes it if it was delivered or can never be. Returns its
+    /// number too.
+    async fn deliver(&self, entry: Entry) -> (u64, Delivered) {
+        let (all, credential) = (&self.all, &self.open.active.association.credential_id);
+        let response = all.deliver(&self.open, &entry).await;
+        match &response {
+            Ok(_) => entry.waits.notification.receipt.responded(),
+            Err(Failure::NoResponse(_)) => entry.waits.notification.receipt.settled(),
+            Err(_) => {}
+        }
+        let outcome = match &response {
+            // The AE has it, whatever it responds.
+            Ok(_) | Err(Failure::NoResponse(_)) => {
+                let mut waiting = lock(&all.waiting);
+                waiting.remove(credential, entry.number);
+                all.forget(&mut waiting);
+                Delivered::Responded
+            }
+            Err(Failure::OtherRegistration) => {
+                let mut waiting = lock(&all.waiting);
+                waiting.deregister(credential, &entry.waits.ae);
+                all.forget(&mut waiting);
+                return (entry.number, Delivered::OtherRegistration);
+            }
+            Err(_) => Delivered::Unanswered,
+        };
+        if let Err(why) = response {
+            tracing::warn!(
+                event = "notification.failed",
+                to = entry.waits.ae,
+                about = entry.waits.notification.about,
+                "cannot send a notification: {why}"
+            );
+        }
+        (entry.number, outcome)
+    }
+}
+
+/// Outcome of sending a waiting notification.
+enum Delivered {
+    /// The AE has responded.
+    Responded,
+    /// The AE-ID is not that of the connection any more.
+    OtherRegistration,
+    /// It waits further.
+    Unanswered,
 }
 
 impl Drop for Channel {

@@ -30,13 +30,14 @@ use saegis_policy::{Generation, Policy};
 use tokio::net::TcpStream;
 
 use super::ae_datagrams::DatagramPools;
+use super::credential_holder;
 use super::response::read;
 use crate::config::bare;
 use crate::notification::failure::Failure;
 use crate::notification::resolver::Targets;
 use crate::session::ae_id_store::AeIdStore;
 use crate::session::registry::ActiveAssociation;
-use crate::session::revalidation::{ClientCredential, CredentialRevalidation};
+use crate::session::revalidation::{ClientCredential, CredentialRevalidation, NotAsked};
 use saegis_client::error_chain;
 use saegis_client::{Stream, within};
 
@@ -126,6 +127,28 @@ impl Aes {
             Some(holder) => Ok(holder),
             None => self.known().of_ae.get(&stem).cloned().ok_or_else(not_here),
         }
+    }
+
+    /// Returns whether policy no longer has a credential. Returns `false` for one that has not been
+    /// used since the start.
+    ///
+    /// # Errors
+    /// Fails if there was no sandbox. The query must be repeated.
+    pub async fn is_revoked(
+        &self,
+        credential: &CredentialId,
+        generation: &Generation,
+    ) -> Result<bool, NotAsked> {
+        let evidence = self.known().credentials.peek(credential).cloned();
+        match evidence {
+            Some(evidence) => evidence.is_revoked_in(generation).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Returns whether present policy no longer has a credential, as far as that is known.
+    pub async fn is_revoked_now(&self, credential: &CredentialId) -> bool {
+        self.is_revoked(credential, &self.policy.current()).await.unwrap_or(false)
     }
 
     /// Returns the known AEs of a credential.
@@ -228,16 +251,10 @@ struct Connector {
 impl Connector {
     async fn connect(self, url: Uri) -> io::Result<Stream> {
         let (credential, timeout) = (self.credential.clone(), self.timeout);
-        let who = format!("the holder of {credential}");
+        let who = credential_holder::name(&credential);
         let connected = within(timeout, &who, self.associate(&url)).await?;
-        tracing::info!(
-            event = "ae.association-established",
-            %credential,
-            authority = url.authority().map(http::uri::Authority::as_str),
-            protocol = connected.protocol,
-            suite = connected.suite,
-            "association established as the client of {who}"
-        );
+        let (protocol, suite) = (connected.protocol, &connected.suite);
+        credential_holder::log_established(&credential, &url, protocol, suite);
         Ok(Stream::over(connected))
     }
 
@@ -257,10 +274,8 @@ impl Connector {
                 client.connect(socket, name).await.map_err(|e| e.to_string())
             }
             ClientCredential::Certificate(identity) => {
-                let certificates =
-                    generation.certificates().ok_or("this CSE has no certificate")?;
-                let own = certificates.own.first().ok_or("this CSE has no certificate")?;
-                let client = certificate::Client::new(certificates.trust.clone(), own);
+                let (trust, own) = credential_holder::own_certificate(&generation)?;
+                let client = certificate::Client::new(trust.clone(), own);
                 let connected = client.connect(socket, host, Expected::Known(identity)).await;
                 connected.map_err(|e| e.to_string())
             }

@@ -15,6 +15,7 @@ use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::ResponsePrimitive;
 use saegis_policy::Generation;
 
+use super::credential_holder;
 use super::failure::Failure;
 use super::resolver::Targets;
 use super::response::MAX_CONTENT;
@@ -102,7 +103,7 @@ impl DatagramPools {
         uri: &Uri,
         limit: Duration,
     ) -> Result<Connected, String> {
-        let who = format!("the holder of {credential}");
+        let who = credential_holder::name(credential);
         let failed = |why: String| format!("no association with {who}: {why}");
         let address = self.targets.address(uri).await.map_err(|e| failed(e.to_string()))?;
         let host = bare(uri.host().unwrap_or_default());
@@ -111,23 +112,15 @@ impl DatagramPools {
                 DatagramProof::Key(&self.suites, identity, key)
             }
             ClientCredential::Certificate(identity) => {
-                let certificates = generation.certificates();
-                let own = certificates.and_then(|c| Some((c.trust.clone(), c.own.first()?)));
                 let (trust, own) =
-                    own.ok_or_else(|| failed("this CSE has no certificate".into()))?;
-                DatagramProof::Certificate(trust, own, Expected::Known(identity))
+                    credential_holder::own_certificate(generation).map_err(failed)?;
+                DatagramProof::Certificate(trust.clone(), own, Expected::Known(identity))
             }
         };
         let connected = connect_datagrams(address, Some(host), proof, limit).await;
         let connected = connected.map_err(failed)?;
-        tracing::info!(
-            event = "ae.association-established",
-            %credential,
-            authority = uri.authority().map(http::uri::Authority::as_str),
-            protocol = connected.protocol,
-            suite = connected.suite,
-            "association established as the client of {who}"
-        );
+        let (protocol, suite) = (connected.protocol, &connected.suite);
+        credential_holder::log_established(credential, uri, protocol, suite);
         Ok(connected)
     }
 }

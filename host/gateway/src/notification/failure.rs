@@ -54,6 +54,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Returns whether the notification can never be delivered.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::NotAllowed | Self::OtherRegistration)
+    }
+
     /// Returns the reason for the AE that chose the address. It does not disclose the state of an
     /// address that no rule allows, nor whether a name exists in the network of the gateway.
     pub fn for_originator(&self) -> String {

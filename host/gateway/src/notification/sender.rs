@@ -87,7 +87,42 @@ impl Notifier {
                 "cannot send a notification: {why}"
             );
         };
-        asked.unwrap_or(Err(Failure::Late)).inspect_err(failed)
+        let response = asked.unwrap_or(Err(Failure::Late)).inspect_err(failed);
+        match &response {
+            Ok(_) => notification.receipt.responded(),
+            Err(why) if why.is_final() => notification.receipt.settled(),
+            Err(_) if notification.receipt.is_stored() => {
+                match self.is_revoked(&notification.named_by).await {
+                    true => notification.receipt.settled(),
+                    false => notification.receipt.failed(),
+                }
+            }
+            Err(_) => {}
+        }
+        response
+    }
+
+    /// Returns whether policy no longer has the credential of an AE.
+    async fn is_revoked(&self, named_by: &NamedBy) -> bool {
+        let NamedBy::Ae { stem, .. } = named_by else { return false };
+        let Ok(holder) = self.holder(stem, registrant(named_by)) else { return false };
+        self.aes.is_revoked_now(&holder).await
+    }
+
+    /// Returns whether the notifications for an AE are stored for a session that outlives its
+    /// connections.
+    pub fn stores_for(&self, ae: &str) -> bool {
+        self.holder(ae, None).is_ok_and(|holder| self.channels.stores_for(&holder))
+    }
+
+    /// Returns the timeout for a response.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Returns the maximum time until the outcome of a notification is reported.
+    pub fn outcome_timeout(&self) -> Duration {
+        BATCH * self.timeout
     }
 
     /// Checks that the rules allow a destination, and that there is a route to it.
@@ -109,6 +144,7 @@ impl Notifier {
                 let at = cse_of(&self.own, to).ok_or(Failure::NoWay)?;
                 self.cses.route_to(at, None).map(|_| ()).ok_or(Failure::NoWay)
             }
+            Destination::PollingChannel { .. } => Ok(()),
         }
     }
 
@@ -124,6 +160,15 @@ impl Notifier {
             // A failure is logged, and the notification waits in memory.
             durable.wait().await;
         }
+    }
+
+    /// Sends notifications like [`send_all`](Self::send_all), and waits for nothing.
+    pub fn send_in_background(
+        self: &Arc<Self>,
+        notifications: Vec<Notification>,
+        cause: &CredentialId,
+    ) {
+        drop(self.start_all(notifications, cause));
     }
 
     fn start_all(
@@ -177,6 +222,11 @@ impl Notifier {
             about,
             "cannot send a notification: {why}"
         );
+        if why.is_final() {
+            notification.receipt.settled();
+        } else {
+            notification.receipt.failed();
+        }
         Ok(None)
     }
 
@@ -200,16 +250,16 @@ impl Notifier {
                 %named_by,
                 "dropped notifications: too many are being sent"
             );
+            batch.iter().for_each(|notification| notification.receipt.failed());
             return;
         };
         let notifier = self.clone();
         tokio::spawn(async move {
-            let total = batch.len();
             let mut sent = 0;
             let all = async {
-                for notification in batch {
-                    // The result has no effect.
-                    let _ = notifier.ask(&notification, &cause).await;
+                for notification in &batch {
+                    // The receipt takes the result.
+                    let _ = notifier.ask(notification, &cause).await;
                     sent += 1;
                 }
             };
@@ -221,10 +271,11 @@ impl Notifier {
             if is_cut {
                 tracing::warn!(
                     event = "notification.dropped",
-                    notifications = total - sent,
+                    notifications = batch.len() - sent,
                     %named_by,
                     "dropped notifications: the batch timed out"
                 );
+                batch.iter().skip(sent).for_each(|notification| notification.receipt.failed());
             }
         });
     }
@@ -245,21 +296,24 @@ impl Notifier {
             return answered_by(response, |from| is_of(&self.own, from, stem));
         }
         let there = match &notification.to {
-            Destination::Connection(_) => return Err(Failure::NotConnected),
+            Destination::Connection(_) | Destination::PollingChannel { .. } => {
+                return Err(Failure::NotConnected);
+            }
             Destination::Elsewhere(to) => return self.by_way_of_its_cse(notification, to).await,
             Destination::PointOfAccess(there) => there,
         };
-        let Notification { from, request_id, release, content, .. } = notification;
+        let Notification { from, request_id, release, category, content, .. } = notification;
         let (uri, content) = (there.uri(), content.clone());
         let http = |content| {
-            let written = write_notification(uri, from, request_id, release, content);
+            let written = write_notification(uri, from, request_id, release, *category, content);
             written.map(|r| r.map(Full::new)).map_err(|e| Failure::NoResponse(e.to_string()))
         };
         let response = match (holder, there.scheme()) {
             (Some(Err(why @ Failure::OtherRegistration)), _) => return Err(why),
             (Some(holder), Scheme::Https) => self.aes.ask(&holder?, http(content)?).await?,
             (Some(holder), Scheme::Coaps) => {
-                let written = write_coap_notification(uri, from, request_id, release, content);
+                let written =
+                    write_coap_notification(uri, from, request_id, release, *category, content);
                 let written = written.map_err(|e| Failure::NoResponse(e.to_string()))?;
                 self.aes.ask_over_coap(&holder?, uri, written).await?
             }
@@ -316,6 +370,7 @@ impl Notifier {
         let request = RequestPrimitive {
             release: Some(notification.release.clone()),
             content: Some(content.map_err(|e| Failure::NoResponse(e.to_string()))?),
+            parameters: notification.parameters(),
             ..RequestPrimitive::own(Operation::Notify, to.clone(), from, id)
         };
         let _under_way = self.cses.enter(&request).ok_or(Failure::NoWay)?;

@@ -243,6 +243,19 @@ impl Waiting {
         }
     }
 
+    /// Removes the notifications for the AEs of a credential that policy no longer has.
+    pub(super) fn revoke(&mut self, credential: &CredentialId) {
+        let queue = self.queues.get(credential).into_iter().flatten();
+        for number in queue.map(|entry| entry.number).collect::<Vec<_>>() {
+            self.lose(credential, number, Loss::Revoked);
+        }
+    }
+
+    /// Returns the credentials for whose AEs notifications wait.
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &CredentialId> {
+        self.queues.keys()
+    }
+
     /// Returns the first notification after that number that waits for a credential.
     pub(super) fn first_after(&self, credential: &CredentialId, number: u64) -> Option<Entry> {
         let queue = self.queues.get(credential)?;
@@ -257,6 +270,7 @@ impl Waiting {
     fn lose(&mut self, credential: &CredentialId, number: u64, loss: Loss) -> bool {
         let Some(entry) = self.take(credential, number) else { return false };
         self.losses.count(&entry.waits.ae, loss);
+        entry.waits.notification.receipt.settled();
         true
     }
 

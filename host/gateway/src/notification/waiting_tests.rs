@@ -13,6 +13,8 @@ fn notification(content: &str) -> Notification {
         from: "/c".into(),
         request_id: "r".into(),
         release: "3".into(),
+        category: None,
+        receipt: Default::default(),
         content: Bytes::copy_from_slice(content.as_bytes()),
     }
 }

@@ -1,14 +1,17 @@
-//! Requests that are acknowledged at once and whose results are sent later (`rt=2`).
+//! Requests that are acknowledged at once and whose results are fetched (`rt=1`) or sent later
+//! (`rt=2`).
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Generation;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Handler, HeldResponse};
+use crate::backend::embedded::AcceptedRequest;
+use crate::session::registry::Ending;
 
 impl Handler {
     /// Acknowledges a request to the embedded CSE if its result can be sent, and carries it out.
@@ -26,17 +29,35 @@ impl Handler {
             let why = "deferred responses are not supported";
             return self.refuse(&request, (Rsc::NotImplemented, why.into()));
         };
-        let (request, sender) = match embedded.accept(request, self.asker()).await {
+        let accepted = match embedded.accept(request, self.asker()).await {
             Ok(accepted) => accepted,
             Err(refusal) => return *refusal,
         };
-        let acknowledgement = ResponsePrimitive::to(&request, Rsc::AcceptedAsync);
-        let (own, generation) = (self.clone(), generation.clone());
+        let AcceptedRequest { request, acknowledgment, execute_at, sender } = accepted;
+        let (own, mut generation) = (self.clone(), generation.clone());
         // The association stays listed until the work ends, so that a revocation stops the work.
         let work = async move {
             let mut reserved = None;
-            let response = own.handle_local(&generation, request, &mut reserved).await;
-            let evicted = CancellationToken::new();
+            let mut refused = None;
+            if let Some(at) = execute_at {
+                let wait = at.duration_since(SystemTime::now()).unwrap_or_default();
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    // The request has failed, and others get its place.
+                    _ = own.session.active.ended() => return,
+                }
+                if sender.is_recalled().await {
+                    return;
+                }
+                // Policy may have changed.
+                generation = own.gateway.policy.current();
+                refused = own.check(&generation, &request).await.err();
+            }
+            let response = match refused {
+                Some(refusal) => own.refuse_check(&request, refusal).await,
+                None => own.handle_local(&generation, request, &mut reserved).await,
+            };
+            let evicted = Ending::default();
             let HeldResponse { response, memory } = own.hold(response, reserved, &evicted).await;
             let (id, rsc) = (own.session.active.association.id, response.rsc.code());
             let request_id = response.request_id.clone();
@@ -58,11 +79,11 @@ impl Handler {
                 let _memory = memory;
                 tokio::select! {
                     () = sender.send(&response) => {}
-                    () = evicted.cancelled() => dropped("other large responses needed its memory"),
+                    _ = evicted.wait() => dropped("other large responses needed its memory"),
                 }
             });
         };
-        self.session.acknowledged.spawn(work.in_current_span());
-        acknowledgement
+        self.session.acknowledged().spawn(work.in_current_span());
+        acknowledgment
     }
 }

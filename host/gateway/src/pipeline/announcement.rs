@@ -28,6 +28,13 @@ pub(super) struct Announced {
 }
 
 impl Handler {
+    /// Returns whether a request may announce an AE here.
+    pub(super) fn may_announce(&self, request: &RequestPrimitive) -> bool {
+        let updates = request.operation == Operation::Update;
+        (updates || request.creates(ResourceType::AeAnnc))
+            && self.gateway.backend.embedded().is_some()
+    }
+
     /// At an IN-CSE: checks with policy that an AE may register at the CSE that announces it.
     pub(super) async fn check_announcement(
         &self,
@@ -36,9 +43,6 @@ impl Handler {
     ) -> Result<(), Refusal> {
         let failed = || (Rsc::InternalServerError, "the request could not be checked".to_string());
         let updates = request.operation == Operation::Update;
-        if !updates && !request.creates(ResourceType::AeAnnc) {
-            return Ok(());
-        }
         let Some(embedded) = self.gateway.backend.embedded() else { return Ok(()) };
         let is_cse = matches!(self.session.active.association.entity(), Entity::Cse(_));
         let announcement = match Announcement::of(request) {
@@ -61,9 +65,9 @@ impl Handler {
             rules: rules.map_err(|RulesUnavailable| failed())?,
             announced: Some(credential.unwrap_or_default()),
         };
-        allowed(
-            generation.check_registration(&self.session.active.association, &registration).await,
-        )
+        let association = &self.session.active.association;
+        let check = Box::pin(generation.check_registration(association, &registration));
+        allowed(self.charged(check).await)
     }
 
     /// At another CSE: requests the IN-CSE to assign or confirm the S-type AE-ID of an AE that
@@ -191,7 +195,7 @@ impl Handler {
         }
         let to = to.clone();
         let look = move |cse: &EmbeddedCse| cse.ae_at(&to, SystemTime::now());
-        let found = embedded.run(look).await.ok()?.ok()??;
+        let found = Box::pin(embedded.run(look)).await.ok()?.ok()??;
         AeIdStem::parse(&found).ok().filter(s_type)
     }
 }

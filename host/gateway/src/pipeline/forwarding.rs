@@ -1,5 +1,6 @@
 //! Forwarded requests: from a CSE on behalf of others, and to a CSE other than this one.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use saegis_cse::{EmbeddedCse, StoreError};
@@ -13,6 +14,7 @@ use saegis_onem2m::timestamp::check_times;
 use saegis_policy::Generation;
 
 use super::{Handler, Refusal};
+use crate::peer_cse::PeerCse;
 use saegis_onem2m::cse::CseKind;
 use saegis_onem2m::routing::{cse_of, to_sp_relative_originator};
 
@@ -86,44 +88,53 @@ impl Handler {
         let cse = &self.gateway.config.cse.identity();
         if request.creates(ResourceType::Ae) {
             let why = "an AE must register at its registrar CSE";
-            return self.refuse(&request, (Rsc::OperationNotAllowed, why.into()));
+            return self.refuse_check(&request, (Rsc::OperationNotAllowed, why.into())).await;
         }
         if let Err(fault) = check_times(&request.parameters, SystemTime::now()) {
-            return self.refuse(&request, (fault.rsc(), fault.to_string()));
+            return self.refuse_check(&request, (fault.rsc(), fault.to_string())).await;
         }
-        let came_from = match self.session.active.association.entity() {
-            Entity::Cse(id) => Some(id),
-            Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown | Entity::MafClient(_) => None,
-        };
-        if came_from.is_none() && !self.is_registered(&request).await {
+        if self.came_from().is_none() && !self.is_registered(&request).await {
             let why = "the AE must register before it sends requests to other CSEs";
-            return self.refuse(&request, (Rsc::OriginatorNotAuthenticated, why.into()));
+            return self
+                .refuse_check(&request, (Rsc::OriginatorNotAuthenticated, why.into()))
+                .await;
         }
-        let way = cse_of(cse, &request.to)
-            .and_then(|at| Some((at.clone(), self.gateway.cses.route_to(at, came_from)?)));
-        let Some((at, remote)) = way else {
-            return self.refuse(
-                &request,
-                (Rsc::TargetNotReachable, "there is no route to that CSE".into()),
-            );
+        let Some((at, remote)) = self.route(&request.to) else {
+            let why = "there is no route to that CSE";
+            return self.refuse_check(&request, (Rsc::TargetNotReachable, why.into())).await;
         };
         request.to.scope = Scope::SpRelative(at);
         request.from = request.from.map(|from| to_sp_relative_originator(cse, &from));
         let Some(_under_way) = self.gateway.cses.enter(&request) else {
             let why = "the same request is already being forwarded: routing loop";
-            return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
+            return self.refuse_check(&request, (Rsc::TargetNotReachable, why.into())).await;
         };
         let Some(_share) = remote.acquire_permit(&self.session.active.association.credential_id)
         else {
             let why = "too many concurrent requests of this credential to that CSE";
-            return self.refuse(&request, (Rsc::TargetNotReachable, why.into()));
+            return self.refuse_check(&request, (Rsc::TargetNotReachable, why.into())).await;
         };
         let current = self.gateway.policy.current();
         if let Err((rsc, why)) = self.revalidate(&current, false).await {
-            return self.refuse(&request, (rsc, why));
+            return self.refuse_check(&request, (rsc, why)).await;
         }
         let timeout = self.timeout();
         remote.handle(request, timeout).await
+    }
+
+    /// Returns the CSE that forwarded the request.
+    pub(super) fn came_from(&self) -> Option<&CseId> {
+        match self.session.active.association.entity() {
+            Entity::Cse(id) => Some(id),
+            Entity::Ae(_) | Entity::Aes(_) | Entity::NotYetKnown | Entity::MafClient(_) => None,
+        }
+    }
+
+    /// Returns the CSE of a target at another CSE, and the next CSE on the way to it.
+    pub(super) fn route(&self, to: &Target) -> Option<(CseId, &Arc<PeerCse>)> {
+        let at = cse_of(&self.gateway.config.cse.identity(), to)?.clone();
+        let next = self.gateway.cses.route_to(&at, self.came_from())?;
+        Some((at, next))
     }
 
     /// Returns the location of a target whose address has an S-type AE-ID in place of a CSE-ID,
@@ -135,7 +146,7 @@ impl Handler {
         }
         let to = to.clone();
         let locate = move |cse: &EmbeddedCse| cse.locate(&to, SystemTime::now());
-        self.gateway.backend.embedded()?.run(locate).await.ok()?.ok()?
+        Box::pin(self.gateway.backend.embedded()?.run(locate)).await.ok()?.ok()?
     }
 
     /// Returns whether the originating AE is registered: other CSEs rely on it. An upstream CSE

@@ -56,7 +56,13 @@ impl Handler {
         mut request: RequestPrimitive,
         memory: &mut Option<Reserved>,
     ) -> ResponsePrimitive {
-        let effects = match self.prepare(generation, &mut request).await {
+        let has_effects =
+            request.creates(ResourceType::Ae) || request.operation == Operation::Delete;
+        let effects = match has_effects {
+            true => Box::pin(self.prepare(generation, &mut request)).await,
+            false => Ok(Effects::default()),
+        };
+        let effects = match effects {
             Ok(effects) => effects,
             Err(why) => return self.refuse_to_pass(&request, why),
         };
@@ -77,7 +83,11 @@ impl Handler {
             relay_address::rewrite_points_of_access(&mut request, credential, relay);
         }
         let (reservation, deletes) = (effects.reservation.as_ref(), effects.deletes.as_ref());
-        if let Err(error) = self.record_intent(&request, reservation, &location, deletes).await {
+        let recorded = match reservation.is_some() || deletes.is_some() {
+            true => Box::pin(self.record_intent(&request, reservation, &location, deletes)).await,
+            false => Ok(()),
+        };
+        if let Err(error) = recorded {
             self.withdraw(effects.announced);
             return self.refuse_taken(&request, &error.into());
         }
@@ -85,7 +95,10 @@ impl Handler {
         let passed_on = Instant::now();
         let outcome = self.gateway.backend.handle(request, self.asker(), self.timeout()).await;
         self.gateway.metrics.upstream(passed_on.elapsed());
-        self.conclude(generation, effects, renews, &location, asked, outcome).await
+        if !has_effects && renews.is_none() {
+            return outcome.response;
+        }
+        Box::pin(self.conclude(generation, effects, renews, &location, asked, outcome)).await
     }
 
     /// Returns the timeout of the backend.
@@ -138,7 +151,7 @@ impl Handler {
         if self.gateway.backend.embedded().is_none() || !may_be_large(request) {
             return Ok(None);
         }
-        match self.session.response_memory.reserve(self.timeout()).await {
+        match Box::pin(self.session.response_memory.reserve(self.timeout())).await {
             Some(reserved) => Ok(Some(reserved)),
             None => Err((Rsc::RequestTimeout, NO_MEMORY.into())),
         }

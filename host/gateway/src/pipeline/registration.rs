@@ -66,9 +66,9 @@ impl Handler {
         };
         let from = request.from.clone();
         let registration = Registration { from, app_id, rules, announced: None };
-        allowed(
-            generation.check_registration(&self.session.active.association, &registration).await,
-        )?;
+        let association = &self.session.active.association;
+        let check = Box::pin(generation.check_registration(association, &registration));
+        allowed(self.charged(check).await)?;
         match api {
             Some(_) => Ok(()),
             None => Err((Rsc::BadRequest, "the AE has no App-ID (api)".into())),
@@ -96,11 +96,11 @@ impl Handler {
     }
 
     /// Returns whether the AE-ID is already in use without a registration: it is in a table,
-    /// belongs to an administrator, or is named by the credential of an active association.
+    /// has privileges by the configuration, or is named by the credential of an active association.
     pub(super) fn is_of_another(&self, stem: &AeIdStem, generation: &Generation) -> bool {
         let credential = &self.session.active.association.credential_id;
         generation.reserves(stem)
-            || self.gateway.config.cse.administrators.contains(stem)
+            || self.gateway.config.cse.is_privileged(stem)
             || self.gateway.associations.stands_for_another(stem, credential)
     }
 

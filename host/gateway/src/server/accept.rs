@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
@@ -21,6 +21,7 @@ use super::datagrams::{Common, DatagramListener, Datagrams};
 use crate::admin::Admin;
 use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
 use crate::listener::socket_activation;
+use crate::listener::yielding_writer::WriteTurns;
 use crate::low_priority::LowPriority;
 use crate::state::Gateway;
 use crate::telemetry::audit;
@@ -64,9 +65,15 @@ struct Acceptor {
 
 impl Acceptor {
     /// Accepts connections on a thread, and serves them there.
-    async fn run(self: Arc<Self>, listener: TcpListener, protocol: Protocol) {
+    async fn run(
+        self: Arc<Self>,
+        listener: TcpListener,
+        (protocol, turns): (Protocol, WriteTurns),
+    ) {
         let (thread, stop) = (Handle::current(), self.common.stop.child_token());
         loop {
+            // Other connections have their turn between two of many that arrive at a time.
+            yield_now().await;
             let (socket, peer) = accept(&listener).await;
             let handshake = match self.common.peers.admit(peer.ip()) {
                 Ok(handshake) => handshake,
@@ -80,10 +87,15 @@ impl Acceptor {
             // One token for both parts, so that a connection counts once.
             let (of_serving, counted) = (span.clone(), self.common.connections.token());
             let (permits, stop) = (self.common.permits.clone(), stop.clone());
+            let turns = turns.clone();
             let serve = move |received: FirstFlightReceived| {
+                // Boxed, so that an established connection does not have the memory of the handshake.
+                let establishing = Box::pin(received.establish(permits, turns));
                 async move {
                     let _counted = counted;
-                    received.serve(protocol, permits, stop).await;
+                    if let Some(established) = establishing.await {
+                        established.serve(protocol, stop).await;
+                    }
                 }
                 .instrument(of_serving)
             };
@@ -94,16 +106,38 @@ impl Acceptor {
                     thread.spawn(serve(received));
                 }
                 FirstFlightState::Pending(accepted) => {
-                    let thread = thread.clone();
+                    let (acceptor, here) = (self.clone(), thread.clone());
                     let read = async move {
-                        if let Some(received) = accepted.read().await {
-                            thread.spawn(serve(received));
+                        match accepted.read_soon().await {
+                            FirstFlightState::Received(received) => {
+                                here.spawn(serve(received));
+                            }
+                            FirstFlightState::Pending(accepted) => {
+                                acceptor.read_later(accepted, here, serve);
+                            }
                         }
                     };
-                    self.first_flights.handle().spawn(read.instrument(span));
+                    thread.spawn(read.instrument(span));
                 }
             }
         }
+    }
+
+    /// Reads a first flight that takes long, apart from the connections.
+    fn read_later<F>(
+        &self,
+        accepted: AcceptedConnection,
+        thread: Handle,
+        serve: impl FnOnce(FirstFlightReceived) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let read = async move {
+            if let Some(received) = accepted.read().await {
+                thread.spawn(serve(received));
+            }
+        };
+        self.first_flights.handle().spawn(read.in_current_span());
     }
 }
 
@@ -133,8 +167,10 @@ pub async fn serve(
     let acceptor = Arc::new(Acceptor { gateway: gateway.clone(), common, first_flights });
     let (mut accepting, mut running) = (JoinSet::new(), Vec::new());
     for thread in threads {
+        let turns = WriteTurns::new();
         for (listener, protocol) in thread.listeners {
-            accepting.spawn_on(acceptor.clone().run(listener, protocol), &thread.handle);
+            let accept = acceptor.clone().run(listener, (protocol, turns.clone()));
+            accepting.spawn_on(accept, &thread.handle);
         }
         running.push(thread.running);
     }
@@ -146,8 +182,8 @@ pub async fn serve(
     }
     gateway.stop();
     socket_activation::tell_stopping();
-    // A successor may bind the addresses of TCP and the admin socket from now on. Associations of
-    // CoAP need their socket until they have ended.
+    // A successor may bind the addresses of TCP and the admin socket from now on, and that of CoAP when
+    // the associations of that socket have ended.
     accepting.shutdown().await;
     drop(admin);
     let drain = Duration::from_secs(gateway.config.limits.drain_seconds);

@@ -2,12 +2,13 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::net::{RecvFlags, recv};
-use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal};
+use saegis_handshake::{Accepted, FirstFlight, Offer, Refusal, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -17,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::binding::http::{self, Exchange, HttpTimeouts, Served};
 use crate::binding::{mqtt, websocket};
 use crate::listener::peer_limits::ActiveHandshake;
-use crate::listener::yielding_writer::YieldingWriter;
+use crate::listener::yielding_writer::{WriteTurns, YieldingWriter};
 use crate::pipeline::Pipeline;
+use crate::server::served_session::ServedSession;
 use crate::session::Session;
 use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyMapping};
 use crate::state::Gateway;
@@ -39,6 +41,9 @@ pub enum Protocol {
     /// MQTT.
     Mqtt,
 }
+
+/// Time in which the first flight of most clients arrives.
+const FIRST_FLIGHT_SOON: Duration = Duration::from_millis(50);
 
 /// Maximum size of a first flight that is read when the connection is accepted, in bytes.
 const MAX_READ_AT_ONCE: usize = 2048;
@@ -113,6 +118,18 @@ impl AcceptedConnection {
         }
     }
 
+    /// Reads a first flight that arrives soon, as that of a client that does not stall. One whose first
+    /// part is not all of it takes longer.
+    pub async fn read_soon(self) -> FirstFlightState {
+        if !self.read.is_empty() {
+            return FirstFlightState::Pending(self);
+        }
+        match tokio::time::timeout(FIRST_FLIGHT_SOON, self.socket.readable()).await {
+            Ok(_) => self.read_at_once(),
+            Err(_) => FirstFlightState::Pending(self),
+        }
+    }
+
     /// Reads the first flight of a client. Returns `None` if the client was rejected.
     pub async fn read(self) -> Option<FirstFlightReceived> {
         let Self { gateway, mut socket, read, peer, active, start } = self;
@@ -165,75 +182,98 @@ pub(super) fn failed(
         Refusal::Connection(e) if e.kind() == ErrorKind::TimedOut => {
             refused(gateway, peer, "timeout", "the client's first flight took too long");
         }
-        refusal => refused(gateway, peer, refusal.cause(), &refusal.to_string()),
+        refusal => {
+            gateway.metrics.refused(refusal.cause());
+            audit::handshake_of_refused(peer, refusal.cause(), &refusal.to_string(), Some(refusal));
+        }
     }
 }
 
 impl FirstFlightReceived {
-    /// Serves the connection until it ends. The handshake counts as active until it is complete and
-    /// has one of the `permits` for associations, which is released with the last request. `stop`
-    /// finishes the current request and ends the connection.
-    pub async fn serve(self, protocol: Protocol, permits: Arc<Semaphore>, stop: CancellationToken) {
+    /// Establishes the association. Returns `None` if the client was refused. The handshake counts as
+    /// active until it is complete and has one of the `permits` for associations, which is released
+    /// with the last request.
+    pub async fn establish(
+        self,
+        permits: Arc<Semaphore>,
+        turns: WriteTurns,
+    ) -> Option<Box<EstablishedConnection>> {
         let Self { gateway, socket, flight, peer, active, start } = self;
         let deadline = start + gateway.config.limits.handshake();
         let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
-        // Boxed, so that the memory of the handshake and of a request is released when the
-        // association is idle.
-        let shaking_hands = Box::pin(handshake(&gateway, socket, peer, flight));
         let outcome = tokio::select! {
-            outcome = timeout_at(deadline, shaking_hands) => outcome,
-            () = active.displaced() => return refused("displaced", DISPLACED),
+            outcome = timeout_at(deadline, handshake(&gateway, socket, peer, flight)) => outcome,
+            () = active.displaced() => {
+                refused("displaced", DISPLACED);
+                return None;
+            }
         };
         let (accepted, evidence) = match outcome {
             Ok(Ok(accepted)) => accepted,
-            Ok(Err(refusal)) => return failed(&gateway, peer, active, &refusal),
+            Ok(Err(refusal)) => {
+                failed(&gateway, peer, active, &refusal);
+                return None;
+            }
             Err(_) => {
                 active.failed();
-                return refused("timeout", "the handshake took too long");
+                refused("timeout", "the handshake took too long");
+                return None;
             }
         };
         let Accepted { association, stream, exported } = accepted;
-        let mut stream = YieldingWriter::new(stream);
+        let mut stream = YieldingWriter::new(stream, &turns);
         // At the limit it waits for another association to end, because it is authenticated by now.
         let permit = tokio::select! {
             permit = timeout_at(deadline, permits.acquire_owned()) => permit,
             () = active.displaced() => {
                 refused("displaced", DISPLACED);
-                return lingering_close(&mut stream).await;
+                lingering_close(&mut stream).await;
+                return None;
             }
         };
         // The semaphore is never closed.
         let Ok(Ok(permit)) = permit else {
             refused("no-place", "the maximum number of associations is reached");
-            return lingering_close(&mut stream).await;
+            lingering_close(&mut stream).await;
+            return None;
         };
         drop(active);
-        let saef = association.saef;
-        tracing::Span::current().record("association", association.id);
-        gateway.metrics.established(saef, start.elapsed());
-        let listed = gateway
-            .associations
-            .list(association, evidence, &gateway.policy, &gateway.ae_ids)
-            .await;
-        gateway.aes.note(&listed.live);
-        let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
-        let session = Arc::new(Session::new(listed.live.clone(), exported, memory, permit));
+        let begin =
+            ServedSession::begin(&gateway, (association, exported), evidence, permit, start);
+        let served = begin.await;
+        Some(Box::new(EstablishedConnection { served, stream, gateway }))
+    }
+}
+
+/// A connection with an established association.
+pub struct EstablishedConnection {
+    served: ServedSession,
+    stream: YieldingWriter<Pin<Box<dyn TlsStream<TcpStream>>>>,
+    gateway: Arc<Gateway>,
+}
+
+impl EstablishedConnection {
+    /// Serves the connection until it ends. `stop` finishes the current request and ends the
+    /// connection.
+    pub async fn serve(mut self: Box<Self>, protocol: Protocol, stop: CancellationToken) {
+        let Self { served, stream, gateway } = &mut *self;
+        let session = &served.session;
         let pipeline = Pipeline::new(gateway.clone());
+        // Boxed, so that each association has the memory of its own protocol only.
         let why = match protocol {
-            Protocol::Http => serve_http(&mut stream, pipeline, &session, &stop).await,
-            // Boxed, because most associations do not need its memory.
-            Protocol::Mqtt => {
-                Box::pin(mqtt::serve(&mut stream, pipeline, session.clone(), &stop)).await
-            }
+            Protocol::Http => Box::pin(serve_http(stream, pipeline, session, &stop)).await,
+            Protocol::Mqtt => Box::pin(mqtt::serve(stream, pipeline, session.clone(), &stop)).await,
         };
-        if session.has_acknowledged() {
-            lingering_close(&mut stream).await;
-            session.acknowledged_are_done().await;
-        }
-        listed.live.close().await;
-        gateway.metrics.ended(saef);
-        lingering_close(&mut stream).await;
-        audit::ended(&listed.live.association, why);
+        // Boxed for the same reason: an association does not have the memory of its end.
+        Box::pin(async {
+            if session.has_acknowledged() {
+                lingering_close(stream).await;
+            }
+            served.close().await;
+            lingering_close(stream).await;
+        })
+        .await;
+        served.log_end(why);
     }
 }
 

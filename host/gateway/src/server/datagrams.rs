@@ -11,16 +11,19 @@ pub use state::{Common, Datagrams};
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use saegis_handshake::dtls::{self, Hello, is_client_hello};
 use saegis_onem2m::coap::{Limits, Transfers};
 use tokio::net::UdpSocket;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use self::association::Association;
+use self::state::server;
 use crate::binding::coap::Shared;
 use crate::config::{Coap, ListenAddress};
 use crate::state::Gateway;
@@ -51,14 +54,12 @@ impl DatagramListener {
     /// Fails if the address cannot be bound, or OpenSSL does not support the suites.
     pub async fn bind(config: &Coap) -> Result<Option<Self>, String> {
         let Some(address) = &config.listen else { return Ok(None) };
-        let server = dtls::Server::new(&config.suites);
-        let server = server.map_err(|e| format!("coap.suites: {e}"))?;
+        let server = server(config).map_err(|e| format!("coap.suites: {e}"))?;
         let socket = bind(address).await;
         let socket = socket.map_err(|e| format!("cannot bind coap.listen {address}: {e}"))?;
         // A smaller buffer works too.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
-        let mtu = u32::try_from(config.datagram_bytes).unwrap_or(dtls::DEFAULT_MTU);
-        Ok(Some(Self { socket: Arc::new(socket), server: server.with_mtu(mtu) }))
+        Ok(Some(Self { socket: Arc::new(socket), server }))
     }
 
     /// Returns the address of the socket.
@@ -95,15 +96,30 @@ impl Datagrams {
         });
         let shared = Shared { transfers: Mutex::new(transfers) };
         let (server, certificates) = (Arc::new(server), Mutex::default());
-        let routes = Arc::default();
-        Arc::new(Self { gateway, socket, server, certificates, routes, shared, common })
+        let (routes, associations) = (Arc::default(), TaskTracker::new());
+        Arc::new(Self {
+            gateway,
+            socket,
+            server,
+            certificates,
+            routes,
+            associations,
+            shared,
+            common,
+        })
     }
 
-    /// Reads the socket until the future is dropped.
+    /// Reads the socket until the gateway stops and its last association has ended. The socket is then
+    /// closed, so that a successor can bind its address.
     pub async fn run(self: Arc<Self>) {
         let mut buffer = vec![0; MAX_DATAGRAM];
+        let mut drained = pin!(self.drained());
         loop {
-            match self.socket.recv_from(&mut buffer).await {
+            let received = tokio::select! {
+                received = self.socket.recv_from(&mut buffer) => received,
+                () = &mut drained => return,
+            };
+            match received {
                 Ok((length, peer)) => {
                     self.receive(peer, buffer.get(..length).unwrap_or_default());
                 }
@@ -115,11 +131,20 @@ impl Datagrams {
         }
     }
 
+    async fn drained(&self) {
+        self.common.stop.cancelled().await;
+        self.associations.close();
+        self.associations.wait().await;
+    }
+
     fn receive(self: &Arc<Self>, peer: SocketAddr, datagram: &[u8]) {
         if !is_client_hello(datagram) {
             if let Err(dropped) = self.routes.dispatch(peer, datagram) {
                 self.gateway.metrics.datagram_dropped(dropped.cause());
             }
+            return;
+        }
+        if self.common.stop.is_cancelled() {
             return;
         }
         match self.server.receive(peer, datagram, Instant::now()) {
@@ -133,7 +158,7 @@ impl Datagrams {
 
     /// Starts the handshake of a client that has proved its address.
     fn begin(self: &Arc<Self>, peer: SocketAddr, hello: dtls::ClientHello) {
-        if self.common.stop.is_cancelled() || self.routes.has(peer, &hello.random()) {
+        if self.routes.has(peer, &hello.random()) {
             return;
         }
         let canonical = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -145,15 +170,18 @@ impl Datagrams {
                 return;
             }
         };
+        let (route, incoming) = match self.routes.begin(peer, hello.random()) {
+            Ok(begun) => begun,
+            Err(dropped) => return self.gateway.metrics.datagram_dropped(dropped.cause()),
+        };
         // Its ClientHello is whole.
         active.has_begun();
         if hello.offers_connection_id() {
             self.gateway.metrics.connection_id_offered();
         }
-        let (route, incoming) = self.routes.begin(peer, hello.random());
         let span = tracing::info_span!("connection", peer = %canonical, association = Empty);
         let association = Association { all: self.clone(), canonical, route };
         let serving = association.serve(hello, incoming, active).instrument(span);
-        self.common.connections.spawn(serving);
+        self.common.connections.spawn(self.associations.track_future(serving));
     }
 }

@@ -1,6 +1,7 @@
 //! Background tasks of a running gateway.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use saegis_onem2m::saef::Saef;
@@ -10,6 +11,9 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::admin::status;
+use crate::backend::{Backend, Reachability};
+use crate::session::registry::RETRY_INTERVAL;
+use crate::session::revalidation::NotAsked;
 use crate::state::Gateway;
 use crate::telemetry::audit;
 use crate::telemetry::decision_log::LostDecisions;
@@ -55,8 +59,9 @@ pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceive
                 for fault in generation.missed() {
                     audit::file_missed(generation.number, fault);
                 }
-                log_warnings(&gateway, warnings::of).await;
+                log_new_warnings(&gateway).await;
                 gateway.associations.revalidate_all(generation, &gateway.policy).await;
+                remove_sessions(&gateway).await;
             }
             Reload::Refused(faults) => {
                 let number = gateway.policy.current().number;
@@ -65,6 +70,26 @@ pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceive
                     audit::generation_refused(number, fault);
                 }
             }
+        }
+    }
+}
+
+/// Removes the sessions of credentials that policy no longer has, and what waits for their AEs.
+async fn remove_sessions(gateway: &Gateway) {
+    let generation = gateway.policy.current();
+    let mut to_ask: Vec<_> = gateway.ae_channels.credentials().into_iter().collect();
+    // The next generation has its own turn.
+    while gateway.policy.current().number == generation.number
+        && let Some(credential) = to_ask.last()
+    {
+        match gateway.aes.is_revoked(credential, &generation).await {
+            Ok(is_revoked) => {
+                if is_revoked {
+                    gateway.ae_channels.revoke(credential).await;
+                }
+                to_ask.pop();
+            }
+            Err(NotAsked) => tokio::time::sleep(RETRY_INTERVAL).await,
         }
     }
 }
@@ -100,20 +125,32 @@ const DAILY: Duration = Duration::from_secs(24 * 3600);
 /// Interval between checks of expiry: some revocation lists are valid for a day.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Logs the warnings about the generation in force, and updates the metrics about expiry.
-pub async fn log_warnings(
+/// Logs the warnings about the generation in force that the previous one did not have.
+pub async fn log_new_warnings(gateway: &Gateway) {
+    let warnings = warnings_of(gateway, warnings::of).await;
+    let texts: BTreeSet<_> = warnings.iter().map(ToString::to_string).collect();
+    let before = {
+        let mut logged = gateway.logged_warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *logged, texts)
+    };
+    let is_new = |warning: &&Warning| !before.contains(&warning.to_string());
+    warnings.iter().filter(is_new).for_each(Warning::log);
+}
+
+/// Returns warnings about the generation in force, and updates the metrics about expiry.
+async fn warnings_of(
     gateway: &Gateway,
     of: impl FnOnce(&Generation) -> Vec<Warning> + Send + 'static,
-) {
+) -> Vec<Warning> {
     let generation = gateway.policy.current();
     // This reads all rows of large tables.
     let look = move || (generation.expiries(SystemTime::now()), of(&generation));
     // It cannot panic; if it did, there would be no warnings.
     let Ok((expiries, warnings)) = tokio::task::spawn_blocking(look).await else {
-        return;
+        return Vec::new();
     };
     gateway.metrics.expiries(&expiries);
-    warnings.iter().for_each(Warning::log);
+    warnings
 }
 
 /// Logs warnings about imminent expiry, daily and as soon as there is a new one.
@@ -123,7 +160,8 @@ pub async fn watch_expiry(gateway: Arc<Gateway>) {
         tokio::time::sleep(EXPIRY_CHECK_INTERVAL).await;
         let due = warnings::of_expiry(&gateway.policy.current()).len();
         if due > told || told_at.elapsed() >= DAILY {
-            log_warnings(&gateway, warnings::of_expiry).await;
+            let warnings = warnings_of(&gateway, warnings::of_expiry).await;
+            warnings.iter().for_each(Warning::log);
             told_at = Instant::now();
         }
         told = due;
@@ -135,6 +173,44 @@ pub async fn tidy(gateway: Arc<Gateway>) {
     loop {
         gateway.policy.tidy().await;
         tokio::time::sleep(DAILY).await;
+    }
+}
+
+/// Removes expired sessions of MQTT clients, and those of expired credentials.
+pub async fn tidy_sessions(gateway: Arc<Gateway>) {
+    loop {
+        tokio::time::sleep(EXPIRY_CHECK_INTERVAL).await;
+        gateway.mqtt_sessions.iter().for_each(|sessions| sessions.expire());
+        remove_sessions(&gateway).await;
+    }
+}
+
+/// Interval between checks whether the CSE behind the gateway can be reached.
+const UPSTREAM_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Checks whether the CSE behind the gateway can be reached, so that this is known before a request.
+pub async fn watch_upstream(gateway: Arc<Gateway>) {
+    let Backend::Remote(remote) = &gateway.backend else { return };
+    let url = remote.url();
+    loop {
+        match remote.check().await {
+            Some(Reachability::Down { why, .. }) => {
+                gateway.metrics.upstream_up(url.to_string(), false);
+                tracing::warn!(
+                    event = "upstream.down",
+                    "the CSE behind the gateway at {url} cannot be reached: {why}"
+                );
+            }
+            Some(_) => {
+                gateway.metrics.upstream_up(url.to_string(), true);
+                tracing::info!(
+                    event = "upstream.up",
+                    "the CSE behind the gateway at {url} can be reached"
+                );
+            }
+            None => {}
+        }
+        tokio::time::sleep(UPSTREAM_CHECK_INTERVAL).await;
     }
 }
 

@@ -130,7 +130,12 @@ pub struct AeIdStore {
     file: Arc<Mutex<File>>,
     /// The embedded CSE, whose `<AE>` resources have the same bindings.
     registrar: Arc<OnceLock<Arc<EmbeddedCse>>>,
+    /// Called after each release.
+    on_free: Arc<OnceLock<OnFree>>,
 }
+
+/// Removes what belongs to the AE of a credential.
+type OnFree = Box<dyn Fn(&CredentialId, &AeIdStem) + Send + Sync>;
 
 impl AeIdStore {
     /// Opens the store and reads the bindings, or creates the file.
@@ -149,7 +154,8 @@ impl AeIdStore {
         }
         maps.intents = file.intents()?.into_iter().collect();
         let file = Arc::new(Mutex::new(file));
-        Ok(Self { maps: Arc::new(Mutex::new(maps)), file, registrar: Arc::default() })
+        let maps = Arc::new(Mutex::new(maps));
+        Ok(Self { maps, file, registrar: Arc::default(), on_free: Arc::default() })
     }
 
     /// Reconciles the bindings with the AEs of the embedded CSE, after the process ended between
@@ -221,6 +227,12 @@ impl AeIdStore {
         // Set once, because there is one.
         let _ = self.registrar.set(registrar.clone());
         Ok(())
+    }
+
+    /// Calls `on_free` after each release of an AE-ID, before the credential can get another one. It
+    /// is set once.
+    pub fn on_free(&self, on_free: impl Fn(&CredentialId, &AeIdStem) + Send + Sync + 'static) {
+        let _ = self.on_free.set(Box::new(on_free));
     }
 
     /// Code that holds the lock does not panic.
@@ -325,9 +337,16 @@ impl AeIdStore {
             // Held over both, so that file and memory change in the same order.
             let file = bindings.file();
             file.write(&[(credential.clone(), Change::Free)])?;
-            let mut maps = bindings.maps();
-            maps.intents.remove(&credential);
-            Ok(maps.remove(&credential))
+            let freed = {
+                let mut maps = bindings.maps();
+                maps.intents.remove(&credential);
+                maps.remove(&credential)
+            };
+            drop(file);
+            if let Some((binding, on_free)) = freed.as_ref().zip(bindings.on_free.get()) {
+                on_free(&credential, &binding.stem);
+            }
+            Ok(freed)
         })
         .await
     }

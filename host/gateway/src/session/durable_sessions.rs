@@ -5,6 +5,7 @@
 //! come meanwhile in one transaction. A caller that needs a durable change waits for it.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,8 +22,9 @@ const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("session
 /// By number, a [`StoredNotification`] in JSON.
 const NOTIFICATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("notifications");
 
-/// Maximum memory that redb uses for pages, in bytes.
-const CACHE: usize = 4 << 20;
+/// Maximum memory that redb uses for pages, in bytes. The sessions are in memory anyway, so it only
+/// serves writes.
+const CACHE: usize = 1 << 20;
 
 /// Maximum number of sessions of one credential. The one that ended first makes room.
 const MAX_PER_CREDENTIAL: usize = 8;
@@ -30,11 +32,42 @@ const MAX_PER_CREDENTIAL: usize = 8;
 /// Maximum number of changes in one transaction.
 const MAX_BATCH: usize = 1000;
 
+/// Filter of a subscription. Clones share the text: the client has one as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Filter(Arc<str>);
+
+impl Deref for Filter {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Filter {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<String> for Filter {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        filter.0.as_ref().into()
+    }
+}
+
 /// A session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredSession {
     /// Filters of its subscriptions, each with whether its Quality of Service is 1.
-    pub filters: Vec<(String, bool)>,
+    pub filters: Vec<(Filter, bool)>,
     /// AE-ID-Stems of the client, if one of them is for requests to it.
     pub aes: Vec<String>,
     /// When the client disconnected, in seconds since 1970. Absent while it is connected.
@@ -60,6 +93,9 @@ pub struct StoredNotification {
     pub request_id: String,
     /// Release Version Indicator.
     pub release: String,
+    /// Event Category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<u16>,
     /// Content in JSON.
     pub content: String,
     /// When it was queued, in seconds since 1970.
@@ -72,7 +108,8 @@ enum Change {
 }
 
 type Pending = (Change, oneshot::Sender<bool>);
-type Sessions = HashMap<CredentialId, Vec<(String, StoredSession)>>;
+/// The sessions of each credential, by Client Identifier.
+type Sessions = HashMap<CredentialId, Vec<(Arc<str>, StoredSession)>>;
 
 /// Waits until a change is on disk, and returns whether it is.
 pub struct Durable(Option<oneshot::Receiver<bool>>);
@@ -144,7 +181,7 @@ impl DurableSessions {
     /// session too.
     pub fn holder(&self, ae: &str, registrant: Option<&str>) -> Option<CredentialId> {
         let sessions = self.sessions();
-        let is_its = |(_, session): &(String, StoredSession)| {
+        let is_its = |(_, session): &(Arc<str>, StoredSession)| {
             session.takes_requests(self.retention) && session.aes.iter().any(|own| own == ae)
         };
         let may_be = |credential: &CredentialId| {
@@ -158,7 +195,7 @@ impl DurableSessions {
     pub fn resume(
         &self,
         credential: &CredentialId,
-        client_id: &str,
+        client_id: Arc<str>,
         clean: bool,
     ) -> Option<StoredSession> {
         let mut changes = Vec::new();
@@ -168,11 +205,11 @@ impl DurableSessions {
         let found = {
             let mut sessions = self.sessions();
             let own = sessions.entry(credential.clone()).or_default();
-            let at = own.iter().position(|(id, _)| id == client_id);
+            let at = own.iter().position(|(id, _)| *id == client_id);
             let (_, found) = at.map(|at| own.remove(at)).unzip();
             let found = found.filter(|session| session.lasts(self.retention));
             if at.is_some() && (clean || found.is_none()) {
-                change(client_id, None);
+                change(&client_id, None);
             }
             if !clean {
                 while own.len() >= MAX_PER_CREDENTIAL {
@@ -183,9 +220,11 @@ impl DurableSessions {
                 }
                 let session = StoredSession { left: None, ..found.clone().unwrap_or_default() };
                 if found.is_some() {
-                    change(client_id, Some(session.clone()));
+                    change(&client_id, Some(session.clone()));
                 }
-                own.push((client_id.into(), session));
+                // Most credentials have one.
+                own.reserve_exact(1);
+                own.push((client_id, session));
             }
             if own.is_empty() {
                 sessions.remove(credential);
@@ -204,7 +243,7 @@ impl DurableSessions {
         &self,
         credential: &CredentialId,
         client_id: &str,
-        filters: Vec<(String, bool)>,
+        filters: Vec<(Filter, bool)>,
         aes: Vec<String>,
     ) -> Durable {
         let changed = self.change(credential, client_id, |session| {
@@ -232,6 +271,39 @@ impl DurableSessions {
         }
     }
 
+    /// Returns the credentials that have sessions.
+    pub fn credentials(&self) -> Vec<CredentialId> {
+        self.sessions().keys().cloned().collect()
+    }
+
+    /// Removes the sessions of a credential. Returns one result for each.
+    pub fn remove_all(&self, credential: &CredentialId) -> Vec<Durable> {
+        let own = self.sessions().remove(credential).unwrap_or_default();
+        let remove = |(client_id, _): (Arc<str>, StoredSession)| {
+            self.submit(Change::Session(key(credential, &client_id), None))
+        };
+        own.into_iter().map(remove).collect()
+    }
+
+    /// Removes the sessions whose clients have been away for too long, such as those of removed
+    /// credentials.
+    pub fn expire(&self) {
+        let mut expired = Vec::new();
+        self.sessions().retain(|credential, own| {
+            own.retain(|(client_id, session)| {
+                let lasts = session.lasts(self.retention);
+                if !lasts {
+                    expired.push(key(credential, client_id));
+                }
+                lasts
+            });
+            !own.is_empty()
+        });
+        for key in expired {
+            self.submit(Change::Session(key, None));
+        }
+    }
+
     fn change(
         &self,
         credential: &CredentialId,
@@ -240,7 +312,7 @@ impl DurableSessions {
     ) -> Option<StoredSession> {
         let mut sessions = self.sessions();
         let own = sessions.get_mut(credential)?;
-        let (_, session) = own.iter_mut().find(|(id, _)| id == client_id)?;
+        let (_, session) = own.iter_mut().find(|(id, _)| **id == *client_id)?;
         change(session).then(|| session.clone())
     }
 
@@ -250,8 +322,8 @@ impl DurableSessions {
     }
 
     /// Removes a notification.
-    pub fn remove(&self, number: u64) {
-        self.submit(Change::Notification(number, None));
+    pub fn remove(&self, number: u64) -> Durable {
+        self.submit(Change::Notification(number, None))
     }
 
     fn submit(&self, change: Change) -> Durable {
@@ -387,12 +459,13 @@ mod tests {
             from: "/c".into(),
             request_id: "r".into(),
             release: "3".into(),
+            category: None,
             content: content.into(),
             at: now(),
         }
     }
 
-    fn filters() -> Vec<(String, bool)> {
+    fn filters() -> Vec<(Filter, bool)> {
         vec![("/oneM2M/req/+/Ca/#".into(), true)]
     }
 
@@ -407,7 +480,7 @@ mod tests {
         let (sessions, waiting) = DurableSessions::open(&path, DAY).unwrap();
         assert!(waiting.is_empty());
         let a = credential("a");
-        assert_eq!(sessions.resume(&a, "lamp", false), None);
+        assert_eq!(sessions.resume(&a, "lamp".into(), false), None);
         assert!(sessions.subscribe(&a, "lamp", filters(), aes()).wait().await);
         for number in 1..=3 {
             assert!(sessions.put(number, notification("{}")).wait().await);
@@ -428,18 +501,18 @@ mod tests {
         assert_eq!(sessions.holder("Cb", None), None);
         // Another credential has a session with the same AE-ID.
         let b = credential("b");
-        sessions.resume(&b, "lamp", false);
+        sessions.resume(&b, "lamp".into(), false);
         assert!(sessions.subscribe(&b, "lamp", filters(), aes()).wait().await);
         for its in [&a, &b] {
             assert_eq!(sessions.holder("Ca", Some(&its.to_string())).as_ref(), Some(its));
         }
         assert_eq!(sessions.holder("Ca", Some("12-c@b.c")), None);
-        let resumed = sessions.resume(&a, "lamp", false).unwrap();
+        let resumed = sessions.resume(&a, "lamp".into(), false).unwrap();
         assert_eq!(resumed.filters, filters());
-        assert_eq!(sessions.resume(&credential("c"), "lamp", false), None);
+        assert_eq!(sessions.resume(&credential("c"), "lamp".into(), false), None);
         // A clean session ends it.
-        assert_eq!(sessions.resume(&a, "lamp", true), None);
-        assert_eq!(sessions.resume(&a, "lamp", false), None);
+        assert_eq!(sessions.resume(&a, "lamp".into(), true), None);
+        assert_eq!(sessions.resume(&a, "lamp".into(), false), None);
         assert!(!sessions.take_requests(&a));
     }
 
@@ -450,18 +523,22 @@ mod tests {
         let (sessions, _) = DurableSessions::open(&path, DAY).unwrap();
         let a = credential("a");
         for n in 0..MAX_PER_CREDENTIAL + 5 {
-            sessions.resume(&a, &n.to_string(), false);
+            sessions.resume(&a, n.to_string().into(), false);
             sessions.leave(&a, &n.to_string());
         }
         assert_eq!(sessions.sessions()[&a].len(), MAX_PER_CREDENTIAL);
-        assert!(sessions.resume(&a, &(MAX_PER_CREDENTIAL + 4).to_string(), false).is_some());
+        assert!(sessions.resume(&a, (MAX_PER_CREDENTIAL + 4).to_string().into(), false).is_some());
         let path = folder.path().join("short.redb");
         let (sessions, _) = DurableSessions::open(&path, Duration::ZERO).unwrap();
-        sessions.resume(&a, "lamp", false);
+        sessions.resume(&a, "lamp".into(), false);
         sessions.subscribe(&a, "lamp", filters(), aes());
         assert!(sessions.take_requests(&a));
+        sessions.expire();
+        assert!(sessions.take_requests(&a), "its client is connected");
         sessions.leave(&a, "lamp");
         assert!(!sessions.take_requests(&a));
-        assert_eq!(sessions.resume(&a, "lamp", false), None);
+        sessions.expire();
+        assert!(sessions.sessions().is_empty());
+        assert_eq!(sessions.resume(&a, "lamp".into(), false), None);
     }
 }

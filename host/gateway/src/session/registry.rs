@@ -10,8 +10,8 @@ use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::credential::Entity;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_policy::{Generation, Policy};
+use tokio::sync::SetOnce;
 use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
 
 use crate::session::ae_id_store::{AeIdStore, BindingError};
 use crate::session::revalidation::{CredentialRevalidation, RevalidationError};
@@ -21,7 +21,10 @@ use crate::telemetry::audit;
 const MAX_CONCURRENT_REVALIDATIONS: usize = 16;
 
 /// Delay before a revalidation is repeated for which there was no sandbox.
-const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+pub const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The reason why an association ends by itself, once there is one.
+pub type Ending = Arc<SetOnce<&'static str>>;
 
 /// An active association.
 pub struct ActiveAssociation {
@@ -35,8 +38,7 @@ pub struct ActiveAssociation {
     authority: Arc<Authority>,
     /// The part of it under the AE-ID that the association has now.
     ae_authority: Mutex<Arc<Authority>>,
-    /// Canceled to end it.
-    end: CancellationToken,
+    ending: Ending,
     /// Counts it when policy ends it.
     revocations: Arc<Revocations>,
 }
@@ -70,9 +72,14 @@ impl ActiveAssociation {
         *self.ae_authority() = Arc::new(Authority::part_of(&self.authority));
     }
 
-    /// Resolves when the association must end.
-    pub async fn ended(&self) {
-        self.end.cancelled().await;
+    /// Waits until the association must end, and returns why.
+    pub async fn ended(&self) -> &'static str {
+        self.ending.wait().await
+    }
+
+    /// Returns where a reason for its end is set.
+    pub fn ending(&self) -> &Ending {
+        &self.ending
     }
 
     /// Revalidates the association in a generation. If that has not been done yet, it is done now,
@@ -82,7 +89,8 @@ impl ActiveAssociation {
         if self.has_expired() {
             self.revoke(generation, "it has expired").await;
         } else if self.vouched.load(Ordering::Acquire) != generation.number {
-            match self.credential.revalidate(generation).await {
+            // Boxed, because every connection and every request has space for it otherwise.
+            match Box::pin(self.credential.revalidate(generation)).await {
                 Err(RevalidationError::NotAsked) => return Revalidation::Deferred,
                 Err(RevalidationError::Gone(why)) => self.revoke(generation, &why).await,
                 Ok(()) if self.has_learnt_what_is_reserved(generation) => {
@@ -95,6 +103,15 @@ impl ActiveAssociation {
             }
         }
         if self.authority.has_ended() { Revalidation::Revoked } else { Revalidation::Valid }
+    }
+
+    /// Returns whether a generation would end the association.
+    async fn would_end(&self, generation: &Generation) -> bool {
+        match self.credential.revalidate(generation).await {
+            Ok(()) => self.has_learnt_what_is_reserved(generation),
+            Err(RevalidationError::Gone(_)) => true,
+            Err(RevalidationError::NotAsked) => false,
+        }
     }
 
     /// Revalidates the association again, because an input of the result has changed outside the
@@ -152,7 +169,8 @@ impl ActiveAssociation {
     async fn end_by(self: &Arc<Self>, record: impl FnOnce(&SecurityAssociation) + Send + 'static) {
         let end = |live: &Self| {
             record(&live.association);
-            live.end.cancel();
+            // The first reason counts.
+            let _ = live.ending.set("revoked");
         };
         match self.authority.try_end() {
             // Ends immediately, so that a request which detects it is answered before the end.
@@ -253,13 +271,13 @@ struct Lists {
 }
 
 /// Keeps an association in the list until it is dropped.
-pub struct AssociationGuard<'a> {
-    all: &'a Associations,
+pub struct AssociationGuard {
+    all: Arc<Associations>,
     /// The association.
     pub live: Arc<ActiveAssociation>,
 }
 
-impl Drop for AssociationGuard<'_> {
+impl Drop for AssociationGuard {
     fn drop(&mut self) {
         let mut lists = self.all.lists();
         let id = self.live.association.id;
@@ -289,12 +307,12 @@ impl Associations {
     /// credential, it stands for that. If a generation has come into force since the lookup, it is
     /// revalidated, because that generation has only revalidated the associations in the list.
     pub async fn list(
-        &self,
+        self: &Arc<Self>,
         association: SecurityAssociation,
         evidence: CredentialRevalidation,
         policy: &Policy,
         bindings: &AeIdStore,
-    ) -> AssociationGuard<'_> {
+    ) -> AssociationGuard {
         let credential = association.credential_id.clone();
         let authority = Arc::new(Authority::default());
         let live = Arc::new(ActiveAssociation {
@@ -303,7 +321,7 @@ impl Associations {
             credential: Arc::new(evidence),
             ae_authority: Mutex::new(Arc::new(Authority::part_of(&authority))),
             authority,
-            end: CancellationToken::new(),
+            ending: Ending::default(),
             revocations: self.revocations.clone(),
         });
         let mut superseded = None;
@@ -311,6 +329,8 @@ impl Associations {
             let mut lists = self.lists();
             lists.live.insert(live.association.id, live.clone());
             let own = lists.of_credential.entry(credential).or_default();
+            // Most credentials have one.
+            own.reserve_exact(1);
             own.push(live.association.id);
             if own.len() > self.per_credential {
                 // A device that lost its connection cannot close it, and connects again.
@@ -318,7 +338,7 @@ impl Associations {
                 superseded = lists.live.get(&oldest).cloned();
             }
         }
-        let listed = AssociationGuard { all: self, live };
+        let listed = AssociationGuard { all: self.clone(), live };
         // Loaded after adding it: later registrations find it in the list.
         let generation = policy.current();
         self.settle_ae_id(&listed.live.association, &generation, bindings).await;
@@ -401,7 +421,9 @@ impl Associations {
         generation: &Generation,
         why: &str,
     ) {
-        if let Err(error) = self.try_free(bindings, credential, generation, why).await {
+        // Boxed, because it is rare.
+        let freed = Box::pin(self.try_free(bindings, credential, generation, why));
+        if let Err(error) = freed.await {
             crate::session::ae_id_store::log_failure(&error);
         }
     }
@@ -425,6 +447,26 @@ impl Associations {
     pub async fn revalidate_all(&self, generation: Arc<Generation>, policy: &Policy) {
         self.ask_all(&generation, policy).await;
         audit::generation_revoked(&generation, &self.revocations.take(generation.number));
+    }
+
+    /// Returns the number of active associations that a generation would end, if it came into force.
+    /// One that cannot be checked, because too many calls are active, counts as valid.
+    pub async fn count_ended(&self, generation: &Arc<Generation>) -> usize {
+        let mut asking = JoinSet::new();
+        let mut ended = 0;
+        for live in self.all() {
+            if asking.len() >= MAX_CONCURRENT_REVALIDATIONS
+                && let Some(asked) = asking.join_next().await
+            {
+                ended += usize::from(asked.unwrap_or(false));
+            }
+            let generation = generation.clone();
+            asking.spawn(async move { live.would_end(&generation).await });
+        }
+        while let Some(asked) = asking.join_next().await {
+            ended += usize::from(asked.unwrap_or(false));
+        }
+        ended
     }
 
     async fn ask_all(&self, generation: &Arc<Generation>, policy: &Policy) {

@@ -11,16 +11,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::MAX_RESPONSE;
+use crate::session::registry::Ending;
 
 /// Maximum size of the responses of one association that are not counted, in bytes.
 const MAX_UNCOUNTED: usize = 128 << 10;
@@ -28,11 +28,28 @@ const MAX_UNCOUNTED: usize = 128 << 10;
 /// Unit of a permit, in bytes.
 const UNIT: usize = 1 << 10;
 
+/// Minimum number of credentials before those without associations are removed.
+const MIN_SWEPT: usize = 64;
+
 /// Memory for large responses.
 pub struct ResponseMemory {
     held: Arc<Mutex<Held>>,
-    of_each: Mutex<HashMap<CredentialId, Weak<Semaphore>>>,
+    shares: Arc<Shares>,
+}
+
+/// The shares of all credentials.
+struct Shares {
+    of_each: Mutex<Table>,
+    /// Units of one credential.
     each: usize,
+}
+
+/// The shares of credentials that have reserved memory, and of some without associations.
+struct Table {
+    all: HashMap<CredentialId, Weak<Semaphore>>,
+    /// Number of shares at which those without associations are removed. It doubles with the others, so
+    /// that an association does not look at all.
+    sweep_at: usize,
 }
 
 /// Large responses that have not been read.
@@ -48,14 +65,16 @@ struct HeldAnswer {
     id: u64,
     credential: CredentialId,
     bytes: usize,
-    evicted: CancellationToken,
+    evicted: Ending,
 }
 
 /// Share of one credential, for one of its associations.
 pub struct Share {
     held: Arc<Mutex<Held>>,
+    shares: Arc<Shares>,
     credential: CredentialId,
-    own: Arc<Semaphore>,
+    /// Looked up with the first large response, because most associations have none.
+    own: OnceLock<Arc<Semaphore>>,
     /// Bytes that are not counted.
     uncounted: Arc<AtomicUsize>,
 }
@@ -92,35 +111,54 @@ impl ResponseMemory {
     /// Creates memory of `bytes`, of which each credential may use `of_each`.
     pub fn new(bytes: usize, of_each: usize) -> Self {
         let held = Held { limit: bytes, total: 0, next_id: 0, answers: VecDeque::new() };
-        let held = Arc::new(Mutex::new(held));
-        Self { held, of_each: Mutex::default(), each: of_each / UNIT }
+        let table = Table { all: HashMap::new(), sweep_at: MIN_SWEPT };
+        let shares = Shares { of_each: Mutex::new(table), each: of_each / UNIT };
+        Self { held: Arc::new(Mutex::new(held)), shares: Arc::new(shares) }
     }
 
     /// Returns the share of a credential.
     pub fn share_of(&self, credential: &CredentialId) -> Share {
-        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = of_each.get(credential).and_then(Weak::upgrade);
-        let own = known.unwrap_or_else(|| {
-            of_each.retain(|_, own| own.strong_count() > 0);
-            let own = Arc::new(Semaphore::new(self.each));
-            of_each.insert(credential.clone(), Arc::downgrade(&own));
-            own
-        });
-        let uncounted = Arc::default();
-        Share { held: self.held.clone(), credential: credential.clone(), own, uncounted }
+        Share {
+            held: self.held.clone(),
+            shares: self.shares.clone(),
+            credential: credential.clone(),
+            own: OnceLock::new(),
+            uncounted: Arc::default(),
+        }
+    }
+}
+
+impl Shares {
+    /// Returns the share that all associations of a credential have in common.
+    fn of(&self, credential: &CredentialId) -> Arc<Semaphore> {
+        let mut table = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = table.all.get(credential).and_then(Weak::upgrade) {
+            return own;
+        }
+        if table.all.len() >= table.sweep_at {
+            table.all.retain(|_, own| own.strong_count() > 0);
+            table.sweep_at = (2 * table.all.len()).max(MIN_SWEPT);
+        }
+        let own = Arc::new(Semaphore::new(self.each));
+        table.all.insert(credential.clone(), Arc::downgrade(&own));
+        own
     }
 }
 
 impl Share {
+    fn own(&self) -> Arc<Semaphore> {
+        self.own.get_or_init(|| self.shares.of(&self.credential)).clone()
+    }
+
     /// Waits for memory for the largest response among those of this credential. Returns `None`
     /// after the timeout.
     pub async fn reserve(&self, limit: Duration) -> Option<Reserved> {
-        let permit = self.own.clone().acquire_many_owned(units(MAX_RESPONSE));
+        let permit = self.own().acquire_many_owned(units(MAX_RESPONSE));
         Some(Reserved(timeout(limit, permit).await.ok()?.ok()?))
     }
 
     /// Holds memory for a response of that size. One that is counted, and for which nothing was
-    /// reserved, waits for others of this credential. `evicted` is canceled when the response of
+    /// reserved, waits for others of this credential. `evicted` is set when the response of
     /// another credential needs the memory more.
     ///
     /// # Errors
@@ -129,7 +167,7 @@ impl Share {
         &self,
         reserved: Option<Reserved>,
         bytes: usize,
-        evicted: &CancellationToken,
+        evicted: &Ending,
         limit: Duration,
     ) -> Result<Room, NoRoom> {
         if let Some(uncounted) = self.uncounted(bytes) {
@@ -142,8 +180,10 @@ impl Share {
                 own
             }
             None => {
-                let permit = self.own.clone().acquire_many_owned(units(bytes));
-                timeout(limit, permit).await.map_err(|_| NoRoom)?.map_err(|_| NoRoom)?
+                let permit = self.own().acquire_many_owned(units(bytes));
+                // Boxed, because most responses are not counted.
+                let permit = Box::pin(timeout(limit, permit)).await;
+                permit.map_err(|_| NoRoom)?.map_err(|_| NoRoom)?
             }
         };
         Ok(self.counted(bytes, evicted, Some(own)))
@@ -151,7 +191,7 @@ impl Share {
 
     /// Holds memory for a request to the AE of this association, which others have caused. So it does
     /// not count for the share of the credential.
-    pub fn hold_request(&self, bytes: usize, evicted: &CancellationToken) -> Room {
+    pub fn hold_request(&self, bytes: usize, evicted: &Ending) -> Room {
         match self.uncounted(bytes) {
             Some(uncounted) => Room::Uncounted(uncounted),
             None => self.counted(bytes, evicted, None),
@@ -164,24 +204,14 @@ impl Share {
         Some(Uncounted { all: self.uncounted.clone(), bytes })
     }
 
-    fn counted(
-        &self,
-        bytes: usize,
-        evicted: &CancellationToken,
-        own: Option<OwnedSemaphorePermit>,
-    ) -> Room {
+    fn counted(&self, bytes: usize, evicted: &Ending, own: Option<OwnedSemaphorePermit>) -> Room {
         let id = lock(&self.held).hold(&self.credential, bytes, evicted);
         Room::Counted(Counted { held: self.held.clone(), id, _own: own })
     }
 }
 
 impl Held {
-    fn hold(
-        &mut self,
-        credential: &CredentialId,
-        bytes: usize,
-        evicted: &CancellationToken,
-    ) -> u64 {
+    fn hold(&mut self, credential: &CredentialId, bytes: usize, evicted: &Ending) -> u64 {
         while self.total.saturating_add(bytes) > self.limit && self.evict_one() {}
         let id = self.next_id;
         self.next_id += 1;
@@ -202,7 +232,8 @@ impl Held {
         let at = most.and_then(|most| self.answers.iter().position(|a| a.credential == most));
         let Some(answer) = at.and_then(|at| self.answers.remove(at)) else { return false };
         self.total -= answer.bytes;
-        answer.evicted.cancel();
+        // The first reason counts.
+        let _ = answer.evicted.set("answer not read");
         true
     }
 
@@ -259,7 +290,7 @@ mod tests {
         CredentialId::parse(&format!("12-{name}@b.c")).unwrap()
     }
 
-    async fn hold(share: &Share, bytes: usize, token: &CancellationToken) -> Result<Room, NoRoom> {
+    async fn hold(share: &Share, bytes: usize, token: &Ending) -> Result<Room, NoRoom> {
         share.hold(None, bytes, token, NOW).await
     }
 
@@ -268,7 +299,7 @@ mod tests {
         let answers = ResponseMemory::new(10 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
         let again = answers.share_of(&credential("a"));
-        let token = CancellationToken::new();
+        let token = Ending::default();
         let first = a.reserve(NOW).await.unwrap();
         let _second = again.reserve(NOW).await.unwrap();
         assert!(a.reserve(NOW).await.is_none(), "the credential has no more");
@@ -281,16 +312,18 @@ mod tests {
         a.reserve(NOW).await.unwrap();
         assert_eq!(lock(&answers.held).total, 0);
         drop((b, again));
-        answers.share_of(&credential("c"));
-        let known = answers.of_each.lock().unwrap().len();
-        assert_eq!(known, 2, "the entry of an ended credential is removed with the next one");
+        for n in 0..=MIN_SWEPT {
+            answers.share_of(&credential(&n.to_string())).reserve(NOW).await.unwrap();
+        }
+        let known = answers.shares.of_each.lock().unwrap().all.len();
+        assert!(known < MIN_SWEPT / 2, "entries of ended credentials are removed: {known}");
     }
 
     #[tokio::test]
     async fn many_small_responses_of_association_are_counted() {
         let answers = ResponseMemory::new(2 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let a = answers.share_of(&credential("a"));
-        let token = CancellationToken::new();
+        let token = Ending::default();
         let small = hold(&a, MAX_UNCOUNTED, &token).await.unwrap();
         assert_eq!(lock(&answers.held).total, 0);
         let next = hold(&a, 1000, &token).await.unwrap();
@@ -310,11 +343,11 @@ mod tests {
     async fn credential_with_most_memory_is_displaced() {
         let answers = ResponseMemory::new(2 * MAX_RESPONSE, 2 * MAX_RESPONSE);
         let (a, b) = (answers.share_of(&credential("a")), answers.share_of(&credential("b")));
-        let tokens: [CancellationToken; 4] = std::array::from_fn(|_| CancellationToken::new());
+        let tokens: [Ending; 4] = std::array::from_fn(|_| Ending::default());
         let _b = hold(&b, MAX_RESPONSE / 2, &tokens[0]).await.unwrap();
         let oldest = hold(&a, MAX_RESPONSE / 2, &tokens[1]).await.unwrap();
         let _next = hold(&a, MAX_RESPONSE, &tokens[2]).await.unwrap();
-        let evicted = || tokens.each_ref().map(CancellationToken::is_cancelled);
+        let evicted = || tokens.each_ref().map(|token| token.initialized());
         assert_eq!(evicted(), [false; 4]);
         let _more = hold(&b, MAX_RESPONSE / 2, &tokens[3]).await.unwrap();
         assert_eq!(evicted(), [false, true, false, false]);

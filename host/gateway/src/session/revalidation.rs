@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
 use saegis_certificate::{Identity, Rejection, VerifiedPeer};
+use saegis_handshake::NoCredential;
 use saegis_handshake::certificate::{
     CertificateMapping, Evidence, Identified, Identifying, Mapped, Shown,
 };
@@ -16,12 +17,13 @@ use saegis_handshake::psk::{Answer, CredentialLookup, Looking, Query};
 use saegis_onem2m::credential::{Credential, Entity, PresharedKey};
 use saegis_onem2m::id::{CredentialId, KpsaId};
 use saegis_policy::{
-    CertificateQuery, Generation, Lookup, Mapping, ModuleFault, Policy, PskQuery, Refusal,
+    CertificateQuery, EXPIRED, Generation, Lookup, Mapping, ModuleFault, Policy, PskQuery, Refusal,
 };
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use crate::subscription::source::{RulesUnavailable, ServiceSubscriptionSource};
+use crate::telemetry::audit;
 
 /// Inputs of a credential lookup, stored to repeat it with a newer generation.
 pub struct CredentialRevalidation {
@@ -66,6 +68,9 @@ pub enum RevalidationError {
     NotAsked,
 }
 
+/// There was no sandbox for a query.
+pub struct NotAsked;
+
 impl CredentialRevalidation {
     /// Checks that `generation` has the same credential for the same query: the same key for the
     /// same entity.
@@ -90,6 +95,32 @@ impl CredentialRevalidation {
             Ok(_) => return Ok(()),
         };
         Err(RevalidationError::Gone(why.into()))
+    }
+
+    /// Returns whether policy refuses the credential for good, or gives it to another entity. That is not
+    /// so for another key of the same credential, or if a module fails or depends on another system.
+    ///
+    /// # Errors
+    /// Fails if there was no sandbox. The query must be repeated.
+    pub async fn is_revoked_in(&self, generation: &Generation) -> Result<bool, NotAsked> {
+        Ok(match self.ask(generation).await {
+            Err(NotFound::Failed { fault: ModuleFault::Busy, .. }) => return Err(NotAsked),
+            Ok(found) => found.id != self.id || found.entity != self.entity,
+            Err(
+                NotFound::Failed { .. }
+                | NotFound::NoRules
+                | NotFound::Certificate(Rejection::RevocationUnknown(_)),
+            ) => false,
+            Err(NotFound::Refused { module, reason }) => {
+                reason == EXPIRED || !generation.depends_on_others(&module)
+            }
+            Err(
+                NotFound::Unclaimed
+                | NotFound::Certificate(_)
+                | NotFound::Unmapped
+                | NotFound::NoCertificates,
+            ) => true,
+        })
     }
 
     /// Returns the entity that the credential stands for.
@@ -234,7 +265,7 @@ impl CredentialLookup for PolicyLookup {
         let (generation, place) = (self.policy.current(), self.evidence.clone());
         Box::pin(async move {
             match answered(generation.lookup(&query).await) {
-                Err(why) => Answer::Refused(why.to_string()),
+                Err(why) => Answer::Refused(why.of_handshake()),
                 Ok(credential) => {
                     let evidence = CredentialRevalidation {
                         generation: generation.number,
@@ -306,7 +337,7 @@ impl CertificateMapping for PolicyMapping {
         };
         Box::pin(async move {
             match asked.map(&generation, verified, Occasion::Handshake).await {
-                Err(why) => Identified::Refused(why.to_string()),
+                Err(why) => Identified::Refused(why.of_handshake()),
                 Ok(mapped) => {
                     let evidence = CredentialRevalidation {
                         generation: generation.number,
@@ -408,6 +439,30 @@ enum NotFound {
     NoCertificates,
     #[error("the rules of the service subscription are not available")]
     NoRules,
+}
+
+impl NotFound {
+    /// Returns the reason of a refused handshake. Records the failure of a module.
+    fn of_handshake(&self) -> NoCredential {
+        if let Self::Failed { module, fault } = self {
+            audit::module_failed(module, fault);
+        }
+        NoCredential { cause: self.cause(), why: self.to_string() }
+    }
+
+    /// Returns a short name for logs and counters.
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Unclaimed => "unknown-identity",
+            Self::Refused { reason, .. } if reason == EXPIRED => "expired",
+            Self::Refused { .. } => "refused-by-module",
+            Self::Failed { .. } => "module-failed",
+            Self::Certificate(_) => "certificate",
+            Self::Unmapped => "certificate-unmapped",
+            Self::NoCertificates => "certificates-only",
+            Self::NoRules => "rules-unavailable",
+        }
+    }
 }
 
 fn answered(lookup: Lookup) -> Result<Credential, NotFound> {

@@ -15,8 +15,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
+use saegis_handshake::Refusal;
 use saegis_onem2m::association::SecurityAssociation;
+use saegis_onem2m::attribute::attribute;
 use saegis_onem2m::id::{AeIdStem, CredentialId};
+use saegis_onem2m::primitive::RequestPrimitive;
+use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp;
 use saegis_policy::{Fault, Generation, ModuleFault, Shown};
@@ -33,7 +37,7 @@ pub const REFUSALS: &str = "saegis::audit::refusals";
 
 static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
 
-fn is_single(event: &'static str, by: By, cause: impl Into<String>, subject: Subject) -> bool {
+fn is_single(event: &'static str, by: By, cause: impl Into<Box<str>>, subject: Subject) -> bool {
     let source = Source { event, by, cause: cause.into() };
     REPEATS.is_single(Kind { source, subject })
 }
@@ -42,11 +46,11 @@ fn is_single(event: &'static str, by: By, cause: impl Into<String>, subject: Sub
 /// the peer is always written.
 fn is_single_of(event: &'static str, association: &SecurityAssociation) -> bool {
     let subject = Subject {
-        entity: Some(cut(&association.entity().to_string()).into_owned()),
-        peer: Some(widest_network(association.peer.ip())),
+        entity: Some(cut(&association.entity().to_string()).into()),
+        peer: Some(widest_network(association.peer.ip()).into()),
         from: None,
     };
-    is_single(event, By::Credential(association.credential_id.to_string()), "", subject)
+    is_single(event, By::Credential(association.credential_id.clone()), "", subject)
 }
 
 /// Writes the due sums of events that were not written by themselves, or all of them.
@@ -56,14 +60,19 @@ pub fn write_sums(all: bool) {
 
 fn sum(Sum { kind: Kind { source, subject }, count, since, until }: &Sum) {
     let Subject { entity, peer, from } = subject;
-    let (mut peer, mut credential_id, mut module) = (peer.as_ref(), None, None);
+    let (mut peer, mut module, mut credential_id) = (peer.as_deref(), None, None);
+    let (entity, from) = (entity.as_deref(), from.as_deref());
+    let credential = match &source.by {
+        By::Credential(id) => id.to_string(),
+        _ => String::new(),
+    };
     let by = match &source.by {
-        By::Credential(id) => credential_id.insert(id),
+        By::Credential(_) => *credential_id.insert(credential.as_str()),
         By::Peer(network) => peer.insert(network),
-        By::Module(name) => module.insert(name),
+        By::Module(name) => *module.insert(&**name),
         By::Others => "others",
     };
-    let (of, cause) = (source.event, Some(source.cause.as_str()).filter(|cause| !cause.is_empty()));
+    let (of, cause) = (source.event, Some(&*source.cause).filter(|cause| !cause.is_empty()));
     let (since, until) = (timestamp::format(*since), timestamp::format(*until));
     macro_rules! write {
         ($target:expr) => {
@@ -259,28 +268,85 @@ pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
 
 /// Records that a connection did not become an association.
 pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
+    handshake_of_refused(peer, cause, why, None);
+}
+
+/// Records that a connection did not become an association, with the credential that the peer
+/// presented.
+pub fn handshake_of_refused(peer: SocketAddr, cause: &str, why: &str, refusal: Option<&Refusal>) {
     if !is_single(
         "handshake.refused",
-        By::Peer(widest_network(peer.ip())),
+        By::Peer(widest_network(peer.ip()).into()),
         cause,
         Subject::default(),
     ) {
         return;
     }
     let why = cut_to(why, MAX_REASON);
-    tracing::warn!(target: TARGET, event = "handshake.refused", %peer, cause, why = &*why,
-        "handshake refused: {why}");
+    let identity = refusal.and_then(Refusal::identity).map(cut);
+    let certificate = refusal.and_then(Refusal::certificate);
+    let (subject, serial) =
+        (certificate.map(|c| cut(&c.subject)), certificate.map(|c| cut(&c.serial)));
+    tracing::warn!(
+        target: TARGET,
+        event = "handshake.refused",
+        %peer,
+        cause,
+        identity = identity.as_deref(),
+        subject = subject.as_deref(),
+        serial = serial.as_deref(),
+        why = &*why,
+        "handshake refused: {why}"
+    );
 }
 
 /// Records that a request was refused before it reached the CSE.
 pub fn request_refused(
+    association: &SecurityAssociation,
+    request: &RequestPrimitive,
+    rsc: Rsc,
+    why: &str,
+) {
+    let app_id = request.content.as_ref().filter(|_| request.creates(ResourceType::Ae));
+    refused(
+        association,
+        &RefusedRequest {
+            request_id: &request.request_id,
+            from: request.from.as_deref(),
+            operation: Some(request.operation.name()),
+            to: Some(request.to.to_string()),
+            app_id: app_id.and_then(|content| attribute(content.bytes(), "api")),
+        },
+        rsc,
+        why,
+    );
+}
+
+/// Records that a request was refused that could not be decoded.
+pub fn undecoded_refused(
     association: &SecurityAssociation,
     request_id: &str,
     from: Option<&str>,
     rsc: Rsc,
     why: &str,
 ) {
-    let credential = By::Credential(association.credential_id.to_string());
+    let request = RefusedRequest { request_id, from, operation: None, to: None, app_id: None };
+    refused(association, &request, rsc, why);
+}
+
+/// A refused request, as far as it could be decoded.
+struct RefusedRequest<'a> {
+    request_id: &'a str,
+    from: Option<&'a str>,
+    operation: Option<&'static str>,
+    to: Option<String>,
+    app_id: Option<String>,
+}
+
+fn refused(association: &SecurityAssociation, request: &RefusedRequest<'_>, rsc: Rsc, why: &str) {
+    let RefusedRequest { request_id, from, operation, to, app_id } = request;
+    let (to, app_id) = (to.as_deref().map(cut), app_id.as_deref().map(cut));
+    let credential = By::Credential(association.credential_id.clone());
     let from = &*cut(from.unwrap_or_default());
     let subject = Subject { from: Some(from.into()), ..Subject::default() };
     if !is_single("request.refused", credential, rsc.code().to_string(), subject) {
@@ -292,8 +358,12 @@ pub fn request_refused(
         event = "request.refused",
         association = association.id,
         credential_id = %association.credential_id,
+        entity = %association.entity(),
         request_id = &*cut(request_id),
+        operation,
+        to = to.as_deref(),
         from,
+        app_id = app_id.as_deref(),
         rsc = rsc.code(),
         why = &*why,
         "refused: {why}"
@@ -311,11 +381,16 @@ pub fn module_failed(module: &str, fault: &ModuleFault) {
 
 /// Records that a generation is in force.
 pub fn in_force(generation: &Generation) {
+    let changes = generation.difference().map(ToString::to_string).unwrap_or_default();
+    let changes = cut_to(&changes, MAX_REASON);
     tracing::info!(
         target: TARGET,
         event = "generation.in-force",
         generation = generation.number,
-        "generation {} is in force: {}", generation.number, saegis_policy::summary::contents(generation)
+        changes = &*changes,
+        "generation {} is in force: {}; changed: {changes}",
+        generation.number,
+        saegis_policy::summary::contents(generation)
     );
 }
 

@@ -1,20 +1,23 @@
 //! Destinations of log and audit trail: the log goes to standard error, the trail also to files.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use saegis_policy::{Fault, Faults, needs_escape};
+use tracing::Event;
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing_log::{AsLog as _, log};
 use tracing_subscriber::field::{RecordFields, VisitOutput as _};
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::config::{Audit, Log, LogFormat};
 use crate::telemetry::audit::{self, chain::Chain, chain::Head};
@@ -40,8 +43,19 @@ pub struct LogGuard {
 #[derive(Clone)]
 pub struct LogOutputs {
     log: NonBlockingWriter,
+    level: LogLevel,
     /// The trail of security events, and that of refused requests.
     trails: Vec<Trail>,
+}
+
+/// The filter of the log, which can change at run time.
+#[derive(Clone)]
+struct LogLevel {
+    set: Arc<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+    /// The filter as text.
+    text: Arc<Mutex<String>>,
+    /// That of the start.
+    first: Arc<str>,
 }
 
 #[derive(Clone)]
@@ -53,6 +67,24 @@ struct Trail {
 }
 
 impl LogOutputs {
+    /// Returns the filter of the log.
+    pub fn filter(&self) -> String {
+        self.level.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the filter of the log, or restores that of the start.
+    ///
+    /// # Errors
+    /// Fails if the filter is invalid.
+    pub fn set_filter(&self, filter: Option<&str>) -> Result<(), String> {
+        let text = filter.unwrap_or(&self.level.first);
+        let parsed = EnvFilter::try_new(text);
+        let parsed = parsed.map_err(|e| format!("{text:?} is not a valid filter: {e}"))?;
+        (self.level.set)(parsed)?;
+        *self.level.text.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+        Ok(())
+    }
+
     /// Returns the number of log lines that were dropped.
     pub fn lost_log_lines(&self) -> u64 {
         self.log.lost()
@@ -77,39 +109,50 @@ impl LogOutputs {
 }
 
 /// Starts log and audit trail. The environment variable `SAEGIS_LOG` overrides the configured
-/// filter. The trail is always complete.
+/// filter. The trail is always complete. `colored` is whether text lines have colors.
 ///
 /// Separate threads write the lines, so that a slow reader of the log or a slow disk does not block
 /// requests. Lines beyond their buffers are dropped and counted.
 ///
 /// # Errors
 /// Fails if the file of a trail cannot be written, or a thread cannot be started.
-pub fn start(log: &Log, audit: &Audit) -> Result<(LogGuard, LogOutputs), Faults> {
+pub fn start(log: &Log, audit: &Audit, colored: bool) -> Result<(LogGuard, LogOutputs), Faults> {
     let configured = log.filter.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_from_env("SAEGIS_LOG")
         .or_else(|_| EnvFilter::try_new(configured))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let (writer, guard) = NonBlockingWriter::to("log", io::stderr()).map_err(no_thread)?;
-    let mut outputs = LogOutputs { log: writer.clone(), trails: Vec::new() };
+    let first = filter.to_string();
+    let (filter, handle) = reload::Layer::new(filter);
+    let level = LogLevel {
+        set: Arc::new(move |filter: EnvFilter| {
+            handle.reload(filter).map_err(|e| e.to_string())?;
+            // Lines of libraries that use `log` have a maximum level of their own.
+            log::set_max_level(LevelFilter::current().as_log());
+            Ok(())
+        }),
+        text: Arc::new(Mutex::new(first.clone())),
+        first: first.into(),
+    };
+    let mut outputs = LogOutputs { log: writer.clone(), level, trails: Vec::new() };
     let mut guards = vec![guard];
-    let colored = io::stderr().is_terminal();
     let lines = fmt::layer().with_ansi(colored);
     // Errors of the requests of a module are logged within the line limit of the module. The library
     // would also log them, without a limit.
-    let others = filter_fn(|event| !event.target().starts_with("wasmtime_wasi"));
-    let filter = filter.and(others);
-    let lines = match log.format {
+    let others = filter_fn(|event| !event.target().starts_with("wasmtime_wasi"))
+        .with_max_level_hint(LevelFilter::TRACE);
+    let filter: SharedFilter = Arc::new(filter.and(others));
+    let lines: BoxedLayer = match log.format {
         LogFormat::Text => {
             let writer = OneLineWriter { lines: writer, colored };
-            let lines = lines.fmt_fields(TextFields).with_target(false).with_writer(writer);
-            lines.with_filter(filter).boxed()
+            Box::new(lines.fmt_fields(TextFields).with_target(false).with_writer(writer))
         }
         LogFormat::Json => {
             let lines = lines.fmt_fields(JsonFields).event_format(JsonLines::of_log());
-            lines.with_writer(writer).with_filter(filter).boxed()
+            Box::new(lines.with_writer(writer))
         }
     };
-    let mut layers = vec![lines];
+    let mut layers = Layers { log: lines, filter: filter.clone(), trails: Vec::new() };
     let refusals_file = audit.refusals_file();
     for (option, path, target, failure_events) in [
         ("audit.file", audit.file.as_ref(), audit::TARGET, &TRAIL_EVENTS),
@@ -127,11 +170,50 @@ pub fn start(log: &Log, audit: &Audit) -> Result<(LogGuard, LogOutputs), Faults>
         outputs.trails.push(Trail { lines: lines.clone(), failed, head });
         guards.push(guard);
         let layer = fmt::layer().fmt_fields(JsonFields).event_format(JsonLines::of_trail());
-        let layer = layer.with_writer(lines);
-        layers.push(layer.with_filter(filter_fn(move |event| event.target() == target)).boxed());
+        layers.trails.push((target, Box::new(layer.with_writer(lines))));
     }
-    tracing_subscriber::registry().with(layers).init();
+    // Each filter has a maximum level. Without one, each line of a library that uses `log` would be
+    // formatted before it is filtered.
+    let trails: Vec<_> = layers.trails.iter().map(|(target, _)| *target).collect();
+    let of_trail = filter_fn(move |event| trails.contains(&event.target()))
+        .with_max_level_hint(LevelFilter::INFO);
+    tracing_subscriber::registry().with(layers.with_filter(filter.or(of_trail))).init();
     Ok((LogGuard { _writers: guards }, outputs))
+}
+
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+type SharedFilter = Arc<dyn Filter<Registry> + Send + Sync>;
+
+/// The log and the trails as one layer. A filter of each would look up a span three times whenever
+/// a task enters or leaves it.
+struct Layers {
+    log: BoxedLayer,
+    /// Filter of the log.
+    filter: SharedFilter,
+    /// The trails, with the targets of their events.
+    trails: Vec<(&'static str, BoxedLayer)>,
+}
+
+impl Layer<Registry> for Layers {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, Registry>) {
+        self.log.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, Registry>) {
+        self.log.on_record(id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, Registry>) {
+        let metadata = event.metadata();
+        let trail = self.trails.iter().find(|(target, _)| *target == metadata.target());
+        if let Some((_, trail)) = trail {
+            trail.on_event(event, context.clone());
+        }
+        // An event that belongs to no trail has passed the filter of the log.
+        if trail.is_none() || self.filter.enabled(metadata, &context) {
+            self.log.on_event(event, context);
+        }
+    }
 }
 
 /// Formats the fields of a text line. Leaves `why` out if the message contains it, so that no sentence

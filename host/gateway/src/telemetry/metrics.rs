@@ -101,6 +101,11 @@ struct ByCertificate {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByUrl {
+    url: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByExpiry {
     kind: &'static str,
     file: String,
@@ -132,6 +137,7 @@ pub struct Metrics {
     upstream_time: Histogram,
     /// Messages of the MQTT server of the upstream CSE that respond to no request.
     pub upstream_messages_dropped: Counter,
+    upstream_up: Family<ByUrl, Gauge>,
     datagrams_dropped: Family<ByCause, Counter>,
     coap_retransmissions: Counter,
     connection_ids_offered: Counter,
@@ -174,6 +180,7 @@ impl Metrics {
             unexpected_responses: Counter::default(),
             upstream_time: slow(),
             upstream_messages_dropped: Counter::default(),
+            upstream_up: Family::default(),
             datagrams_dropped: Family::default(),
             coap_retransmissions: Counter::default(),
             connection_ids_offered: Counter::default(),
@@ -250,6 +257,11 @@ impl Metrics {
             self.upstream_messages_dropped.clone(),
         );
         to.register(
+            "upstream_up",
+            "1 while the CSE behind the gateway can be reached, else 0",
+            self.upstream_up.clone(),
+        );
+        to.register(
             "peer_registered",
             "1 while this CSE is registered with that CSE, else 0",
             self.peers.clone(),
@@ -260,7 +272,7 @@ impl Metrics {
         let to = &mut self.registry;
         to.register(
             "datagrams_dropped",
-            "Datagrams of the CoAP socket that were dropped: unknown-address, queue-full, or invalid-hello (a ClientHello that is malformed, fragmented, or has an invalid cookie)",
+            "Datagrams of the CoAP socket that were dropped: unknown-address, queue-full, too-many-hellos, or invalid-hello (a ClientHello that is malformed, fragmented, or has an invalid cookie)",
             self.datagrams_dropped.clone(),
         );
         to.register(
@@ -461,6 +473,11 @@ impl Metrics {
     /// Sets whether this CSE is registered with another.
     pub fn registered(&self, cse: &CseId, is: bool) {
         self.peers.get_or_create(&ByCse { cse: cse.to_string() }).set(is.into());
+    }
+
+    /// Records whether the CSE behind the gateway can be reached.
+    pub fn upstream_up(&self, url: String, is: bool) {
+        self.upstream_up.get_or_create(&ByUrl { url }).set(is.into());
     }
 
     /// Counts a reload.

@@ -20,7 +20,7 @@ use saegis_onem2m::id::CredentialId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::prefixed_stream::PrefixedStream;
-use crate::refusal::Alert;
+use crate::refusal::{Alert, NamedCertificate, NoCredential, Refusal};
 
 /// The certificate or key that a peer presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub enum Identified {
     /// The peer is this entity.
     As(Mapped),
     /// The peer has no entity, for this reason in the log.
-    Refused(String),
+    Refused(NoCredential),
 }
 
 /// The future of a mapping.
@@ -99,11 +99,19 @@ pub(crate) enum Outcome {
     /// The peer presented no certificate.
     Nothing,
     /// The certificate was rejected.
-    Rejected(Rejection),
+    Rejected(Rejection, Option<Box<NamedCertificate>>),
     /// The certificate has an entity.
     Mapped(Mapped),
     /// The certificate has no entity.
-    Unmapped { identity: String, why: String },
+    Unmapped { identity: String, why: NoCredential },
+}
+
+/// Returns the refusal of a rejected certificate.
+pub(crate) fn rejected(rejection: Rejection, named: Option<Box<NamedCertificate>>) -> Refusal {
+    match named {
+        Some(named) => Refusal::NamedCertificate { rejection, named },
+        None => Refusal::Certificate(rejection),
+    }
 }
 
 enum State {
@@ -161,7 +169,11 @@ impl Slot {
                 Ok(())
             }
             Err(rejection) => {
-                *state = State::Known(Outcome::Rejected(rejection.clone()));
+                let named = match &evidence {
+                    Evidence::Chain(chain) => chain.first().and_then(NamedCertificate::of),
+                    Evidence::Key(_) => None,
+                };
+                *state = State::Known(Outcome::Rejected(rejection.clone(), named.map(Box::new)));
                 Err(rejection)
             }
         }
@@ -169,7 +181,7 @@ impl Slot {
 
     /// Marks the certificate as rejected.
     pub fn reject(&self, rejection: Rejection) {
-        *self.state() = State::Known(Outcome::Rejected(rejection));
+        *self.state() = State::Known(Outcome::Rejected(rejection, None));
     }
 
     /// Polls the mapping, and returns the alert if the peer is refused.
@@ -186,7 +198,7 @@ impl Slot {
         }
         Poll::Ready(match &*state {
             State::Known(Outcome::Unmapped { .. }) => Some(Alert::AccessDenied),
-            State::Known(Outcome::Rejected(rejection)) if !self.engine_rejects => {
+            State::Known(Outcome::Rejected(rejection, _)) if !self.engine_rejects => {
                 Some(Alert::of(rejection))
             }
             State::Known(_) | State::Pending { .. } => None,
@@ -211,7 +223,7 @@ impl Slot {
     /// Returns the alert for a rejected certificate, unless the engine sends it.
     fn rejected(&self) -> Option<Alert> {
         match &*self.state() {
-            State::Known(Outcome::Rejected(rejection)) if !self.engine_rejects => {
+            State::Known(Outcome::Rejected(rejection, _)) if !self.engine_rejects => {
                 Some(Alert::of(rejection))
             }
             State::Known(_) | State::Pending { .. } => None,

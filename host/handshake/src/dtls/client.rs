@@ -12,9 +12,12 @@ use saegis_onem2m::exported::Exported;
 use saegis_onem2m::id::KpsaId;
 use tokio::net::UdpSocket;
 
-use super::channel::{Channel, Read};
+use super::channel::Channel;
+use super::engine::Engine;
+use super::link::TICK;
+use super::read::Read;
 use super::record::records;
-use super::server::{DEFAULT_MTU, TICK};
+use super::server::DEFAULT_MTU;
 use crate::accepted::{ConnectError, EngineError, export, openssl_datagram_client};
 use crate::certificate::Expected;
 use crate::certificate::client::verify_server;
@@ -69,10 +72,10 @@ impl PskClient {
         server_name: Option<&str>,
         timeout: Duration,
     ) -> Result<Connected, ConnectError> {
-        let ssl = new_ssl(&self.0, server_name).map_err(engine)?;
-        let (connection, outcome) = handshake(ssl, socket, timeout).await?;
+        let ssl = new_ssl(&self.0, server_name).map_err(failure)?;
+        let (engine, outcome) = handshake(ssl, &socket, timeout).await?;
         match outcome {
-            Outcome::Finished => Ok(connected(connection)),
+            Outcome::Finished => Ok(connected(engine, socket, None)),
             // The server drops a record under another key (RFC 6347 clause 4.1.2.7).
             Outcome::TimedOut { finished_sent: true } => {
                 Err(ConnectError::Refused("no answer to the key exchange".into()))
@@ -109,7 +112,7 @@ impl CertificateClient {
         timeout: Duration,
     ) -> Result<Connected, ConnectError> {
         let is_address = name.parse::<std::net::IpAddr>().is_ok();
-        let mut ssl = new_ssl(&self.context, (!is_address).then_some(name)).map_err(engine)?;
+        let mut ssl = new_ssl(&self.context, (!is_address).then_some(name)).map_err(failure)?;
         let verdict = Arc::new(Mutex::new(None));
         let verify = {
             let (trust, name) = (self.trust.clone(), name.to_string());
@@ -125,7 +128,7 @@ impl CertificateClient {
                 is_accepted
             })
         };
-        let (mut connection, outcome) = handshake(ssl, socket, timeout).await?;
+        let (engine, outcome) = handshake(ssl, &socket, timeout).await?;
         let verdict = lock(&verdict).take();
         match (outcome, verdict) {
             (_, Some(Err(rejection))) => Err(ConnectError::Server(rejection)),
@@ -134,13 +137,12 @@ impl CertificateClient {
             // Unreachable as long as the suites need a certificate.
             (Outcome::Finished, None) => Err(ConnectError::Server(Rejection::Missing)),
             (Outcome::Finished, Some(Ok(mut verified))) => {
-                let rest = count.rest(connection.channel.ssl()).map_err(ConnectError::Server)?;
+                let rest = count.rest(engine.ssl()).map_err(ConnectError::Server)?;
                 if let Some(sent) = rest {
                     verified = verify(&sent).map_err(ConnectError::Server)?;
                 }
                 let VerifiedPeer { until, .. } = verified;
-                connection.until = until;
-                Ok(connected(connection))
+                Ok(connected(engine, socket, until))
             }
         }
     }
@@ -150,7 +152,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn engine(error: ErrorStack) -> ConnectError {
+fn failure(error: ErrorStack) -> ConnectError {
     ConnectError::Failed(error.to_string())
 }
 
@@ -168,10 +170,12 @@ fn new_ssl(context: &SslContext, server_name: Option<&str>) -> Result<Ssl, Error
     Ok(ssl)
 }
 
-fn connected(connection: Connection) -> Connected {
-    let ssl = connection.channel.ssl();
+fn connected(engine: Engine, socket: UdpSocket, until: Option<SystemTime>) -> Connected {
+    let ssl = engine.ssl();
     let (protocol, suite, exported) = (ssl.version_str(), suite_name(ssl), export(ssl));
-    Connected { connection, protocol, suite, exported }
+    // The last flight is the server's.
+    let channel = Channel::after(engine, Vec::new(), None);
+    Connected { connection: Connection { channel, socket, until }, protocol, suite, exported }
 }
 
 /// Classifies a failed handshake with certificates by the alert of the server.
@@ -211,29 +215,28 @@ enum Outcome {
 /// time.
 async fn handshake(
     ssl: Ssl,
-    socket: UdpSocket,
+    socket: &UdpSocket,
     timeout: Duration,
-) -> Result<(Connection, Outcome), ConnectError> {
-    let channel = Channel::new(ssl).map_err(engine)?;
-    let mut connection = Connection { channel, socket, until: None };
+) -> Result<(Engine, Outcome), ConnectError> {
+    let mut engine = Engine::new(ssl).map_err(failure)?;
     let mut finished_sent = false;
     let exchange = async {
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
-            let done = connection.channel.handshake();
-            for datagram in connection.channel.outgoing() {
+            let done = engine.handshake();
+            for datagram in engine.outgoing() {
                 finished_sent |= records(&datagram).any(|record| record.epoch > 0);
-                connection.socket.send(&datagram).await?;
+                socket.send(&datagram).await?;
             }
             match done {
                 Ok(true) => return Ok(Outcome::Finished),
                 Ok(false) => {}
                 Err(error) => return Ok(Outcome::Failed(error)),
             }
-            let received = tokio::time::timeout(TICK, connection.socket.recv(&mut buffer)).await;
+            let received = tokio::time::timeout(TICK, socket.recv(&mut buffer)).await;
             // Without a datagram, it is time to check for a repetition.
             if let Ok(length) = received {
-                connection.channel.push(buffer.get(..length?).unwrap_or_default().into());
+                engine.push(buffer.get(..length?).unwrap_or_default().into());
             }
         }
     };
@@ -241,7 +244,7 @@ async fn handshake(
         Ok(outcome) => outcome.map_err(|e: io::Error| ConnectError::Failed(e.to_string()))?,
         Err(_) => Outcome::TimedOut { finished_sent },
     };
-    Ok((connection, outcome))
+    Ok((engine, outcome))
 }
 
 /// The messages of an association, with its socket.

@@ -1,9 +1,7 @@
 //! Holds datagrams back, from the ClientKeyExchange on, until the credential was looked up.
 
-use super::record::{Record, fragments, records};
+use super::record::{CLIENT_KEY_EXCHANGE, Record, fragments, records};
 
-/// Message type of a ClientKeyExchange.
-const CLIENT_KEY_EXCHANGE: u8 = 16;
 /// Maximum size of a ClientKeyExchange, in bytes: an identity and a key share.
 const MAX_MESSAGE: usize = 1024;
 /// Maximum number of datagrams that are held back.
@@ -57,10 +55,15 @@ impl IdentityReader {
     ///
     /// OpenSSL reads the message by itself, and gets the key of this identity only for an equal one.
     pub fn identity(&self) -> Option<Vec<u8>> {
-        let message: Vec<u8> = self.message.iter().copied().collect::<Option<_>>()?;
+        let message = self.message()?;
         let [a, b, rest @ ..] = message.as_slice() else { return None };
         let identity = rest.get(..usize::from(u16::from_be_bytes([*a, *b])));
         Some(identity.unwrap_or_default().into())
+    }
+
+    /// Returns the content of the ClientKeyExchange once it has arrived.
+    pub fn message(&self) -> Option<Vec<u8>> {
+        self.message.iter().copied().collect()
     }
 
     /// Returns the datagrams that were held back.

@@ -3,24 +3,32 @@
 use crate::client_hello::{Hello, Versions, classify};
 use crate::refusal::{Alert, Refusal};
 
+/// Level of an alert.
+pub(super) const FATAL: u8 = 2;
 /// Content types.
+pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
 pub(super) const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
+pub(super) const HANDSHAKE: u8 = 22;
+pub(super) const APPLICATION_DATA: u8 = 23;
 /// Message types.
-const CLIENT_HELLO: u8 = 1;
+pub(super) const CLIENT_HELLO: u8 = 1;
+pub(super) const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
+pub(super) const SERVER_HELLO_DONE: u8 = 14;
+pub(super) const CLIENT_KEY_EXCHANGE: u8 = 16;
+pub(super) const FINISHED: u8 = 20;
 /// The version of a HelloVerifyRequest: DTLS 1.0, whatever is negotiated.
 const VERSION_1_0: [u8; 2] = [0xFE, 0xFF];
 /// DTLS 1.2.
 pub(super) const VERSION_1_2: [u8; 2] = [0xFE, 0xFD];
 /// Length of a record's header.
-const RECORD_HEADER: usize = 13;
+pub(super) const RECORD_HEADER: usize = 13;
 /// Length of the header of a message or of its fragment.
-const MESSAGE_HEADER: usize = 12;
+pub(super) const MESSAGE_HEADER: usize = 12;
 /// Length of the fields before the session ID of a ClientHello: version and random.
 const BEFORE_SESSION: usize = 34;
 
-/// A record that is not encrypted.
+/// A record with its content as it was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub content_type: u8,
@@ -75,21 +83,34 @@ pub(super) fn fragments<'a>(record: &Record<'a>) -> impl Iterator<Item = Fragmen
     let is_plain = record.content_type == HANDSHAKE && record.epoch == 0;
     let mut rest = if is_plain { record.content } else { &[] };
     std::iter::from_fn(move || {
-        let [message_type, a, b, c, s1, s2, d, e, f, g, h, i] = rest.get(..MESSAGE_HEADER)? else {
-            return None;
-        };
-        let number = |a: &u8, b: &u8, c: &u8| u32::from_be_bytes([0, *a, *b, *c]) as usize;
-        let end = MESSAGE_HEADER + number(g, h, i);
-        let content = rest.get(MESSAGE_HEADER..end)?;
-        rest = rest.get(end..).unwrap_or_default();
-        Some(Fragment {
-            message_type: *message_type,
-            length: number(a, b, c),
-            message_sequence: u16::from_be_bytes([*s1, *s2]),
-            offset: number(d, e, f),
-            content,
-        })
+        let (fragment, behind) = fragment(rest)?;
+        rest = behind;
+        Some(fragment)
     })
+}
+
+/// Returns the message that a content consists of, if it is one and not fragmented.
+pub(super) fn whole_message(content: &[u8]) -> Option<Fragment<'_>> {
+    let (message, rest) = fragment(content)?;
+    let is_whole = message.offset == 0 && message.content.len() == message.length;
+    (is_whole && rest.is_empty()).then_some(message)
+}
+
+/// Takes the first fragment of a content. Returns the rest too.
+fn fragment(content: &[u8]) -> Option<(Fragment<'_>, &[u8])> {
+    let [message_type, a, b, c, s1, s2, d, e, f, g, h, i] = content.get(..MESSAGE_HEADER)? else {
+        return None;
+    };
+    let number = |a: &u8, b: &u8, c: &u8| u32::from_be_bytes([0, *a, *b, *c]) as usize;
+    let end = MESSAGE_HEADER + number(g, h, i);
+    let fragment = Fragment {
+        message_type: *message_type,
+        length: number(a, b, c),
+        message_sequence: u16::from_be_bytes([*s1, *s2]),
+        offset: number(d, e, f),
+        content: content.get(MESSAGE_HEADER..end)?,
+    };
+    Some((fragment, content.get(end..).unwrap_or_default()))
 }
 
 /// Returns whether a datagram starts with a ClientHello that is not encrypted. It belongs to a new
@@ -119,12 +140,10 @@ impl ClientHello {
     /// Parses a datagram. Returns `None` unless it is one ClientHello, which is not fragmented.
     pub(super) fn parse(datagram: &[u8]) -> Option<Self> {
         let record = records(datagram).next()?;
-        let message = fragments(&record).next()?;
-        let is_whole = message.offset == 0
-            && message.content.len() == message.length
-            && message.content.len() + MESSAGE_HEADER == record.content.len()
-            && record.content.len() + RECORD_HEADER == datagram.len();
-        if message.message_type != CLIENT_HELLO || !is_whole {
+        let message = whole_message(record.content)?;
+        let is_plain = record.content_type == HANDSHAKE && record.epoch == 0;
+        let is_only = record.length() == datagram.len();
+        if message.message_type != CLIENT_HELLO || !is_plain || !is_only {
             return None;
         }
         let body = message.content;
@@ -157,20 +176,48 @@ impl ClientHello {
     #[must_use]
     pub fn offers_connection_id(&self) -> bool {
         const CONNECTION_ID: u16 = 54;
+        self.extension(CONNECTION_ID).is_some()
+    }
+
+    /// Returns the maximum length of a plaintext that the client asks for (RFC 6066 clause 4), in bytes.
+    /// OpenSSL accepts each valid one.
+    pub(super) fn max_fragment_length(&self) -> Option<usize> {
+        const MAX_FRAGMENT_LENGTH: u16 = 1;
+        match self.extension(MAX_FRAGMENT_LENGTH)? {
+            [code @ 1..=4] => Some(256 << code),
+            _ => None,
+        }
+    }
+
+    /// Returns the numbers of the cipher suites, in the client's order.
+    pub(super) fn suites(&self) -> impl Iterator<Item = u16> {
+        let mut rest = self.after_cookie.as_slice();
+        let suites = take(&mut rest, 2).unwrap_or_default();
+        suites.as_chunks::<2>().0.iter().map(|suite| u16::from_be_bytes(*suite))
+    }
+
+    /// Returns the numbers of the compression methods.
+    pub(super) fn compression_methods(&self) -> &[u8] {
+        let mut rest = self.after_cookie.as_slice();
+        let methods = take(&mut rest, 2).and_then(|_| take(&mut rest, 1));
+        methods.unwrap_or_default()
+    }
+
+    /// Returns the content of an extension.
+    pub(super) fn extension(&self, number: u16) -> Option<&[u8]> {
         // Behind the cookie are the suites, the compression methods and the extensions.
         let mut rest = self.after_cookie.as_slice();
-        let skipped = take(&mut rest, 2).is_some() && take(&mut rest, 1).is_some();
-        let Some(mut extensions) = take(&mut rest, 2).filter(|_| skipped) else { return false };
+        take(&mut rest, 2)?;
+        take(&mut rest, 1)?;
+        let mut extensions = take(&mut rest, 2)?;
         while let Some((kind, behind)) = extensions.split_first_chunk::<2>() {
             extensions = behind;
-            if u16::from_be_bytes(*kind) == CONNECTION_ID {
-                return true;
-            }
-            if take(&mut extensions, 2).is_none() {
-                return false;
+            let content = take(&mut extensions, 2)?;
+            if u16::from_be_bytes(*kind) == number {
+                return Some(content);
             }
         }
-        false
+        None
     }
 
     /// Returns the cookie.
@@ -181,6 +228,16 @@ impl ClientHello {
     /// Returns the number of the message, which is that of the HelloVerifyRequests before it.
     pub(super) fn message_sequence(&self) -> u16 {
         self.message_sequence
+    }
+
+    /// Returns the number of the record.
+    pub(super) fn record_sequence(&self) -> u64 {
+        self.record_sequence
+    }
+
+    /// Returns the message with its header, as in the hash of the handshake.
+    pub(super) fn message(&self) -> &[u8] {
+        self.datagram.get(RECORD_HEADER..).unwrap_or_default()
     }
 
     /// Returns the datagram.
@@ -231,28 +288,41 @@ fn take<'a>(rest: &mut &'a [u8], length_bytes: usize) -> Option<&'a [u8]> {
 
 /// Returns a record of epoch 0 with a whole message.
 fn handshake_record(sequence: u64, kind: u8, message_sequence: u16, body: &[u8]) -> Vec<u8> {
+    let message = handshake_message(kind, message_sequence, body);
+    plain_record(HANDSHAKE, VERSION_1_0, sequence, &message)
+}
+
+/// Returns a message with its header, in one fragment.
+pub(super) fn handshake_message(kind: u8, message_sequence: u16, body: &[u8]) -> Vec<u8> {
     // The body of a received message has a length of three bytes, and so has one that is shorter.
     let length = u32::try_from(body.len()).unwrap_or_default().to_be_bytes();
     let [_, length @ ..] = length;
-    let mut message = vec![kind];
+    let mut message = Vec::with_capacity(MESSAGE_HEADER + body.len());
+    message.push(kind);
     message.extend(length);
     message.extend(message_sequence.to_be_bytes());
     message.extend([0; 3]);
     message.extend(length);
     message.extend_from_slice(body);
-    plain_record(HANDSHAKE, VERSION_1_0, sequence, &message)
+    message
 }
 
 /// Returns the record of a fatal alert in epoch 0.
 pub(super) fn alert_record(sequence: u64, alert: Alert) -> Vec<u8> {
-    const FATAL: u8 = 2;
     plain_record(ALERT, VERSION_1_2, sequence, &[FATAL, alert as u8])
 }
 
-fn plain_record(content_type: u8, version: [u8; 2], sequence: u64, content: &[u8]) -> Vec<u8> {
+/// Returns a record of epoch 0.
+pub(super) fn plain_record(
+    content_type: u8,
+    version: [u8; 2],
+    sequence: u64,
+    content: &[u8],
+) -> Vec<u8> {
     let [_, _, sequence @ ..] = sequence.to_be_bytes();
     let length = u16::try_from(content.len()).unwrap_or_default().to_be_bytes();
-    let mut record = vec![content_type];
+    let mut record = Vec::with_capacity(RECORD_HEADER + content.len());
+    record.push(content_type);
     record.extend(version);
     record.extend([0, 0]);
     record.extend(sequence);

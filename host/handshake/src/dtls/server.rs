@@ -1,6 +1,5 @@
 //! Handshakes of DTLS 1.2.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,36 +9,50 @@ use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder};
 use saegis_certificate::{OwnCertificate, Trust};
 use saegis_onem2m::association::{Established, SecurityAssociation};
+use saegis_onem2m::credential::Credential;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::saef::Saef;
-use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
 
 use super::channel::Channel;
 use super::cookie::{COOKIE, Cookies};
-use super::identity::IdentityReader;
-use super::record::{ALERT, ClientHello, alert_record, records};
+use super::engine::Engine;
+use super::link::{Link, Transport};
+use super::psk_flights::{self, Lookup};
+use super::psk_handshake;
+use super::record::{ALERT, ClientHello};
 use crate::accepted::{EngineError, export, openssl_datagram_server};
-use crate::certificate::mapping::{Outcome, Slot as CertificateSlot};
+use crate::certificate::mapping::{Outcome, Slot as CertificateSlot, rejected};
 use crate::certificate::openssl_engine::{VerifiedCount, failed, verify_client, with_certificate};
 use crate::certificate::{CertificateMapping, Mapped};
 use crate::client_hello::{Hello as Offered, Offer};
-use crate::psk::server::{Slot, State, provide_key, start_lookup};
+use crate::psk::server::{Slot, State, provide_key};
 use crate::psk::{CredentialLookup, suite_name};
 use crate::refusal::{Alert, Refusal};
 use crate::suite::{MANDATED_OF_DATAGRAMS_OPENSSL, Suite};
 
 /// Default of the maximum size of a datagram of the handshake, in bytes.
 pub const DEFAULT_MTU: u32 = 1200;
-/// Interval in which an unfinished handshake checks whether to repeat its flight. OpenSSL repeats
-/// it after one second, and doubles the time.
-pub(super) const TICK: Duration = Duration::from_millis(500);
 /// Maximum number of HelloVerifyRequests before a handshake. A second one is needed if the first
 /// cookie has expired.
 const MAX_VERIFY_REQUESTS: u16 = 3;
 
+/// The code that performs handshakes with TLS_PSK_WITH_AES_128_CCM_8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PskEngine {
+    /// OpenSSL, as all other handshakes.
+    #[default]
+    OpenSsl,
+    /// The gateway itself.
+    Native,
+}
+
 /// The server side of handshakes over datagrams.
 pub struct Server {
     cookies: Cookies,
+    /// Suites with pre-shared keys, in order of preference.
+    suites: Vec<Suite>,
+    psk_engine: PskEngine,
     psk: SslContext,
     certificates: Option<Certificates>,
     mtu: u32,
@@ -69,14 +82,6 @@ pub enum Hello {
     Verified(ClientHello),
     /// The datagram is dropped.
     Invalid,
-}
-
-/// The datagrams of one address.
-pub struct Transport<'a> {
-    /// Received datagrams.
-    pub incoming: &'a mut mpsc::Receiver<Vec<u8>>,
-    /// Sends a datagram.
-    pub send: &'a mut (dyn FnMut(&[u8]) + Send),
 }
 
 /// The interfaces through which a server looks up credentials.
@@ -110,8 +115,15 @@ impl Server {
         });
         expect_cookie(&mut builder)?;
         let psk = builder.build();
-        let cookies = Cookies::new()?;
-        Ok(Self { cookies, psk, certificates: None, mtu: DEFAULT_MTU, exports: false })
+        Ok(Self {
+            cookies: Cookies::new(),
+            suites: suites.to_vec(),
+            psk_engine: PskEngine::default(),
+            psk,
+            certificates: None,
+            mtu: DEFAULT_MTU,
+            exports: false,
+        })
     }
 
     /// Accepts certificates too, with the suite that TS-0003 mandates. The server presents the first
@@ -134,6 +146,12 @@ impl Server {
         Ok(Self { certificates: Some(Certificates { trust, own }), ..self })
     }
 
+    /// Selects the code that performs handshakes with TLS_PSK_WITH_AES_128_CCM_8.
+    #[must_use]
+    pub fn with_psk_engine(self, psk_engine: PskEngine) -> Self {
+        Self { psk_engine, ..self }
+    }
+
     /// Sets the maximum size of a datagram of the handshake, in bytes.
     #[must_use]
     pub fn with_mtu(self, mtu: u32) -> Self {
@@ -153,16 +171,27 @@ impl Server {
     pub fn receive(&self, peer: SocketAddr, datagram: &[u8], now: Instant) -> Hello {
         let Some(hello) = ClientHello::parse(datagram) else { return Hello::Invalid };
         match self.cookies.check(peer, &hello, now) {
-            Ok((_, true)) => match hello.message_sequence() {
+            (_, true) => match hello.message_sequence() {
                 1..=MAX_VERIFY_REQUESTS => Hello::Verified(hello),
                 _ => Hello::Invalid,
             },
-            Ok((cookie, false)) if hello.message_sequence() < MAX_VERIFY_REQUESTS => {
+            (cookie, false) if hello.message_sequence() < MAX_VERIFY_REQUESTS => {
                 let answer = hello.verify_request(&cookie);
                 if answer.len() < datagram.len() { Hello::Verify(answer) } else { Hello::Invalid }
             }
-            Ok(_) | Err(_) => Hello::Invalid,
+            _ => Hello::Invalid,
         }
+    }
+
+    /// Returns whether the handshake of a client with a pre-shared key is performed without OpenSSL.
+    fn is_native(&self, hello: &ClientHello) -> bool {
+        self.psk_engine == PskEngine::Native && self.suite(hello) == Some(psk_handshake::SUITE)
+    }
+
+    /// Returns the suite with a pre-shared key that the server prefers of those of a client.
+    fn suite(&self, hello: &ClientHello) -> Option<Suite> {
+        let is_offered = |suite: &&Suite| hello.suites().any(|id| id == suite.id());
+        self.suites.iter().find(is_offered).copied()
     }
 
     /// Performs the handshake of a client that has proved its address, and establishes the
@@ -181,7 +210,7 @@ impl Server {
         credentials: Credentials,
         timeout: Duration,
     ) -> Result<Accepted, Refusal> {
-        let mut link = Link { transport, next_sequence: 0 };
+        let mut link = Link::new(transport, hello.record_sequence());
         let offered = match hello.classify() {
             Ok(offered) => offered,
             Err(refusal) => {
@@ -193,6 +222,9 @@ impl Server {
         };
         let handshake = Handshake { server: self, id, peer, hello, timeout };
         match (offered.offer, &self.certificates) {
+            (Offer::Psk, _) if self.is_native(&handshake.hello) => {
+                handshake.psk_of_gateway(offered, link, &credentials.lookup).await
+            }
             (Offer::Psk, _) => handshake.psk(offered, link, &credentials.lookup).await,
             (Offer::Certificates, Some(certificates)) => {
                 handshake.certificate(offered, link, certificates, credentials.mapping).await
@@ -235,37 +267,7 @@ fn expect_cookie(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     Ok(())
 }
 
-/// The transport with the next sequence number of epoch 0.
-struct Link<'a> {
-    transport: Transport<'a>,
-    next_sequence: u64,
-}
-
-impl Link<'_> {
-    fn send(&mut self, datagrams: Vec<Vec<u8>>) {
-        for datagram in datagrams {
-            for record in records(&datagram).filter(|record| record.epoch == 0) {
-                self.next_sequence = self.next_sequence.max(record.sequence + 1);
-            }
-            (self.transport.send)(&datagram);
-        }
-    }
-
-    fn send_alert(&mut self, alert: Alert) {
-        self.send(vec![alert_record(self.next_sequence, alert)]);
-    }
-
-    /// Returns the next datagram, or `None` if it is time to check for a repetition.
-    async fn receive(&mut self) -> Result<Option<Vec<u8>>, Refusal> {
-        match tokio::time::timeout(TICK, self.transport.incoming.recv()).await {
-            Ok(Some(datagram)) => Ok(Some(datagram)),
-            Ok(None) => Err(Refusal::Connection(io::ErrorKind::UnexpectedEof.into())),
-            Err(_) => Ok(None),
-        }
-    }
-}
-
-fn engine(error: ErrorStack) -> Refusal {
+fn failure(error: ErrorStack) -> Refusal {
     Refusal::Protocol(error.to_string())
 }
 
@@ -280,36 +282,52 @@ struct Handshake<'a> {
 impl Handshake<'_> {
     /// Starts OpenSSL at the point after the HelloVerifyRequest. It answers a ClientHello without
     /// cookie with its own HelloVerifyRequest, which is dropped, and then accepts the real one.
-    fn start(&self, mut ssl: Ssl) -> Result<Channel, Refusal> {
-        ssl.set_mtu(self.server.mtu).map_err(engine)?;
-        let index = cookie_index().map_err(engine)?;
+    fn start(&self, mut ssl: Ssl) -> Result<Engine, Refusal> {
+        ssl.set_mtu(self.server.mtu).map_err(failure)?;
+        let index = cookie_index().map_err(failure)?;
         ssl.set_ex_data(index, self.hello.cookie().to_vec());
         ssl.set_accept_state();
-        let mut channel = Channel::new(ssl).map_err(engine)?;
+        let mut engine = Engine::new(ssl).map_err(failure)?;
         for number in 0..self.hello.message_sequence() {
-            channel.push(self.hello.without_cookie(number));
-            channel.handshake().map_err(failed)?;
-            channel.outgoing();
+            engine.push(self.hello.without_cookie(number));
+            engine.handshake().map_err(failed)?;
+            engine.outgoing();
         }
-        channel.push(self.hello.datagram().to_vec());
-        Ok(channel)
+        engine.push(self.hello.datagram().to_vec());
+        Ok(engine)
     }
 
-    fn accepted(&self, channel: Channel, saef: Saef, mapped: Mapped) -> Accepted {
-        let ssl = channel.ssl();
+    /// Returns the association of a finished handshake of OpenSSL, which sent `last_flight`.
+    fn accepted(
+        &self,
+        (engine, last_flight): (Engine, Vec<Vec<u8>>),
+        saef: Saef,
+        mapped: Mapped,
+    ) -> Accepted {
+        let ssl = engine.ssl();
+        let association = self.association(saef, mapped, (ssl.version_str(), suite_name(ssl)));
+        let exported = self.server.exports.then(|| export(ssl)).flatten();
+        let channel = Channel::after(engine, last_flight, self.hello.max_fragment_length());
+        Accepted { association, channel, exported }
+    }
+
+    fn association(
+        &self,
+        saef: Saef,
+        mapped: Mapped,
+        (protocol, suite): (&'static str, String),
+    ) -> SecurityAssociation {
         let established = Established {
             saef,
             credential_id: mapped.credential_id,
             entity: mapped.entity,
             peer: self.peer,
-            protocol: ssl.version_str(),
-            suite: suite_name(ssl),
+            protocol,
+            suite,
             resumed: false,
             expires: mapped.expires,
         };
-        let association = SecurityAssociation::new(self.id, established);
-        let exported = self.server.exports.then(|| export(ssl)).flatten();
-        Accepted { association, channel, exported }
+        SecurityAssociation::new(self.id, established)
     }
 
     async fn psk(
@@ -319,86 +337,68 @@ impl Handshake<'_> {
         lookup: &Arc<dyn CredentialLookup + Send + Sync>,
     ) -> Result<Accepted, Refusal> {
         let slot = Arc::new(Slot::default());
-        let mut ssl = Ssl::new(&self.server.psk).map_err(engine)?;
-        slot.attach(&mut ssl).map_err(engine)?;
-        let mut channel = self.start(ssl)?;
-        let run = psk_flights(&mut channel, &mut link, offered.server_name, lookup, slot.clone());
+        let mut ssl = Ssl::new(&self.server.psk).map_err(failure)?;
+        slot.attach(&mut ssl).map_err(failure)?;
+        let mut engine = self.start(ssl)?;
+        let lookup = Lookup { lookup, server_name: offered.server_name, slot: slot.clone() };
+        let run = psk_flights::of_openssl(&mut engine, &mut link, lookup);
         let outcome = tokio::time::timeout(self.timeout, run).await;
-        match (outcome, slot.take()) {
-            (Ok(Ok(())), State::Found { credential, .. }) => {
-                let mapped = Mapped {
-                    credential_id: credential.id,
-                    entity: credential.entity,
-                    expires: credential.expires,
-                };
-                Ok(self.accepted(channel, credential.saef, mapped))
-            }
-            // Unreachable as long as keys come from credentials only.
-            (Ok(Ok(())), _) => {
-                Err(Refusal::Protocol("the handshake finished without a key".into()))
-            }
-            (_, State::Malformed(why)) => Err(Refusal::MalformedIdentity(why)),
-            (_, State::Refused { identity, why }) => Err(Refusal::Identity { identity, why }),
-            // A record under a wrong key is dropped, so that the client finds out by the time.
-            (Err(_), State::Found { identity, .. }) => Err(Refusal::WrongKey { identity }),
-            (Err(_), State::Nothing) => Err(Refusal::Connection(io::ErrorKind::TimedOut.into())),
-            (Ok(Err(refusal)), State::Found { .. } | State::Nothing) => Err(refusal),
-        }
+        let (last, credential) = with_credential(outcome, slot.take())?;
+        let (saef, mapped) = mapped(credential);
+        Ok(self.accepted((engine, last), saef, mapped))
     }
+
+    /// Performs a handshake without OpenSSL.
+    async fn psk_of_gateway(
+        &self,
+        offered: Offered,
+        mut link: Link<'_>,
+        lookup: &Arc<dyn CredentialLookup + Send + Sync>,
+    ) -> Result<Accepted, Refusal> {
+        let slot = Arc::new(Slot::default());
+        let lookup = Lookup { lookup, server_name: offered.server_name, slot: slot.clone() };
+        let run = psk_flights::of_gateway(&self.hello, &mut link, lookup);
+        let outcome = tokio::time::timeout(self.timeout, run).await;
+        let (keyed, credential) = with_credential(outcome, slot.take())?;
+        let (saef, mapped) = mapped(credential);
+        let suite = psk_handshake::SUITE.name().into();
+        let association = self.association(saef, mapped, ("DTLSv1.2", suite));
+        let exported = self.server.exports.then(|| keyed.export()).flatten();
+        let channel = Channel::of(keyed.into_records(), self.hello.max_fragment_length());
+        Ok(Accepted { association, channel, exported })
+    }
+}
+
+/// Returns the outcome of the flights with the credential, or the reason why there is no association.
+fn with_credential<T>(
+    outcome: Result<Result<T, Refusal>, Elapsed>,
+    state: State,
+) -> Result<(T, Credential), Refusal> {
+    match (outcome, state) {
+        (Ok(Ok(finished)), State::Found(found)) => Ok((finished, found.1)),
+        // Unreachable as long as keys come from credentials only.
+        (Ok(Ok(_)), _) => Err(Refusal::Protocol("the handshake finished without a key".into())),
+        (_, State::Malformed(why)) => Err(Refusal::MalformedIdentity(why)),
+        (_, State::Refused(refused)) => {
+            let (identity, why) = *refused;
+            Err(Refusal::Identity { identity, why })
+        }
+        // A record under a wrong key is dropped, so that the client finds out by the time.
+        (Err(_), State::Found(found)) => Err(Refusal::WrongKey { identity: found.0 }),
+        (Err(_), State::Nothing) => Err(Refusal::Connection(std::io::ErrorKind::TimedOut.into())),
+        (Ok(Err(refusal)), State::Found(_) | State::Nothing) => Err(refusal),
+    }
+}
+
+/// Returns the framework of a credential, and the entity that it stands for.
+fn mapped(credential: Credential) -> (Saef, Mapped) {
+    let Credential { saef, id: credential_id, entity, expires, .. } = credential;
+    (saef, Mapped { credential_id, entity, expires })
 }
 
 #[expect(clippy::ptr_arg, reason = "a filter of datagrams")]
 fn is_alert(datagram: &Vec<u8>) -> bool {
     datagram.first() == Some(&ALERT)
-}
-
-/// Exchanges the flights of a handshake with a pre-shared key.
-async fn psk_flights(
-    channel: &mut Channel,
-    link: &mut Link<'_>,
-    server_name: Option<String>,
-    lookup: &Arc<dyn CredentialLookup + Send + Sync>,
-    slot: Arc<Slot>,
-) -> Result<(), Refusal> {
-    let mut reader = IdentityReader::default();
-    let identity = loop {
-        let done = channel.handshake();
-        link.send(channel.outgoing());
-        if done.map_err(failed)? {
-            return Ok(());
-        }
-        if let Some(datagram) = link.receive().await?
-            && let Some(datagram) = reader.read(datagram)
-        {
-            channel.push(datagram);
-        }
-        if let Some(identity) = reader.identity() {
-            break identity;
-        }
-    };
-    let mut looking = start_lookup(&identity, server_name, lookup, slot);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut looking => break,
-            datagram = link.transport.incoming.recv() => match datagram {
-                Some(datagram) => reader.hold(datagram),
-                None => return Err(Refusal::Connection(io::ErrorKind::UnexpectedEof.into())),
-            },
-        }
-    }
-    reader.release().into_iter().for_each(|datagram| channel.push(datagram));
-    loop {
-        let done = channel.handshake();
-        // An alert would reveal how long the lookup took.
-        link.send(channel.outgoing().into_iter().filter(|datagram| !is_alert(datagram)).collect());
-        if done.map_err(failed)? {
-            return Ok(());
-        }
-        if let Some(datagram) = link.receive().await? {
-            channel.push(datagram);
-        }
-    }
 }
 
 impl Handshake<'_> {
@@ -410,32 +410,35 @@ impl Handshake<'_> {
         mapping: Arc<dyn CertificateMapping + Send + Sync>,
     ) -> Result<Accepted, Refusal> {
         let context = certificates.context(offered.server_name.as_deref());
-        let mut ssl = Ssl::new(context.ok_or(Refusal::CertificatesOnly)?).map_err(engine)?;
+        let mut ssl = Ssl::new(context.ok_or(Refusal::CertificatesOnly)?).map_err(failure)?;
         let trust = certificates.trust.clone();
         let slot = CertificateSlot::new(trust, offered.server_name, mapping, false);
         let verified = verify_client(&mut ssl, &slot);
-        let mut channel = self.start(ssl)?;
-        let run = certificate_flights(&mut channel, &mut link, &slot, &verified);
+        let mut engine = self.start(ssl)?;
+        let run = certificate_flights(&mut engine, &mut link, &slot, &verified);
         let run = async {
             run.await?;
             Ok::<_, Refusal>(slot.outcome().await)
         };
         let done = match tokio::time::timeout(self.timeout, run).await {
             Ok(done) => done,
-            Err(_) => Err(Refusal::Connection(io::ErrorKind::TimedOut.into())),
+            Err(_) => Err(Refusal::Connection(std::io::ErrorKind::TimedOut.into())),
         };
         let (refusal, outcome) = match done {
             Ok(outcome) => (None, outcome),
             Err(refusal) => (Some(refusal), slot.outcome_so_far()),
         };
         // The last flight of the server, or OpenSSL's alert.
-        let mut last = channel.outgoing();
+        let mut last = engine.outgoing();
         if refusal.is_some() {
             last.retain(is_alert);
         }
         match (refusal, outcome) {
-            (_, Outcome::Rejected(rejection))
-            | (Some(Refusal::Certificate(rejection)), Outcome::Nothing | Outcome::Mapped(_)) => {
+            (_, Outcome::Rejected(rejection, named)) => {
+                link.send_alert(Alert::of(&rejection));
+                Err(rejected(rejection, named))
+            }
+            (Some(Refusal::Certificate(rejection)), Outcome::Nothing | Outcome::Mapped(_)) => {
                 link.send_alert(Alert::of(&rejection));
                 Err(Refusal::Certificate(rejection))
             }
@@ -444,7 +447,7 @@ impl Handshake<'_> {
                 Err(Refusal::Unmapped { identity, why })
             }
             (Some(refusal), Outcome::Nothing | Outcome::Mapped(_)) => {
-                link.send(last);
+                link.send(&last);
                 Err(refusal)
             }
             // Unreachable as long as clients must present a certificate.
@@ -452,26 +455,26 @@ impl Handshake<'_> {
                 Err(Refusal::Protocol("the handshake finished without a certificate".into()))
             }
             (None, Outcome::Mapped(mapped)) => {
-                link.send(last);
-                Ok(self.accepted(channel, Saef::Certificate, mapped))
+                link.send(&last);
+                Ok(self.accepted((engine, last), Saef::Certificate, mapped))
             }
         }
     }
 }
 
 /// Exchanges the flights of a handshake with certificates. The last flight of the server remains in
-/// the channel.
+/// the engine.
 async fn certificate_flights(
-    channel: &mut Channel,
+    engine: &mut Engine,
     link: &mut Link<'_>,
     slot: &CertificateSlot,
     verified: &VerifiedCount,
 ) -> Result<(), Refusal> {
-    while !channel.handshake().map_err(failed)? {
-        link.send(channel.outgoing());
-        if let Some(datagram) = link.receive().await? {
-            channel.push(datagram);
+    while !engine.handshake().map_err(failed)? {
+        link.send(&engine.outgoing());
+        if let Some(datagram) = link.receive_or_tick().await? {
+            engine.push(datagram);
         }
     }
-    verified.check_rest(channel.ssl(), slot.trust()).map_err(Refusal::Certificate)
+    verified.check_rest(engine.ssl(), slot.trust()).map_err(Refusal::Certificate)
 }

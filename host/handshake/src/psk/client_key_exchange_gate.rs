@@ -18,6 +18,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
+use crate::readiness::{Layer, Socket};
+
 /// Content type of handshake records.
 const HANDSHAKE: u8 = 22;
 /// Message type of a ClientKeyExchange.
@@ -52,6 +54,13 @@ enum State<L> {
 /// A stream that inspects the handshake and delays the ClientKeyExchange.
 pub struct ClientKeyExchangeGate<S, L> {
     socket: S,
+    /// Absent when the handshake has succeeded and all its bytes have been read: an association lasts
+    /// far longer.
+    handshake: Option<Box<Handshake<L>>>,
+}
+
+/// The state of the gate during the handshake.
+struct Handshake<L> {
     state: State<L>,
     /// Bytes from the socket, from the start of a record on, that were not inspected yet.
     incoming: Vec<u8>,
@@ -64,27 +73,13 @@ pub struct ClientKeyExchangeGate<S, L> {
     asked: Option<Instant>,
     /// The delayed alert.
     alert: Vec<u8>,
+    has_succeeded: bool,
 }
 
-impl<S, L> ClientKeyExchangeGate<S, L>
+impl<L> Handshake<L>
 where
     L: FnOnce(&[u8]) -> LookupFuture,
 {
-    /// Creates a stream that yields `first_flight` before the bytes of the socket, and calls `ask`
-    /// with the bytes of the psk_identity.
-    pub fn new(socket: S, first_flight: Vec<u8>, ask: L) -> Self {
-        Self {
-            socket,
-            state: State::Inspecting(Some(ask)),
-            incoming: Vec::new(),
-            ready: first_flight,
-            read: 0,
-            messages: Vec::new(),
-            asked: None,
-            alert: Vec::new(),
-        }
-    }
-
     /// Inspects the record at the start of `incoming`. Returns `false` if it is not complete.
     fn inspect_record(&mut self) -> bool {
         let Some((content_type, content, length)) = record(&self.incoming) else { return false };
@@ -107,7 +102,9 @@ where
         }
         true
     }
+}
 
+impl<L> Handshake<L> {
     /// Releases the first `length` bytes.
     fn release(&mut self, length: usize) {
         self.ready.clear();
@@ -123,24 +120,57 @@ where
         self.messages = Vec::new();
         self.state = State::Released;
     }
+
+    /// Returns the released bytes that have not been read.
+    fn unread(&self) -> &[u8] {
+        self.ready.get(self.read..).unwrap_or_default()
+    }
 }
 
 impl<S, L> ClientKeyExchangeGate<S, L> {
+    /// Creates a stream that yields `first_flight` before the bytes of the socket, and calls `ask`
+    /// with the bytes of the psk_identity.
+    pub fn new(socket: S, first_flight: Vec<u8>, ask: L) -> Self {
+        let handshake = Handshake {
+            state: State::Inspecting(Some(ask)),
+            incoming: Vec::new(),
+            ready: first_flight,
+            read: 0,
+            messages: Vec::new(),
+            asked: None,
+            alert: Vec::new(),
+            has_succeeded: false,
+        };
+        Self { socket, handshake: Some(Box::new(handshake)) }
+    }
+
     /// Delays no alerts from now on, because the handshake has succeeded.
     pub fn finished(&mut self) {
-        self.asked = None;
+        if let Some(handshake) = &mut self.handshake {
+            handshake.asked = None;
+            handshake.has_succeeded = true;
+        }
+    }
+}
+
+impl<S: Socket, L> Layer for ClientKeyExchangeGate<S, L> {
+    type Socket = S;
+
+    fn socket(&self) -> &S {
+        &self.socket
     }
 }
 
 impl<S: AsyncWrite + Unpin, L> ClientKeyExchangeGate<S, L> {
     /// Sends the delayed alert, if any, at its time.
     pub async fn send_alert(&mut self) {
-        if let Some(asked) = self.asked.take()
-            && !self.alert.is_empty()
+        if let Some(handshake) = &mut self.handshake
+            && let Some(asked) = handshake.asked.take()
+            && !handshake.alert.is_empty()
         {
             tokio::time::sleep_until(next_alert(asked, Instant::now())).await;
             // The peer may have closed the connection already.
-            let _ = self.socket.write_all(&self.alert).await;
+            let _ = self.socket.write_all(&handshake.alert).await;
             let _ = self.socket.flush().await;
         }
     }
@@ -209,41 +239,39 @@ where
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        loop {
-            if let Some(rest) = this.ready.get(this.read..).filter(|rest| !rest.is_empty()) {
-                let part = rest.get(..out.remaining()).unwrap_or(rest);
+        let Self { socket, handshake } = self.get_mut();
+        while let Some(pending) = handshake {
+            let unread = pending.unread();
+            if !unread.is_empty() {
+                let part = unread.get(..out.remaining()).unwrap_or(unread);
+                let length = part.len();
                 out.put_slice(part);
-                this.read += part.len();
+                pending.read += length;
                 return Poll::Ready(Ok(()));
             }
-            match &mut this.state {
-                State::Released => {
-                    if this.ready.capacity() > 0 {
-                        this.ready = Vec::new();
-                        this.read = 0;
-                    }
-                    return Pin::new(&mut this.socket).poll_read(cx, out);
-                }
+            match &mut pending.state {
+                State::Released if pending.has_succeeded => *handshake = None,
+                State::Released => break,
                 State::LookingUp(answering) => {
                     ready!(answering.as_mut().poll(cx));
-                    this.release_all();
+                    pending.release_all();
                 }
                 State::Inspecting(_) => {
-                    if this.inspect_record() {
+                    if pending.inspect_record() {
                         continue;
                     }
                     let mut chunk = [0; 2048];
                     let mut buffer = ReadBuf::new(&mut chunk);
-                    ready!(Pin::new(&mut this.socket).poll_read(cx, &mut buffer))?;
+                    ready!(Pin::new(&mut *socket).poll_read(cx, &mut buffer))?;
                     if buffer.filled().is_empty() {
-                        this.state = State::Released;
+                        pending.state = State::Released;
                         return Poll::Ready(Ok(()));
                     }
-                    this.incoming.extend_from_slice(buffer.filled());
+                    pending.incoming.extend_from_slice(buffer.filled());
                 }
             }
         }
+        Pin::new(socket).poll_read(cx, out)
     }
 }
 
@@ -257,15 +285,16 @@ where
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.asked.is_some()
+        let Self { socket, handshake } = self.get_mut();
+        if let Some(pending) = handshake
+            && pending.asked.is_some()
             && bytes.first() == Some(&ALERT)
-            && this.alert.len() + bytes.len() <= MAX_ALERT
+            && pending.alert.len() + bytes.len() <= MAX_ALERT
         {
-            this.alert.extend_from_slice(bytes);
+            pending.alert.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut this.socket).poll_write(cx, bytes)
+        Pin::new(socket).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,6 +4,8 @@ use std::pin::Pin;
 
 use saegis_onem2m::credential::Credential;
 
+use crate::refusal::NoCredential;
+
 /// Maximum length of a psk_identity, in bytes.
 pub const MAX_IDENTITY: usize = 256;
 
@@ -21,7 +23,7 @@ pub enum Answer {
     /// Credential of the identity.
     Found(Credential),
     /// No credential, for this reason in the log.
-    Refused(String),
+    Refused(NoCredential),
 }
 
 /// The future of a lookup.

@@ -1,5 +1,6 @@
 //! Server side with pre-shared keys.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use openssl::error::ErrorStack;
@@ -8,15 +9,16 @@ use openssl::ssl::{ErrorCode, Ssl, SslContext, SslRef};
 use rand::RngExt;
 use saegis_onem2m::association::{Established, SecurityAssociation};
 use saegis_onem2m::credential::{Credential, PresharedKey};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_openssl::SslStream;
+use zeroize::Zeroizing;
 
 use super::client_key_exchange_gate::{ClientKeyExchangeGate, LookupFuture};
 use super::lookup::{Answer, CredentialLookup, MAX_IDENTITY, Query};
 use crate::EngineError;
 use crate::accepted::{Accepted, export, openssl_server};
 use crate::client_hello::FirstFlight;
-use crate::refusal::Refusal;
+use crate::readiness::{ReadinessStream, Socket};
+use crate::refusal::{NoCredential, Refusal};
 use crate::suite::Suite;
 
 /// The server side of handshakes with pre-shared keys.
@@ -26,7 +28,8 @@ pub struct Server {
     exports: bool,
 }
 
-/// The shared state of a handshake: the lookup stores its result for OpenSSL's callback.
+/// The shared state of a handshake: the lookup stores its result for OpenSSL's callback. OpenSSL holds it
+/// for as long as the association, so it is small when the result has been taken.
 #[derive(Default)]
 pub(crate) struct Slot(Mutex<State>);
 
@@ -38,9 +41,9 @@ pub(crate) enum State {
     /// The identity is malformed.
     Malformed(&'static str),
     /// The identity has no credential.
-    Refused { identity: String, why: String },
+    Refused(Box<(String, NoCredential)>),
     /// The identity has a credential.
-    Found { identity: String, credential: Credential },
+    Found(Box<(String, Credential)>),
 }
 
 impl Slot {
@@ -54,6 +57,19 @@ impl Slot {
         if let Ok(mut current) = self.0.lock() {
             *current = state;
         }
+    }
+
+    /// Returns the key of the identity that was looked up, and a random key for any other identity.
+    pub(crate) fn key_of(&self, identity: &[u8]) -> Zeroizing<Vec<u8>> {
+        if let Ok(state) = self.0.lock()
+            && let State::Found(found) = &*state
+            && let (looked_up, credential) = &**found
+            && identity == looked_up.as_bytes()
+        {
+            return Zeroizing::new(credential.key.expose().to_vec());
+        }
+        let decoy: [u8; PresharedKey::MAX_LEN / 2] = rand::rng().random();
+        Zeroizing::new(decoy.to_vec())
     }
 
     pub(crate) fn take(&self) -> State {
@@ -100,7 +116,7 @@ impl Server {
         lookup: Arc<dyn CredentialLookup + Send + Sync>,
     ) -> Result<Accepted<S>, Refusal>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Socket,
     {
         let engine = |e: ErrorStack| Refusal::Protocol(e.to_string());
         let slot = Arc::new(Slot::default());
@@ -110,16 +126,18 @@ impl Server {
         let answers = slot.clone();
         let ask = move |identity: &[u8]| start_lookup(identity, server_name, &lookup, answers);
         let gate = ClientKeyExchangeGate::new(socket, bytes, ask);
-        let mut stream = Box::pin(SslStream::new(ssl, gate).map_err(engine)?);
-        let outcome = stream.as_mut().accept().await;
-        let gate = stream.as_mut().get_pin_mut().get_mut();
+        let tls = SslStream::new(ssl, gate).map_err(engine)?;
+        let mut stream = Box::pin(ReadinessStream::new(tls));
+        let outcome = Pin::new(&mut stream.tls).accept().await;
+        let gate = stream.tls.get_mut();
         match &outcome {
             Ok(()) => gate.finished(),
             Err(_) => gate.send_alert().await,
         }
         match (outcome, slot.take()) {
-            (Ok(()), State::Found { credential, .. }) => {
-                let ssl = stream.ssl();
+            (Ok(()), State::Found(found)) => {
+                let (_, credential) = *found;
+                let ssl = stream.tls.ssl();
                 let association = SecurityAssociation::new(
                     id,
                     Established {
@@ -133,18 +151,21 @@ impl Server {
                         expires: credential.expires,
                     },
                 );
-                let exported = self.exports.then(|| export(stream.ssl())).flatten();
+                let exported = self.exports.then(|| export(stream.tls.ssl())).flatten();
                 Ok(Accepted { association, stream, exported })
             }
             // Unreachable as long as keys come from credentials only. If reached, there is no
             // entity.
             (Ok(()), _) => Err(Refusal::Protocol("the handshake finished without a key".into())),
             (Err(_), State::Malformed(why)) => Err(Refusal::MalformedIdentity(why)),
-            (Err(_), State::Refused { identity, why }) => Err(Refusal::Identity { identity, why }),
-            (Err(error), State::Found { identity, .. }) if is_bad_mac(&error) => {
-                Err(Refusal::WrongKey { identity })
+            (Err(_), State::Refused(refused)) => {
+                let (identity, why) = *refused;
+                Err(Refusal::Identity { identity, why })
             }
-            (Err(error), State::Found { .. } | State::Nothing) => Err(failed(error)),
+            (Err(error), State::Found(found)) if is_bad_mac(&error) => {
+                Err(Refusal::WrongKey { identity: found.0 })
+            }
+            (Err(error), State::Found(_) | State::Nothing) => Err(failed(error)),
         }
     }
 }
@@ -198,8 +219,8 @@ pub(crate) fn start_lookup(
     let looking = lookup.lookup(Query { psk_identity, server_name });
     Box::pin(async move {
         slot.set(match looking.await {
-            Answer::Found(credential) => State::Found { identity, credential },
-            Answer::Refused(why) => State::Refused { identity, why },
+            Answer::Found(credential) => State::Found(Box::new((identity, credential))),
+            Answer::Refused(why) => State::Refused(Box::new((identity, why))),
         });
     })
 }
@@ -223,19 +244,10 @@ pub(crate) fn provide_key(
     key_buffer: &mut [u8],
 ) -> usize {
     let slot = slot_index().ok().and_then(|index| ssl.ex_data(index)).cloned();
-    if let Some(slot) = slot
-        && let Ok(state) = slot.0.lock()
-        && let State::Found { identity: looked_up, credential } = &*state
-        && identity == Some(looked_up.as_bytes())
-        && let Some(buffer) = key_buffer.get_mut(..credential.key.expose().len())
-    {
-        buffer.copy_from_slice(credential.key.expose());
-        return buffer.len();
-    }
-    let decoy: [u8; PresharedKey::MAX_LEN / 2] = rand::rng().random();
-    match key_buffer.get_mut(..decoy.len()) {
+    let key = slot.unwrap_or_default().key_of(identity.unwrap_or_default());
+    match key_buffer.get_mut(..key.len()) {
         Some(buffer) => {
-            buffer.copy_from_slice(&decoy);
+            buffer.copy_from_slice(&key);
             buffer.len()
         }
         None => 0,

@@ -4,9 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use saegis_handshake::Suite;
-use saegis_handshake::dtls::Server;
+use saegis_handshake::dtls::{PskEngine, Server};
 use tokio::net::UdpSocket;
 
+use crate::datagram_run::ENGINES;
 use crate::setup::{BOUND, IDENTITY, KEY_HEX, echo};
 
 /// Runs a client until its output has a text.
@@ -31,8 +32,16 @@ fn run(program: &str, arguments: &[String], expected: &str) {
     client.wait().expect("it ended");
 }
 
-async fn with_server(client: impl FnOnce(u16) + Send + 'static) {
+/// Runs a client with a server of each engine.
+async fn with_server(client: impl Fn(u16) + Clone + Send + 'static) {
+    for engine in ENGINES {
+        with_engine(engine, client.clone()).await;
+    }
+}
+
+async fn with_engine(engine: PskEngine, client: impl Fn(u16) + Send + 'static) {
     let server = Server::new(Suite::DEFAULT_OF_DATAGRAMS).expect("a server");
+    let server = server.with_psk_engine(engine);
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let port = socket.local_addr().expect("an address").port();
     let client = tokio::task::spawn_blocking(move || client(port));

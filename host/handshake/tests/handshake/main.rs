@@ -3,6 +3,7 @@
 
 mod datagram_client;
 mod datagram_clients;
+mod datagram_run;
 mod datagrams;
 mod setup;
 mod unproved;

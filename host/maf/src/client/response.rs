@@ -12,7 +12,7 @@ use crate::attributes::{AttributeError, Attributes, MAX_CONTENT, required};
 use crate::names;
 use crate::record::time;
 
-/// A client registration in the view of the MAF (clauses 8.8.2.3 to 8.8.2.5).
+/// A client registration in the view of the MAF (clause 8.8.2.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientRegistration {
@@ -30,7 +30,31 @@ pub struct ClientRegistration {
     pub assigned_key_id: Option<KpsaId>,
 }
 
-/// A key registration in the view of its source (clauses 8.8.2.7 and 8.8.2.9).
+/// An updated client registration: only the attributes that were asked for (clause 8.8.2.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpdatedClient {
+    /// End of the registration, which the MAF may have shortened.
+    pub expires: Option<SystemTime>,
+    /// Labels.
+    pub labels: Option<Vec<String>>,
+    /// KmID, if the MAF has provisioned a new Km.
+    pub assigned_key_id: Option<KpsaId>,
+}
+
+/// An updated key registration: only the attributes that were asked for (clause 8.8.2.9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UpdatedKey {
+    /// End of the key, which the MAF may have shortened.
+    pub expires: Option<SystemTime>,
+    /// Labels.
+    pub labels: Option<Vec<String>>,
+    /// Clients that may fetch the key.
+    pub targets: Option<Vec<AbsoluteId>>,
+}
+
+/// A key registration in the view of its source (clause 8.8.2.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegisteredKey {
@@ -96,24 +120,23 @@ pub enum AnswerError {
     OtherSession,
 }
 
-/// Parses the response to a registration, a retrieval or an update of a client.
+/// Parses the response to a registration or a retrieval of a client.
 ///
 /// # Errors
 /// Returns an error if the MAF refused the request, or its response is invalid.
 pub fn read_registration(answer: &ResponsePrimitive) -> Result<ClientRegistration, AnswerError> {
     let known = [
-        names::CLIENT_REGISTRATION_ID,
+        names::RESOURCE_ID,
         names::CLIENT_ID,
         names::EXPIRATION_TIME,
         names::LABELS,
         names::ADMIN_FQDN,
         names::ASSIGNED_KEY_ID,
     ];
-    let success = [Rsc::Created, Rsc::Ok, Rsc::Updated];
-    let read = read(answer, &success, names::CLIENT_REGISTRATION, &known)?;
-    let id = read.relative_id(names::CLIENT_REGISTRATION_ID)?;
+    let read = read(answer, &[Rsc::Created, Rsc::Ok], names::CLIENT_REGISTRATION, &known)?;
+    let id = read.relative_id(names::RESOURCE_ID)?;
     Ok(ClientRegistration {
-        id: required(names::CLIENT_REGISTRATION_ID, id)?,
+        id: required(names::RESOURCE_ID, id)?,
         client: required(names::CLIENT_ID, read.absolute(names::CLIENT_ID)?)?,
         expires: expires(&read)?,
         labels: read.labels()?,
@@ -122,7 +145,35 @@ pub fn read_registration(answer: &ResponsePrimitive) -> Result<ClientRegistratio
     })
 }
 
-/// Parses the response to a registration or an update of a key.
+/// Parses the response to an update of a client registration.
+///
+/// # Errors
+/// Returns an error if the MAF refused the request, or its response is invalid.
+pub fn read_updated_client(answer: &ResponsePrimitive) -> Result<UpdatedClient, AnswerError> {
+    let known = [names::EXPIRATION_TIME, names::LABELS, names::ASSIGNED_KEY_ID];
+    let read = read(answer, &[Rsc::Updated], names::CLIENT_REGISTRATION, &known)?;
+    Ok(UpdatedClient {
+        expires: read.expiration()?.map(time),
+        labels: read.has(names::LABELS).then(|| read.labels()).transpose()?,
+        assigned_key_id: read.key_id(names::ASSIGNED_KEY_ID)?,
+    })
+}
+
+/// Parses the response to an update of a key registration.
+///
+/// # Errors
+/// Returns an error if the MAF refused the request, or its response is invalid.
+pub fn read_updated_key(answer: &ResponsePrimitive) -> Result<UpdatedKey, AnswerError> {
+    let known = [names::EXPIRATION_TIME, names::LABELS, names::TARGET_IDS];
+    let read = read(answer, &[Rsc::Updated], names::KEY_REGISTRATION, &known)?;
+    Ok(UpdatedKey {
+        expires: read.expiration()?.map(time),
+        labels: read.has(names::LABELS).then(|| read.labels()).transpose()?,
+        targets: read.has(names::TARGET_IDS).then(|| read.targets()).transpose()?,
+    })
+}
+
+/// Parses the response to a registration of a key.
 ///
 /// A client that registered the key of its session passes its own exported key material in
 /// `exported`. This proves that the MAF has the same key.
@@ -134,7 +185,7 @@ pub fn read_registered_key(
     exported: Option<&Exported>,
 ) -> Result<RegisteredKey, AnswerError> {
     let known = [
-        names::RELATIVE_KEY_ID,
+        names::RESOURCE_ID,
         names::EXPIRATION_TIME,
         names::SOURCE_ID,
         names::LABELS,
@@ -142,9 +193,9 @@ pub fn read_registered_key(
         names::SUID,
         names::TARGET_IDS,
     ];
-    let read = read(answer, &[Rsc::Created, Rsc::Updated], names::KEY_REGISTRATION, &known)?;
-    let id = read.relative_id(names::RELATIVE_KEY_ID)?;
-    let relative_key_id = required(names::RELATIVE_KEY_ID, id)?;
+    let read = read(answer, &[Rsc::Created], names::KEY_REGISTRATION, &known)?;
+    let id = read.relative_id(names::RESOURCE_ID)?;
+    let relative_key_id = required(names::RESOURCE_ID, id)?;
     if exported.is_some_and(|own| own.relative_key_id() != relative_key_id) {
         return Err(AnswerError::OtherSession);
     }

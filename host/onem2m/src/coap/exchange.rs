@@ -4,25 +4,18 @@
 //! A repeated request is answered again, but not processed again. Message IDs and tokens match only
 //! within an association (RFC 7252 clause 9.1.1), so each has its own [`Exchanges`].
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::answered::{Answered, EXCHANGE_LIFETIME};
 use super::message::{Code, Kind, Message, Parts, Token};
 
-/// Time for which the Message ID of a request is remembered (RFC 7252 clause 4.8.2).
-pub const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
 /// Time after which a request is acknowledged without its response. Clients repeat a request after
 /// two seconds or more.
 const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_secs(1);
 /// Maximum number of repetitions of a confirmable message.
 const MAX_RETRANSMIT: u32 = 4;
-/// Maximum number of remembered Message IDs. The oldest is forgotten first.
-const MAX_REMEMBERED: usize = 512;
-/// Maximum size of the remembered responses, in bytes. A repetition of a request whose response was
-/// forgotten is dropped.
-const MAX_REMEMBERED_BYTES: usize = 16 << 10;
 /// Maximum number of requests without a response. More requests are dropped, and their clients
 /// repeat them.
 const MAX_OPEN: usize = 16;
@@ -72,24 +65,19 @@ pub struct Busy;
 pub struct Exchanges {
     next_id: u16,
     acknowledgement_timeout: Duration,
-    received: VecDeque<Remembered>,
-    remembered_bytes: usize,
+    open: Vec<Open>,
+    answered: Answered,
     sent: Vec<Sent>,
 }
 
+/// A request without a response.
 #[derive(Debug)]
-struct Remembered {
+struct Open {
     id: u16,
-    at: Instant,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// The request has no response yet. A confirmable one is acknowledged at a time.
-    Open { token: Token, kind: Kind, acknowledge_at: Option<Instant> },
-    /// The datagram that a repetition is answered with.
-    Answered(Option<Bytes>),
+    token: Token,
+    kind: Kind,
+    /// Time at which a confirmable request is acknowledged, unless it was.
+    acknowledge_at: Option<Instant>,
 }
 
 /// A message that waits for an acknowledgement, or an own request that waits for its response.
@@ -114,15 +102,15 @@ impl Exchanges {
         Self {
             next_id: first_id,
             acknowledgement_timeout,
-            received: VecDeque::new(),
-            remembered_bytes: 0,
+            open: Vec::new(),
+            answered: Answered::default(),
             sent: Vec::new(),
         }
     }
 
     /// Handles a datagram of the peer.
     pub fn receive(&mut self, datagram: &Bytes, now: Instant) -> Received {
-        self.forget(now);
+        self.answered.expire(now);
         let message = match Message::parse(datagram) {
             Ok(message) => message,
             Err(malformed) => {
@@ -136,16 +124,18 @@ impl Exchanges {
                 reply(&Message::empty(Kind::Reset, id))
             }
             Kind::Confirmable | Kind::NonConfirmable => {
-                if let Some(former) = self.received.iter().find(|former| former.id == id) {
-                    return match &former.state {
-                        State::Answered(Some(answer)) if kind == Kind::Confirmable => {
-                            Received::Reply(answer.clone())
-                        }
-                        State::Open { kind: Kind::Confirmable, acknowledge_at: None, .. } => {
+                if let Some(open) = self.open.iter().find(|open| open.id == id) {
+                    let is_acknowledged = open.acknowledge_at.is_none();
+                    return match open.kind {
+                        Kind::Confirmable if is_acknowledged => {
                             reply(&Message::empty(Kind::Acknowledgement, id))
                         }
-                        State::Open { .. } | State::Answered(_) => Received::Nothing,
+                        _ => Received::Nothing,
                     };
+                }
+                if let Some(answer) = self.answered.get(id) {
+                    let answer = answer.filter(|_| kind == Kind::Confirmable);
+                    return answer.cloned().map_or(Received::Nothing, Received::Reply);
                 }
                 if parts.code.is_request() {
                     self.request_received(kind, id, token, parts, now)
@@ -166,13 +156,12 @@ impl Exchanges {
         parts: Parts,
         now: Instant,
     ) -> Received {
-        let is_open = |r: &&Remembered| matches!(r.state, State::Open { .. });
-        if self.received.iter().filter(is_open).count() >= MAX_OPEN {
+        if self.open.len() >= MAX_OPEN {
             return Received::Nothing;
         }
         let is_confirmable = kind == Kind::Confirmable;
         let acknowledge_at = is_confirmable.then(|| now + ACKNOWLEDGEMENT_DELAY);
-        self.remember(id, State::Open { token, kind, acknowledge_at }, now);
+        self.open.push(Open { id, token, kind, acknowledge_at });
         Received::Request(Exchange { id, token }, parts)
     }
 
@@ -192,7 +181,7 @@ impl Exchanges {
         self.sent.swap_remove(at);
         let acknowledgement =
             is_confirmable.then(|| Message::empty(Kind::Acknowledgement, id).to_bytes());
-        self.remember(id, State::Answered(acknowledgement.clone()), now);
+        self.answered.insert(id, acknowledgement.clone(), now);
         Received::Response(token, parts, acknowledgement)
     }
 
@@ -231,13 +220,10 @@ impl Exchanges {
     pub fn respond(&mut self, exchange: Exchange, response: Parts, now: Instant) -> Option<Bytes> {
         let Exchange { id, token } = exchange;
         let own_id = self.next_id;
-        let open = self.received.iter_mut().find(|former| {
-            let is_open = matches!(&former.state, State::Open { token: t, .. } if *t == token);
-            former.id == id && is_open
-        })?;
-        let State::Open { kind, acknowledge_at, .. } = &open.state else { return None };
+        let at = self.open.iter().position(|open| open.id == id && open.token == token)?;
+        let Open { kind, acknowledge_at, .. } = self.open.swap_remove(at);
         let (is_confirmable, is_acknowledged) =
-            (*kind == Kind::Confirmable, acknowledge_at.is_none());
+            (kind == Kind::Confirmable, acknowledge_at.is_none());
         let (kind, message_id) = match (is_confirmable, is_acknowledged) {
             (true, false) => (Kind::Acknowledgement, id),
             (true, true) => (Kind::Confirmable, own_id),
@@ -249,8 +235,7 @@ impl Exchanges {
             Kind::Confirmable => Some(Message::empty(Kind::Acknowledgement, id).to_bytes()),
             Kind::NonConfirmable | Kind::Reset => None,
         };
-        self.remembered_bytes += answer.as_ref().map_or(0, Bytes::len);
-        open.state = State::Answered(answer);
+        self.answered.insert(id, answer, now);
         if kind != Kind::Acknowledgement {
             self.next_id = own_id.wrapping_add(1);
         }
@@ -262,7 +247,6 @@ impl Exchanges {
             }
             self.send(own_id, token, datagram.clone(), false, now);
         }
-        self.bound_bytes();
         Some(datagram)
     }
 
@@ -289,14 +273,11 @@ impl Exchanges {
 
     /// Returns what is due: acknowledgements of requests that take long, and repetitions.
     pub fn poll(&mut self, now: Instant) -> Due {
-        self.forget(now);
+        self.answered.expire(now);
         let mut due = Due::default();
-        for former in &mut self.received {
-            if let State::Open { acknowledge_at, .. } = &mut former.state
-                && acknowledge_at.is_some_and(|at| at <= now)
-            {
-                *acknowledge_at = None;
-                let ack = Message::empty(Kind::Acknowledgement, former.id);
+        for open in &mut self.open {
+            if open.acknowledge_at.take_if(|at| *at <= now).is_some() {
+                let ack = Message::empty(Kind::Acknowledgement, open.id);
                 due.datagrams.push(ack.to_bytes());
             }
         }
@@ -327,11 +308,9 @@ impl Exchanges {
     /// Returns the time of the next call of [`Self::poll`].
     #[must_use]
     pub fn next_poll(&self) -> Option<Instant> {
-        let received = self.received.iter().filter_map(|former| match &former.state {
-            State::Open { acknowledge_at, .. } => *acknowledge_at,
-            State::Answered(_) => Some(former.at + EXCHANGE_LIFETIME),
-        });
-        received.chain(self.sent.iter().map(|sent| sent.at)).min()
+        let open = self.open.iter().filter_map(|open| open.acknowledge_at);
+        let sent = self.sent.iter().map(|sent| sent.at);
+        open.chain(self.answered.next_expiry()).chain(sent).min()
     }
 
     fn send(&mut self, id: u16, token: Token, datagram: Bytes, is_request: bool, now: Instant) {
@@ -345,56 +324,6 @@ impl Exchanges {
             at: now + timeout,
             timeout,
         });
-    }
-
-    fn remember(&mut self, id: u16, state: State, now: Instant) {
-        if let State::Answered(Some(answer)) = &state {
-            self.remembered_bytes += answer.len();
-        }
-        if self.received.len() >= MAX_REMEMBERED {
-            let is_answered = |former: &Remembered| matches!(former.state, State::Answered(_));
-            if let Some(at) = self.received.iter().position(is_answered) {
-                self.drop_remembered(at);
-            }
-        }
-        self.received.push_back(Remembered { id, at: now, state });
-        self.bound_bytes();
-    }
-
-    /// Forgets the oldest responses over the limit. Their Message IDs stay.
-    fn bound_bytes(&mut self) {
-        for former in &mut self.received {
-            if self.remembered_bytes <= MAX_REMEMBERED_BYTES {
-                break;
-            }
-            if let State::Answered(answer) = &mut former.state
-                && let Some(answer) = answer.take()
-            {
-                self.remembered_bytes -= answer.len();
-            }
-        }
-    }
-
-    /// Forgets Message IDs after their lifetime.
-    fn forget(&mut self, now: Instant) {
-        let is_over = |former: &Remembered| {
-            matches!(former.state, State::Answered(_))
-                && now.saturating_duration_since(former.at) >= EXCHANGE_LIFETIME
-        };
-        while let Some(at) = self.received.iter().take(MAX_OPEN + 1).position(is_over) {
-            self.drop_remembered(at);
-        }
-        if self.received.is_empty() {
-            self.received.shrink_to_fit();
-        }
-    }
-
-    fn drop_remembered(&mut self, at: usize) {
-        if let Some(Remembered { state: State::Answered(Some(answer)), .. }) =
-            self.received.remove(at)
-        {
-            self.remembered_bytes -= answer.len();
-        }
     }
 }
 

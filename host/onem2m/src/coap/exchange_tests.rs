@@ -1,6 +1,7 @@
 //! Repetitions, acknowledgements and retransmissions.
 
 use super::*;
+use crate::coap::answered::{MAX_REMEMBERED, MAX_REMEMBERED_BYTES};
 use crate::coap::options::URI_PATH;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -206,13 +207,13 @@ fn memory_is_bounded() {
         let exchange = receive_request(&mut e, &request(Kind::Confirmable, id, 7), now);
         let large = Parts { payload: vec![0u8; 1000].into(), ..Parts::new(Code::CONTENT) };
         e.respond(exchange, large, now).unwrap();
-        assert!(e.remembered_bytes <= MAX_REMEMBERED_BYTES);
-        assert!(e.received.len() <= MAX_REMEMBERED);
+        let (number, bytes, _) = e.answered.held();
+        assert!(bytes <= MAX_REMEMBERED_BYTES && number <= MAX_REMEMBERED);
     }
     let repeat = |e: &mut Exchanges, id| e.receive(&request(Kind::Confirmable, id, 7), now);
     assert!(matches!(repeat(&mut e, 1999), Received::Reply(_)));
     assert_eq!(repeat(&mut e, 1600), Received::Nothing);
     assert!(e.next_poll().unwrap() <= now + EXCHANGE_LIFETIME);
     e.poll(now + EXCHANGE_LIFETIME);
-    assert_eq!((e.received.capacity(), e.remembered_bytes, e.next_poll()), (0, 0, None));
+    assert_eq!((e.answered.held(), e.next_poll()), ((0, 0, 0), None));
 }

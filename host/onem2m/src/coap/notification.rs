@@ -7,7 +7,8 @@ use percent_encoding::percent_decode_str;
 use super::format::JSON;
 use super::message::{Code, Parts};
 use super::options::{ACCEPT, CONTENT_FORMAT, OneM2m, Table, URI_PATH, URI_QUERY};
-use super::parameters::{WriteError, put_text};
+use super::parameters::{WriteError, put_parameters, put_text};
+use crate::parameter::Parameter;
 
 /// Creates the CoAP request that carries a notification in JSON to a URI, whose path and query are
 /// those of the request (RFC 7252 clause 6.4).
@@ -19,6 +20,7 @@ pub fn write_notification(
     from: &str,
     request_id: &str,
     release: &str,
+    category: Option<u16>,
     content: Bytes,
 ) -> Result<Parts, WriteError> {
     let mut parts = Parts::new(Code::POST);
@@ -41,6 +43,8 @@ pub fn write_notification(
         let number = Table::Current.number(option);
         put_text(options, number.ok_or_else(|| WriteError(format!("{option:?}")))?, value)?;
     }
+    let category = category.map(|category| (Parameter::EventCategory, category.to_string()));
+    put_parameters(&category.into_iter().collect(), Table::Current, options)?;
     options.push_uint(ACCEPT, JSON.into());
     options.push_uint(CONTENT_FORMAT, JSON.into());
     parts.payload = content;
@@ -62,18 +66,19 @@ mod tests {
             ("coaps://a.b/in/a%2Fb?x=1&y=%26", vec!["in", "a/b"], vec!["x=1", "y=&"]),
         ] {
             let uri = uri.parse().unwrap();
-            let parts = write_notification(&uri, "/mn-cse", "r1", "3", content.clone()).unwrap();
+            let parts =
+                write_notification(&uri, "/mn-cse", "r1", "3", None, content.clone()).unwrap();
             let all = |number| parts.options.get(number).cloned().collect::<Vec<_>>();
             assert_eq!(all(URI_PATH), path, "{uri}");
             assert_eq!(all(URI_QUERY), query, "{uri}");
         }
         let uri = "coaps://a.b/Clight".parse().unwrap();
-        let parts = write_notification(&uri, "/mn-cse", "r1", "3", content.clone()).unwrap();
+        let parts = write_notification(&uri, "/mn-cse", "r1", "3", None, content.clone()).unwrap();
         let read = read_request(&parts).unwrap();
         assert_eq!(read.operation, Operation::Notify);
         assert_eq!(read.from.as_deref(), Some("/mn-cse"));
         assert_eq!((read.request_id.as_str(), read.release.as_deref()), ("r1", Some("3")));
         let long = format!("coaps://a.b/{}", "x".repeat(256)).parse().unwrap();
-        write_notification(&long, "/mn-cse", "r1", "3", content).unwrap_err();
+        write_notification(&long, "/mn-cse", "r1", "3", None, content).unwrap_err();
     }
 }

@@ -22,6 +22,8 @@ use crate::rsc::Rsc;
 
 /// Length of a message without its options and its payload, and with the options of a block.
 pub(super) const OVERHEAD: usize = 32;
+/// Maximum length of the header and the token of a message, and of the marker before its payload.
+const HEADER: usize = 4 + 8 + 1;
 /// Memory of a body beside its options and its data, and of an option beside its value, in bytes.
 const OF_BODY: usize = 512;
 const OF_OPTION: usize = 64;
@@ -211,6 +213,18 @@ impl<K: Hash + Eq + Clone, O: Hash + Eq + Clone> Transfers<K, O> {
     /// block.
     pub fn respond(
         &mut self,
+        of: (&K, &O),
+        request: &Parts,
+        response: Parts,
+        now: Instant,
+    ) -> Parts {
+        self.respond_within(self.limits.max_message, of, request, response, now)
+    }
+
+    /// Does the same as [`Self::respond`] for an association whose messages have another maximum size.
+    pub fn respond_within(
+        &mut self,
+        max_message: usize,
         (association, owner): (&K, &O),
         request: &Parts,
         mut response: Parts,
@@ -222,7 +236,7 @@ impl<K: Hash + Eq + Clone, O: Hash + Eq + Clone> Transfers<K, O> {
         let options = response_key(&request.options);
         self.take(association, false, request.code, &options);
         let asked = Block::read(&request.options, BLOCK2).ok().flatten();
-        let room = self.limits.max_message.saturating_sub(response.options.length() + OVERHEAD);
+        let room = max_message.saturating_sub(response.options.length() + OVERHEAD);
         if asked.is_none() && response.payload.len() <= room {
             return response;
         }
@@ -386,6 +400,21 @@ impl<K: Hash + Eq + Clone, O: Hash + Eq + Clone> Transfers<K, O> {
     fn too_large(&self) -> Refusal {
         let why = format!("the content is longer than {} bytes", self.limits.max_body);
         Refusal { code: Code::REQUEST_ENTITY_TOO_LARGE, error: bad(why) }
+    }
+}
+
+/// Returns a response that is not longer than a message may be. Refusals have no blocks, so one that is
+/// too long loses its diagnostic payload.
+#[must_use]
+pub fn bounded(response: Parts, max_message: usize) -> Parts {
+    let without_payload = HEADER + response.options.length();
+    if without_payload + response.payload.len() <= max_message {
+        response
+    } else if response.code.class() > 2 && without_payload <= max_message {
+        let options = response.options.without(&[CONTENT_FORMAT]);
+        Parts { options, payload: Bytes::new(), ..response }
+    } else {
+        Parts::new(Code::INTERNAL_SERVER_ERROR)
     }
 }
 

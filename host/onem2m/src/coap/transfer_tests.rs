@@ -1,6 +1,7 @@
 //! Blocks that are joined, refused and dropped.
 
 use super::*;
+use crate::coap::message::{Kind, Message, Token};
 use crate::coap::options::URI_PATH;
 use proptest::prelude::*;
 
@@ -382,6 +383,54 @@ fn block_size_leaves_room_for_options() {
     response.payload = body(1100).into();
     let first = server.transfers.respond((&1, &0), &request(), response, server.now);
     assert_eq!(first.payload.len(), 512);
+}
+
+/// An association may have a smaller maximum than the others.
+#[test]
+fn each_block_fits_smaller_messages() {
+    for (max_message, exponent) in [(1024, 5), (512, 4), (256, 3), (128, 2)] {
+        let mut server = Server::new(LIMITS);
+        let mut response = Parts::new(Code::CONTENT);
+        response.options.push_uint(307, 2000);
+        response.payload = body(3000).into();
+        let (of, now) = ((&1, &0), server.now);
+        let transfers = &mut server.transfers;
+        let first = transfers.respond_within(max_message, of, &request(), response, now);
+        let first_block = Block::read(&first.options, BLOCK2).unwrap();
+        assert_eq!(first_block, Some(block(0, true, exponent)), "{max_message}");
+        // A larger block is not sent to a client that asks for one.
+        let mut next = request();
+        block(1, false, 6).write(&mut next.options, BLOCK2);
+        let Step::Answer(next) = server.receive(1, &next) else { panic!("it is a block") };
+        for parts in [first, next] {
+            let message = Message {
+                kind: Kind::Confirmable,
+                id: 1,
+                token: Token::new(&[0; 8]).unwrap(),
+                parts: bounded(parts.clone(), max_message),
+            };
+            assert_eq!(message.parts, parts);
+            assert!(message.to_bytes().len() <= max_message);
+        }
+    }
+}
+
+#[test]
+fn response_without_blocks_is_bounded() {
+    let mut refusal = Parts::new(Code::BAD_REQUEST);
+    refusal.options.push_uint(307, 4000);
+    refusal.options.push_uint(CONTENT_FORMAT, 50);
+    refusal.payload = body(600).into();
+    assert_eq!(bounded(refusal.clone(), 1152), refusal);
+    let short = bounded(refusal.clone(), 512);
+    assert_eq!((short.code, short.payload.len()), (Code::BAD_REQUEST, 0));
+    assert!(short.options.has(307) && !short.options.has(CONTENT_FORMAT));
+    // A response without its content is another one, and options cannot be omitted.
+    let content = Parts { code: Code::CONTENT, ..refusal.clone() };
+    refusal.options.push(283, vec![b'r'; 600]);
+    for response in [content, refusal] {
+        assert_eq!(bounded(response, 512), Parts::new(Code::INTERNAL_SERVER_ERROR));
+    }
 }
 
 proptest! {

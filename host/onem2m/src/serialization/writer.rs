@@ -23,7 +23,38 @@ pub fn response(response: &ResponsePrimitive, from: &str, to: Option<&str>) -> V
 
 /// Serializes a response.
 pub(super) fn write_response(response: &ResponsePrimitive) -> Bytes {
-    with_content(response_members(response), response.content.as_deref())
+    let content = response.content.as_deref();
+    if !response.parameters.is_empty() {
+        return with_content(response_members(response), content);
+    }
+    // Most responses have no others than these members.
+    let mut out =
+        Vec::with_capacity(64 + response.request_id.len() + content.map_or(0, <[u8]>::len));
+    out.extend_from_slice(b"{\"rqi\":");
+    put_text(&mut out, &response.request_id);
+    out.extend_from_slice(b",\"rsc\":");
+    out.extend_from_slice(response.rsc.code().to_string().as_bytes());
+    if let Some(release) = &response.release {
+        out.extend_from_slice(b",\"rvi\":");
+        put_text(&mut out, release);
+    }
+    put_content(&mut out, content);
+    out.push(b'}');
+    out.into()
+}
+
+/// Appends a text.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    // A vector takes all that is written.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// Appends the unchanged content as the last member.
+fn put_content(out: &mut Vec<u8>, content: Option<&[u8]>) {
+    if let Some(content) = content {
+        out.extend_from_slice(b",\"pc\":");
+        out.extend_from_slice(content);
+    }
 }
 
 /// Serializes a request.
@@ -67,12 +98,9 @@ fn response_members(response: &ResponsePrimitive) -> Map<String, Value> {
 /// Serializes members, followed by the unchanged content.
 fn with_content(members: Map<String, Value>, content: Option<&[u8]>) -> Bytes {
     let mut out = Value::Object(members).to_string().into_bytes();
-    if let Some(content) = content {
-        out.pop();
-        out.extend_from_slice(b",\"pc\":");
-        out.extend_from_slice(content);
-        out.push(b'}');
-    }
+    out.pop();
+    put_content(&mut out, content);
+    out.push(b'}');
     out.into()
 }
 
@@ -82,7 +110,8 @@ fn put_parameters(members: &mut Map<String, Value>, parameters: &Parameters) {
         match parameter {
             // The rest of the Response Type is among the options.
             Parameter::ResponseTargets => {
-                let targets: Vec<Value> = value.split('&').map(Into::into).collect();
+                let targets = value.split('&').filter(|target| !target.is_empty());
+                let targets: Vec<Value> = targets.map(Into::into).collect();
                 let rt = members.entry("rt").or_insert_with(|| Value::Object(Map::new()));
                 if let Some(rt) = rt.as_object_mut() {
                     rt.insert("nu".into(), targets.into());

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use saegis_certificate::Flavour;
 use saegis_onem2m::credential::{Credential, Entity};
@@ -155,11 +155,25 @@ pub enum Verdict {
 #[non_exhaustive]
 pub enum ModuleFault {
     /// It exceeded its computing time.
-    #[error("exceeded the time limit of a call")]
-    Deadline,
+    #[error("exceeded the time limit of a call: {} ms ({key})", limit.as_millis())]
+    Deadline {
+        /// The limit.
+        limit: Duration,
+        /// The option of the configuration that sets it.
+        key: &'static str,
+    },
     /// It exceeded its memory.
-    #[error("exceeded the memory limit of a call")]
-    Memory,
+    #[error("exceeded the memory limit of a call: {limit} bytes (modules.memory-bytes)")]
+    Memory {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// One of its tables became too large.
+    #[error("exceeded the memory limit of a call: a table may have {limit} elements")]
+    Table {
+        /// The limit, which is fixed.
+        limit: usize,
+    },
     /// It trapped.
     #[error("trapped: {0}")]
     Trap(String),
@@ -179,8 +193,8 @@ impl ModuleFault {
     #[must_use]
     pub fn cause(&self) -> &'static str {
         match self {
-            Self::Deadline => "deadline",
-            Self::Memory => "memory",
+            Self::Deadline { .. } => "deadline",
+            Self::Memory { .. } | Self::Table { .. } => "memory",
             Self::Trap(_) => "trap",
             Self::InvalidResponse(_) => "invalid-response",
             Self::Busy => "busy",

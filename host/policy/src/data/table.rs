@@ -5,6 +5,7 @@
 //! of the table is locked if the system allows it, so that no key is swapped out.
 
 mod arena;
+mod changes;
 mod column;
 mod parse;
 
@@ -19,6 +20,7 @@ use saegis_onem2m::credential::PresharedKey;
 
 use crate::data::background_thread::drop_in_background;
 use arena::Arena;
+pub use changes::RowChanges;
 use column::{Column, Kind};
 
 /// A policy table.

@@ -17,6 +17,7 @@ use crate::data::text;
 use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::shadow_queue::ShadowQueue;
 use crate::generation::certificate_file;
+use crate::generation::comparison;
 use crate::generation::generation::{Generation, PresentFiles};
 use crate::generation::oci_artifacts::{self, PolicyFiles};
 use crate::generation::removals::MissingFiles;
@@ -123,12 +124,13 @@ fn build_now(
         replacement::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
     if faults.is_empty() {
         check_completeness(settings, &modules, subscription.is_some(), &mut faults);
+        check_required_files(settings, &policies, &present, &mut faults);
     }
     if !faults.is_empty() {
         missing.add_to(&mut faults);
         return Err(Faults(faults));
     }
-    Ok(Generation {
+    let mut next = Generation {
         number: last.map_or(1, |last| last.number + 1),
         modules,
         replaced,
@@ -140,6 +142,7 @@ fn build_now(
         table_digests,
         exposed,
         present,
+        difference: None,
         missed: missing.into_faults(),
         subscription,
         subscription_digest,
@@ -150,7 +153,24 @@ fn build_now(
         registrars: settings.registrars.clone(),
         maf_keys: settings.maf_keys.clone(),
         is_maf: settings.is_maf,
-    })
+    };
+    next.difference = last.map(|last| comparison::compare(last, &next));
+    Ok(next)
+}
+
+/// Checks that a generation has the policy files that its settings require.
+fn check_required_files(
+    settings: &Settings,
+    policies: &PolicyFiles<'_>,
+    present: &PresentFiles,
+    faults: &mut Vec<Fault>,
+) {
+    for name in &settings.required_files {
+        if !present.policies.contains(name) && !policies.is_fetched(name) {
+            let file = settings.policies.join(name);
+            faults.push(Fault::of(&file, "is required (policy.required), but missing"));
+        }
+    }
 }
 
 /// Checks that a generation has all modules that its settings and its files require.

@@ -27,6 +27,7 @@ use crate::decision::record::{Decision, Recorder, ReplayOutcome};
 use crate::decision::shadow::{ShadowJob, ShadowSummary};
 use crate::decision::shadows::Shadows;
 use crate::generation::certificates::Certificates;
+use crate::generation::difference::GenerationDifference;
 use crate::generation::expiry::Expiry;
 use crate::host::bindings::saegis::policy::types;
 use crate::host::call::Tables;
@@ -61,6 +62,8 @@ pub struct Generation {
     pub(crate) exposed: Vec<String>,
     /// Files that are reported when they are missing later.
     pub(crate) present: PresentFiles,
+    /// Difference to the previous generation; `None` for the first one.
+    pub(crate) difference: Option<GenerationDifference>,
     /// Faults of missing files, whose content is that of the previous generation.
     pub(crate) missed: Vec<Fault>,
     /// The service subscription, if there is one, and its source.
@@ -219,6 +222,12 @@ impl Generation {
         installed.chain(self.shadows.loaded.iter().map(|s| &s.installed))
     }
 
+    /// Returns the difference to the previous generation; `None` for the first one.
+    #[must_use]
+    pub fn difference(&self) -> Option<&GenerationDifference> {
+        self.difference.as_ref()
+    }
+
     /// Returns the missing files whose content is that of the previous generation.
     #[must_use]
     pub fn missed(&self) -> &[Fault] {
@@ -279,6 +288,16 @@ impl Generation {
             let (context, at) = (self.chain_context(), SystemTime::now());
             self.shadows.put(ShadowJob { context, asked, answer, key, at, trace });
         }
+    }
+
+    /// Returns whether the answers of a module depend on other systems, which may be down for a while.
+    #[must_use]
+    pub fn depends_on_others(&self, module: &str) -> bool {
+        let depends = |installed: &InstalledModule| {
+            let module = &installed.module;
+            module.waits() || module.capabilities.contains(&Capability::MafKeys)
+        };
+        self.modules.iter().any(|installed| installed.module.name == module && depends(installed))
     }
 
     fn without_keys(&self, answer: Answer) -> Answer {
@@ -379,11 +398,12 @@ impl Generation {
         association: &SecurityAssociation,
         request: &RequestPrimitive,
     ) -> Verdict {
+        let caller = Caller::of(&association.credential_id);
         let association = self.association_record(association);
         let primitive = primitive_record(request);
         let mut chain = Chain::new(self.trace(Hook::ImpersonationCheck));
         for installed in self.chain(Hook::ImpersonationCheck) {
-            let (module, view) = (&installed.module, self.view(installed, Caller::Association));
+            let (module, view) = (&installed.module, self.view(installed, caller));
             let answer = module.check_originator(&view, &association, &primitive).await;
             if chain.ends(module, answer) {
                 break;
@@ -425,6 +445,7 @@ impl Generation {
         association: &SecurityAssociation,
         registration: &Registration,
     ) -> Verdict {
+        let caller = Caller::of(&association.credential_id);
         let mut association = self.association_record(association);
         if let Some(credential_id) = &registration.announced {
             association.credential_id.clone_from(credential_id);
@@ -432,7 +453,7 @@ impl Generation {
         }
         let mut chain = Chain::new(self.trace(Hook::RegistrationCheck));
         for installed in self.chain(Hook::RegistrationCheck) {
-            let (module, mut view) = (&installed.module, self.view(installed, Caller::Association));
+            let (module, mut view) = (&installed.module, self.view(installed, caller));
             if let Rules::Given(subscription) = &registration.rules {
                 view.subscription = subscription;
             }
@@ -466,10 +487,11 @@ impl Generation {
         association: &SecurityAssociation,
         registration: &KeyRegistration,
     ) -> Verdict {
+        let caller = Caller::of(&association.credential_id);
         let association = self.association_record(association);
         let mut chain = Chain::new(self.trace(Hook::KeyRegistrationCheck));
         for installed in self.chain(Hook::KeyRegistrationCheck) {
-            let (module, view) = (&installed.module, self.view(installed, Caller::Association));
+            let (module, view) = (&installed.module, self.view(installed, caller));
             let answer = module.check_key_registration(&view, &association, registration).await;
             if chain.ends(module, answer) {
                 break;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub code_cache: Option<PathBuf>,
     /// Names of modules that must be present. Without one of them, a generation is rejected.
     pub required: Vec<String>,
+    /// Names of policy files that must be present. Without one of them, a generation is rejected.
+    pub required_files: Vec<String>,
     /// Keys that must have signed modules and manifests; `None` if no signature is required.
     pub signatures: Option<Required>,
     /// Source of artifacts, if registries are configured.

@@ -22,6 +22,7 @@ use crate::host::handles::KeyHandle;
 use crate::host::log_rate_limit::LogRateLimit;
 use crate::host::maf_keys::MafKeys;
 use crate::host::wasi::Wasi;
+use crate::sandbox::limits::{CORE_INSTANCES_PER_CALL, MEMORIES_PER_CALL};
 
 /// Tables of a generation, by name.
 pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
@@ -68,6 +69,17 @@ impl ReferencedKey {
     }
 }
 
+/// An attempt to complete a call without yielding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// The call can yield.
+    #[default]
+    None,
+    Running,
+    /// It took longer than until the next tick of the epoch.
+    Interrupted,
+}
+
 /// State of a call.
 pub(crate) struct Call {
     pub(super) tables: Arc<Tables>,
@@ -80,6 +92,8 @@ pub(crate) struct Call {
     /// handles of earlier calls, which must be invalid.
     pub(super) first_row: usize,
     pub(super) first_key: usize,
+    /// Memory limit, and the part that is left, in bytes.
+    memory: usize,
     memory_left: usize,
     pub(super) maf_keys: Option<Arc<dyn MafKeys>>,
     io: Arc<IoCapabilities>,
@@ -91,10 +105,15 @@ pub(crate) struct Call {
     pub wanted_maf_key: Option<(String, String)>,
     /// Fault of an exceeded limit, which is more precise than the resulting trap.
     pub fault: Option<ModuleFault>,
+    /// Last line that the module logged as a warning, or wrote to its output. It explains a trap: a
+    /// panic logs its message first.
+    pub last_line: Option<String>,
     /// Time that the module sees instead of the real time.
     pub now: Option<SystemTime>,
     /// Number of epoch ticks that the call has used.
     pub ticks: u64,
+    /// Whether it is an attempt.
+    pub attempt: Attempt,
     wasi: Option<Box<Wasi>>,
 }
 
@@ -114,6 +133,7 @@ impl Call {
             keys: Vec::new(),
             first_row: 0,
             first_key: 0,
+            memory,
             memory_left: memory,
             maf_keys: None,
             io: Arc::default(),
@@ -121,8 +141,10 @@ impl Call {
             cpu_time: None,
             wanted_maf_key: None,
             fault: None,
+            last_line: None,
             now: None,
             ticks: 0,
+            attempt: Attempt::None,
             wasi: None,
         }
     }
@@ -218,9 +240,10 @@ impl Call {
 
     /// Writes the output of the module to the log.
     pub fn log_output(&mut self) {
-        let Self { wasi, log, .. } = self;
+        let Self { wasi, log, last_line, .. } = self;
         if let Some(wasi) = wasi {
-            wasi.log_output(log);
+            let printed = wasi.log_output(log);
+            *last_line = printed.or(last_line.take());
         }
     }
 }
@@ -248,7 +271,7 @@ impl ResourceLimiter for Call {
             }
             None => {
                 // The resulting trap would be less precise.
-                self.fault = Some(ModuleFault::Memory);
+                self.fault = Some(ModuleFault::Memory { limit: self.memory });
                 bail!("the memory limit is reached")
             }
         }
@@ -256,9 +279,22 @@ impl ResourceLimiter for Call {
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
         if desired > MAX_TABLE_ELEMENTS {
-            self.fault = Some(ModuleFault::Memory);
+            self.fault = Some(ModuleFault::Table { limit: MAX_TABLE_ELEMENTS });
             bail!("the table limit is reached")
         }
         Ok(true)
+    }
+
+    // A pool has the same limits.
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_PER_CALL as usize
+    }
+
+    fn tables(&self) -> usize {
+        CORE_INSTANCES_PER_CALL as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_PER_CALL as usize
     }
 }

@@ -18,6 +18,7 @@ use wasmtime::{Result, bail, format_err};
 
 use crate::data::service_subscription::{NoNode, Rule};
 use crate::data::table::{Row, Table};
+use crate::data::text::printable;
 use crate::host::bindings::saegis::policy::{
     clock, log, maf_keys, policy_files, policy_tables, read_stored_keys, service_subscription,
     supply_key_bytes, types,
@@ -92,6 +93,9 @@ impl policy_files::Host for Call {
 impl log::Host for Call {
     fn write(&mut self, level: log::Level, message: String) -> Result<()> {
         self.log.write(level, &message);
+        if matches!(level, log::Level::Warn) {
+            self.last_line = Some(printable(&message));
+        }
         Ok(())
     }
 }

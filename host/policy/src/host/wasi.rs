@@ -7,6 +7,7 @@ use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi_http::WasiHttpCtx;
 
+use crate::data::text::printable;
 use crate::host::bindings::saegis::policy::log::Level;
 use crate::host::log_rate_limit::LogRateLimit;
 use crate::host::outgoing_http::{self, Client, Outgoing};
@@ -52,13 +53,18 @@ impl Wasi {
         !self.client.is_busy() && self.logged <= MAX_OUTPUT / 2
     }
 
-    /// Writes new output of the module to the log.
-    pub fn log_output(&mut self, log: &LogRateLimit) {
+    /// Writes new output of the module to the log, and returns its last line.
+    pub fn log_output(&mut self, log: &LogRateLimit) -> Option<String> {
         let output = self.output.contents();
         let printed = output.get(self.logged..).unwrap_or_default();
+        let mut last = None;
         for line in String::from_utf8_lossy(printed).lines() {
             log.write(Level::Info, line);
+            if !line.trim().is_empty() {
+                last = Some(printable(line));
+            }
         }
         self.logged = output.len();
+        last
     }
 }

@@ -38,6 +38,17 @@ impl Hook {
             Self::KeyRegistrationCheck => "key-registration-check",
         }
     }
+
+    /// Returns the name of its function.
+    pub(crate) fn function(self) -> &'static str {
+        match self {
+            Self::CredentialLookup => "lookup",
+            Self::CertificateMapping => "identify",
+            Self::ImpersonationCheck | Self::RegistrationCheck | Self::KeyRegistrationCheck => {
+                "check"
+            }
+        }
+    }
 }
 
 impl fmt::Display for Hook {

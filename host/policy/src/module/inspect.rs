@@ -1,12 +1,16 @@
 //! Reads imports and exports of a module file, without compiling or running it.
 
+use std::path::Path;
+
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
+use crate::data::fault::Fault;
 use crate::data::text::printable;
 use crate::module::capability::Capability;
 use crate::module::contract::PACKAGE;
 use crate::module::contract::contract_interface;
 use crate::module::hook::Hook;
+use crate::module::manifest::{Manifest, load_manifest};
 
 /// Kind of a module file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,21 @@ pub(crate) fn check_magic(bytes: &[u8]) -> Result<(), &'static str> {
         [] => Err("it is empty"),
         [b'\0', b'a', b's', b'm', ..] => Ok(()),
         _ => Err("it does not start with the magic number of WebAssembly"),
+    }
+}
+
+/// Returns the fault of a module whose manifest does not request an imported capability.
+pub(crate) fn missing_capability(module: &Path, name: &str, needed: Capability) -> String {
+    if module.with_extension("toml").exists() {
+        format!(
+            "imports the capability {needed}, but its manifest {name}.toml does not request it; \
+             add it there under `capabilities`"
+        )
+    } else {
+        format!(
+            "imports the capability {needed}, but has no manifest; add {name}.toml beside it, with \
+             capabilities = [\"{needed}\"]"
+        )
     }
 }
 
@@ -137,6 +156,32 @@ impl Description {
                 .push(format!("exports no hook of the contract; the hooks are: {names}"));
         }
         Ok(found)
+    }
+
+    /// Returns the imported capabilities that the manifest beside the module does not request, each
+    /// with its fault; `None` without a manifest.
+    ///
+    /// # Errors
+    /// Fails if the manifest is invalid.
+    pub fn missing_capabilities(
+        &self,
+        module: &Path,
+    ) -> Result<Option<Vec<(Capability, String)>>, Vec<Fault>> {
+        let manifest = load_manifest(None, &module.with_extension("toml"), None)?;
+        let Some((Manifest { capabilities: requested, .. }, _)) = manifest else {
+            return Ok(None);
+        };
+        let name = module.file_stem().unwrap_or_default().to_string_lossy();
+        let mut missing: Vec<(Capability, String)> = Vec::new();
+        for import in &self.imports {
+            if let Needs::Capability(needed) = import.needs
+                && !requested.contains(&needed)
+                && !missing.iter().any(|(listed, _)| *listed == needed)
+            {
+                missing.push((needed, missing_capability(module, &name, needed)));
+            }
+        }
+        Ok(Some(missing))
     }
 
     fn add_import(&mut self, name: &str) {

@@ -13,14 +13,13 @@ use wasmtime::{
     PoolingAllocationConfig, Store, UpdateDeadline,
 };
 
-use crate::data::decision::ModuleFault;
 use crate::data::shown::Shown;
-use crate::host::call::Call;
+use crate::host::call::{Attempt, Call};
 use crate::host::linker;
 use crate::module::capability::Capability;
 use crate::module::grants::Grants;
 use crate::sandbox::instance_cache::MAX_IDLE_INSTANCES;
-use crate::sandbox::limits::Limits;
+use crate::sandbox::limits::{CORE_INSTANCES_PER_CALL, Limits, MEMORIES_PER_CALL};
 use crate::sandbox::meter::Meter;
 use crate::sandbox::observer::{CompletedCall, CompletedComparison, Observer};
 use crate::sandbox::slots::Slots;
@@ -33,11 +32,8 @@ const TICK: Duration = Duration::from_millis(5);
 /// instance has no page faults for them. The shipped modules use less.
 const RETAINED_CAPACITY: usize = 256 << 10;
 
-/// Maximum number of core instances of a component with a large runtime (Python: 38).
-const CORE_INSTANCES_PER_CALL: u32 = 48;
-
-/// A component has one memory, or two if a WASI adapter has its own.
-const MEMORIES_PER_CALL: u32 = 4;
+/// Size of a page of a linear memory, in bytes.
+const WASM_PAGE: usize = 64 << 10;
 
 /// Maximum number of concurrent calls of shadow modules, which are called one at a time. They have
 /// separate slots.
@@ -46,10 +42,10 @@ const SHADOW_CALLS: usize = 1;
 /// Maximum number of queued calls of modules with I/O, in each half of their slots.
 const MAX_QUEUED: usize = 1024;
 
-/// Divisor for the share of the slots of one peer address before its credential is known. Computing
-/// calls get few, because they share the processors.
-const PER_PEER_COMPUTING: usize = 32;
-const PER_PEER_WAITING: usize = 4;
+/// Divisor for the share of the slots of one peer address before its credential is known, and of one
+/// credential after that. Computing calls get few, because they share the processors.
+const PER_PARTY_COMPUTING: usize = 32;
+const PER_PARTY_WAITING: usize = 4;
 
 /// Maximum data that one host call may copy out of a module, in units of about a byte.
 const HOSTCALL_FUEL: usize = 1 << 20;
@@ -92,9 +88,13 @@ impl Sandbox {
     }
 
     /// Creates a sandbox that measures the resources of calls.
-    pub fn metered(limits: &Limits, meter: Arc<Meter>) -> wasmtime::Result<Self> {
+    pub fn metered(
+        limits: &Limits,
+        code_cache: Option<&Path>,
+        meter: Arc<Meter>,
+    ) -> wasmtime::Result<Self> {
         let limits = Limits { waiting_calls: limits.concurrent_calls, ..limits.clone() };
-        Self::with_meter(limits, MAX_IDLE_INSTANCES, None, Some(meter.clone()), Some(meter))
+        Self::with_meter(limits, MAX_IDLE_INSTANCES, code_cache, Some(meter.clone()), Some(meter))
     }
 
     /// Returns the same engine, with other limits and another time.
@@ -119,32 +119,15 @@ impl Sandbox {
         observer: Option<Arc<dyn Observer>>,
         meter: Option<Arc<Meter>>,
     ) -> wasmtime::Result<Self> {
-        // One more, for the module that is being installed.
-        let calls = Slots::count(limits.concurrent_calls) + Slots::count(limits.waiting_calls);
-        let slots = u32::try_from(calls + SHADOW_CALLS + idle_instances)?.saturating_add(1);
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(slots)
-            .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
-            .max_core_instances_per_component(CORE_INSTANCES_PER_CALL)
-            .total_memories(slots.saturating_mul(MEMORIES_PER_CALL))
-            .max_memories_per_component(MEMORIES_PER_CALL)
-            .total_tables(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
-            .max_tables_per_component(CORE_INSTANCES_PER_CALL)
-            .total_stacks(slots)
-            .max_memory_size(limits.memory)
-            .linear_memory_keep_resident(RETAINED_CAPACITY)
-            .table_keep_resident(RETAINED_CAPACITY)
-            .async_stack_keep_resident(64 << 10)
-            .max_unused_warm_slots(slots);
         let mut config = Config::new();
         config
             .epoch_interruption(true)
             .consume_fuel(meter.is_some())
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
             .cranelift_opt_level(OptLevel::Speed)
             .max_wasm_stack(256 << 10)
             .async_stack_size(512 << 10)
             .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(4));
+        allocate(&mut config, &limits, idle_instances)?;
         if let Some(folder) = code_cache {
             private_folder(folder)?;
             let mut cache = CacheConfig::new();
@@ -153,9 +136,9 @@ impl Sandbox {
         }
         let engine = Engine::new(&config)?;
         let calls = limits.concurrent_calls;
-        let computing = || Slots::new(calls, calls / PER_PEER_COMPUTING, None);
+        let computing = || Slots::new(calls, calls / PER_PARTY_COMPUTING, None);
         let calls = limits.waiting_calls;
-        let waiting = Slots::new(calls, calls / PER_PEER_WAITING, Some(MAX_QUEUED));
+        let waiting = Slots::new(calls, calls / PER_PARTY_WAITING, Some(MAX_QUEUED));
         Ok(Self {
             _ticker: Arc::new(Ticker::start(engine.clone())?),
             engine,
@@ -185,6 +168,11 @@ impl Sandbox {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Returns whether the resources of calls are measured.
+    pub fn is_metered(&self) -> bool {
+        self.meter.is_some()
     }
 
     pub fn limits(&self) -> &Limits {
@@ -226,10 +214,15 @@ impl Sandbox {
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         self.renew(&mut store);
         let deadline = self.limits.deadline;
+        let too_long = self.limits.deadline_fault(false);
         let tick = TICK.as_millis().max(1);
         let ticks = deadline.as_millis().div_ceil(tick).max(1);
         store.epoch_deadline_callback(move |mut context| {
             let call = context.data_mut();
+            if call.attempt == Attempt::Running {
+                call.attempt = Attempt::Interrupted;
+                return Ok(UpdateDeadline::Interrupt);
+            }
             call.ticks += 1;
             let over = match &call.cpu_time {
                 // The first tick may come at once, so it does not count.
@@ -238,7 +231,7 @@ impl Sandbox {
                 Some(cpu_time) => cpu_time.elapsed() > deadline,
             };
             if over {
-                call.fault = Some(ModuleFault::Deadline);
+                call.fault = Some(too_long.clone());
                 Ok(UpdateDeadline::Interrupt)
             } else {
                 if let Some(cpu_time) = &call.cpu_time {
@@ -272,6 +265,41 @@ impl Sandbox {
             meter.add(FUEL.saturating_sub(left), memory);
         }
     }
+}
+
+/// Configures the memory of sandboxes.
+fn allocate(config: &mut Config, limits: &Limits, idle_instances: usize) -> wasmtime::Result<()> {
+    if !limits.pool {
+        // Each memory has its own mapping of the maximum size, and its accesses are checked against
+        // that size. A pool relies on 4 GiB of addresses for each memory instead.
+        let memory = limits.memory.next_multiple_of(WASM_PAGE) as u64;
+        config
+            .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+            .memory_reservation(memory)
+            .memory_reservation_for_growth(0)
+            .memory_guard_size(WASM_PAGE as u64)
+            .memory_may_move(false);
+        return Ok(());
+    }
+    // One more, for the module that is being installed.
+    let calls = Slots::count(limits.concurrent_calls) + Slots::count(limits.waiting_calls);
+    let slots = u32::try_from(calls + SHADOW_CALLS + idle_instances)?.saturating_add(1);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
+        .max_core_instances_per_component(CORE_INSTANCES_PER_CALL)
+        .total_memories(slots.saturating_mul(MEMORIES_PER_CALL))
+        .max_memories_per_component(MEMORIES_PER_CALL)
+        .total_tables(slots.saturating_mul(CORE_INSTANCES_PER_CALL))
+        .max_tables_per_component(CORE_INSTANCES_PER_CALL)
+        .total_stacks(slots)
+        .max_memory_size(limits.memory)
+        .linear_memory_keep_resident(RETAINED_CAPACITY)
+        .table_keep_resident(RETAINED_CAPACITY)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(slots);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Ok(())
 }
 
 /// Creates a folder to which no other user may write, or checks an existing one: compiled code in

@@ -1,10 +1,11 @@
 //! Calls of the hooks of a module. A failed call is a refusal.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use saegis_certificate::Flavour;
 use wasmtime::Store;
-use wasmtime::component::Instance;
+use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower};
 
 use crate::data::decision::{
     CertificateQuery, KeyRegistration, Lookup, Mapping, ModuleFault, PskQuery, Refusal,
@@ -15,7 +16,7 @@ use crate::host::bindings::exports::saegis::policy::{
     certificate_mapping, credential_lookup, key_registration_check, registration_check,
 };
 use crate::host::bindings::saegis::policy::types;
-use crate::host::call::Call;
+use crate::host::call::{Attempt, Call};
 use crate::module::hook::Hook;
 use crate::sandbox::invocation::{CallContext, Invocation};
 use crate::sandbox::module::Module;
@@ -25,7 +26,7 @@ use crate::sandbox::observer::{CompletedCall, Outcome};
 use crate::sandbox::reply::{checked, credential, entity, expiry};
 
 /// Reason for rejecting an expired credential.
-const EXPIRED: &str = "the credential has expired";
+pub const EXPIRED: &str = "the credential has expired";
 
 impl Module {
     fn report(&self, view: &CallContext<'_>, hook: Hook, asked: Instant, outcome: Outcome<'_>) {
@@ -42,19 +43,50 @@ impl Module {
 
     /// Calls a hook in a separate sandbox. [`Invocation::finish`] converts the error of the call to
     /// a fault.
-    async fn invoke<'v, H, R>(
+    ///
+    /// Most calls take some microseconds. So the first attempt runs on the stack of the thread,
+    /// without a fiber, and ends at the first tick of the epoch, because it cannot yield. Then the
+    /// call is repeated in a new sandbox, in which it can.
+    async fn invoke<'v, P, R>(
         &self,
         view: &CallContext<'v>,
-        hook: Option<&H>,
-        call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<R>,
-    ) -> Result<(Invocation<'v>, wasmtime::Result<R>), ModuleFault> {
-        let hook =
-            hook.ok_or_else(|| ModuleFault::NoSandbox("the module has no such hook".into()))?;
+        hook: Hook,
+        arguments: P,
+    ) -> Result<(Invocation<'v>, wasmtime::Result<R>), ModuleFault>
+    where
+        P: ComponentNamedList + Lower + Copy,
+        R: 'static,
+        (R,): ComponentNamedList + Lift,
+    {
+        let function = self
+            .function(hook)
+            .ok_or_else(|| ModuleFault::NoSandbox("the module has no such hook".into()))?;
+        let typed = |store: &mut Store<Call>, instance: &Instance| {
+            instance.get_typed_func::<P, (R,)>(store, function)
+        };
         let mut invocation = self.begin(view).await?;
+        let is_attempted = self.is_attempted(view);
+        if is_attempted {
+            let Invocation { store, instance, .. } = &mut invocation;
+            store.data_mut().attempt = Attempt::Running;
+            let reply = typed(store, instance).and_then(|typed| typed.call(&mut *store, arguments));
+            if store.data().attempt == Attempt::Running {
+                return Ok((invocation, reply.map(|(reply,)| reply)));
+            }
+            invocation = self.begin_again(view, invocation).await?;
+        }
         let bounds = invocation.bounds();
         let Invocation { store, instance, .. } = &mut invocation;
-        let reply = self.within(bounds, call(hook, store, instance)).await;
-        Ok((invocation, reply))
+        let call = async {
+            let typed = typed(store, instance)?;
+            typed.call_async(&mut *store, arguments).await
+        };
+        // Boxed, because most calls do not come here.
+        let reply = Box::pin(self.within(bounds, call)).await;
+        if is_attempted && invocation.store.data().ticks > 1 {
+            self.runs_long.store(true, Ordering::Relaxed);
+        }
+        Ok((invocation, reply.map(|(reply,)| reply)))
     }
 
     /// Looks up the credential of an identity. Returns `None` if the module does not know it.
@@ -101,9 +133,7 @@ impl Module {
             server_name: query.server_name.clone(),
             peer: query.peer.to_string(),
         };
-        let call = self.invoke(view, self.lookup.as_ref(), async |hook, store, instance| {
-            hook.load(&mut *store, instance)?.call_lookup(&mut *store, &query).await
-        });
+        let call = self.invoke(view, Hook::CredentialLookup, (&query,));
         let (mut invocation, reply) = call.await?;
         *wanted_maf_key = invocation.store.data_mut().wanted_maf_key.take();
         let answer = match invocation.finish(reply)? {
@@ -162,9 +192,7 @@ impl Module {
             server_name: query.server_name.clone(),
             peer: query.peer.to_string(),
         };
-        let call = self.invoke(view, self.mapping.as_ref(), async |hook, store, instance| {
-            hook.load(&mut *store, instance)?.call_identify(&mut *store, &query).await
-        });
+        let call = self.invoke(view, Hook::CertificateMapping, (&query,));
         let (mut invocation, reply) = call.await?;
         let answer = match invocation.finish(reply)? {
             certificate_mapping::Answer::NotMine => None,
@@ -203,19 +231,22 @@ impl Module {
     }
 
     /// Calls the hook of a check.
-    async fn check<H>(
+    async fn check<P>(
         &self,
         view: &CallContext<'_>,
-        (name, hook): (Hook, Option<&H>),
-        call: impl AsyncFnOnce(&H, &mut Store<Call>, &Instance) -> wasmtime::Result<types::Verdict>,
-    ) -> Result<types::Verdict, ModuleFault> {
+        hook: Hook,
+        arguments: P,
+    ) -> Result<types::Verdict, ModuleFault>
+    where
+        P: ComponentNamedList + Lower + Copy,
+    {
         let verdict = async {
-            let (mut invocation, reply) = self.invoke(view, hook, call).await?;
+            let (mut invocation, reply) = self.invoke(view, hook, arguments).await?;
             let verdict = checked(invocation.finish(reply)?)?;
             invocation.end();
             Ok(verdict)
         };
-        self.judge(view, name, verdict).await
+        self.judge(view, hook, verdict).await
     }
 
     /// Checks whether a request may use its originator.
@@ -230,11 +261,7 @@ impl Module {
             let verdict = std::future::ready(verdict);
             return self.judge(view, Hook::ImpersonationCheck, verdict).await;
         }
-        let hook = (Hook::ImpersonationCheck, self.impersonation.as_ref());
-        self.check(view, hook, async |hook, store, instance| {
-            hook.load(&mut *store, instance)?.call_check(&mut *store, association, primitive).await
-        })
-        .await
+        self.check(view, Hook::ImpersonationCheck, (association, primitive)).await
     }
 
     /// Checks whether an AE may register.
@@ -248,13 +275,7 @@ impl Module {
             from: registration.from.clone(),
             app_id: registration.app_id.clone(),
         };
-        let hook = (Hook::RegistrationCheck, self.registration.as_ref());
-        self.check(view, hook, async |hook, store, instance| {
-            hook.load(&mut *store, instance)?
-                .call_check(&mut *store, association, &registration)
-                .await
-        })
-        .await
+        self.check(view, Hook::RegistrationCheck, (association, &registration)).await
     }
 
     /// Checks whether a client of a MAF may register a key.
@@ -268,12 +289,6 @@ impl Module {
             suid: registration.suid,
             targets: registration.targets.iter().map(ToString::to_string).collect(),
         };
-        let hook = (Hook::KeyRegistrationCheck, self.key_registration.as_ref());
-        self.check(view, hook, async |hook, store, instance| {
-            hook.load(&mut *store, instance)?
-                .call_check(&mut *store, association, &registration)
-                .await
-        })
-        .await
+        self.check(view, Hook::KeyRegistrationCheck, (association, &registration)).await
     }
 }

@@ -1,18 +1,25 @@
 //! Active calls: each in a sandbox with its limits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use wasmtime::component::Instance;
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower};
 use wasmtime::{Store, Trap};
 
 use crate::data::decision::ModuleFault;
 use crate::data::service_subscription::Subscription;
 use crate::data::text::printable;
+use crate::host::bindings::exports::saegis::policy::key_registration_check::KeyRegistration;
+use crate::host::bindings::exports::saegis::policy::registration_check::Registration;
+use crate::host::bindings::exports::saegis::policy::{certificate_mapping, credential_lookup};
+use crate::host::bindings::saegis::policy::types::{Association, Primitive, Verdict};
 use crate::host::call::{Call, Tables};
 use crate::host::cpu_time::CpuTime;
 use crate::host::maf_keys::MafKeys;
+use crate::module::capability::Capability;
+use crate::module::hook::Hook;
 use crate::sandbox::cpu_slot;
 use crate::sandbox::engine::{Sandbox, error_chain};
 use crate::sandbox::installed::InstalledModule;
@@ -53,7 +60,7 @@ pub(crate) struct Invocation<'a> {
     calls: u32,
     /// Deadline of the call, including waiting.
     ends: Instant,
-    _slot: Option<Slot<'a>>,
+    slot: Option<Slot<'a>>,
 }
 
 impl Module {
@@ -82,20 +89,27 @@ impl Module {
     }
 
     fn look_up_hooks(&self, store: &mut Store<Call>, instance: &Instance) -> wasmtime::Result<()> {
-        if let Some(hook) = &self.lookup {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.impersonation {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.registration {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.mapping {
-            hook.load(&mut *store, instance)?;
-        }
-        if let Some(hook) = &self.key_registration {
-            hook.load(&mut *store, instance)?;
+        for (hook, function) in &self.functions {
+            let store = &mut *store;
+            match hook {
+                Hook::CredentialLookup => typed::<
+                    (&credential_lookup::Query,),
+                    credential_lookup::Answer,
+                >(store, instance, function),
+                Hook::CertificateMapping => typed::<
+                    (&certificate_mapping::Query,),
+                    certificate_mapping::Answer,
+                >(store, instance, function),
+                Hook::ImpersonationCheck => {
+                    typed::<(&Association, &Primitive), Verdict>(store, instance, function)
+                }
+                Hook::RegistrationCheck => {
+                    typed::<(&Association, &Registration), Verdict>(store, instance, function)
+                }
+                Hook::KeyRegistrationCheck => {
+                    typed::<(&Association, &KeyRegistration), Verdict>(store, instance, function)
+                }
+            }?;
         }
         Ok(())
     }
@@ -109,7 +123,8 @@ impl Module {
         let ends = Instant::now() + self.time(sandbox);
         let bounds = Bounds { ends, cpu_time: store.data().cpu_time.clone(), sandbox, caller };
         let started = self.within(bounds, self.pre.instantiate_async(&mut *store)).await;
-        started.map_err(|e| classify(store, &e, true))
+        store.data_mut().log_output();
+        started.map_err(|e| classify(sandbox, store, &e, true))
     }
 
     /// Returns the time limit of a call. The epoch bounds computing. A module with WASI can also
@@ -121,15 +136,45 @@ impl Module {
 
     /// Prepares a call, with a new or a reused instance.
     pub async fn begin<'a>(&self, view: &CallContext<'a>) -> Result<Invocation<'a>, ModuleFault> {
-        let (sandbox, caller) = (view.sandbox, view.caller);
         let slot = match (view.as_of, self.waits()) {
             // It would have effects outside the sandbox.
             (Some(_), true) => {
                 return Err(ModuleFault::NoSandbox("only decisions may call it".into()));
             }
             (Some(_), false) => None,
-            (None, waits) => Some(sandbox.slots(waits).take(caller).await?),
+            (None, waits) => Some(view.sandbox.slots(waits).take(view.caller).await?),
         };
+        self.prepare(view, slot).await
+    }
+
+    /// Returns whether a call is first attempted without yielding. It must be repeatable, so it
+    /// must not wait, log or be measured.
+    pub fn is_attempted(&self, view: &CallContext<'_>) -> bool {
+        view.as_of.is_none()
+            && !self.wasi
+            && !self.waits()
+            && !self.capabilities.contains(&Capability::Log)
+            && !view.sandbox.is_metered()
+            && !self.runs_long.load(Ordering::Relaxed)
+    }
+
+    /// Prepares a call again, after an attempt was interrupted. It keeps its slot.
+    pub async fn begin_again<'a>(
+        &self,
+        view: &CallContext<'a>,
+        interrupted: Invocation<'a>,
+    ) -> Result<Invocation<'a>, ModuleFault> {
+        let Invocation { store, slot, .. } = interrupted;
+        drop(store);
+        self.prepare(view, slot).await
+    }
+
+    async fn prepare<'a>(
+        &self,
+        view: &CallContext<'a>,
+        slot: Option<Slot<'a>>,
+    ) -> Result<Invocation<'a>, ModuleFault> {
+        let (sandbox, caller) = (view.sandbox, view.caller);
         let ends = Instant::now() + self.time(sandbox);
         let instances = view.installed.instances.as_deref().filter(|_| view.as_of.is_none());
         let call = self.call(view);
@@ -147,7 +192,7 @@ impl Module {
                 instances,
                 calls,
                 ends,
-                _slot: slot,
+                slot,
             });
         }
         let mut store = sandbox.store(if self.wasi { call.with_empty_wasi() } else { call });
@@ -155,7 +200,7 @@ impl Module {
             store.data_mut().now = view.as_of;
         }
         let instance = self.start((sandbox, caller), &mut store).await?;
-        Ok(Invocation { store, instance, sandbox, caller, instances, calls: 0, ends, _slot: slot })
+        Ok(Invocation { store, instance, sandbox, caller, instances, calls: 0, ends, slot })
     }
 
     /// Runs a call within its time limit.
@@ -183,6 +228,19 @@ pub(crate) struct Bounds<'a> {
     caller: Caller,
 }
 
+/// Checks the types of a function.
+fn typed<P, R>(
+    store: &mut Store<Call>,
+    instance: &Instance,
+    function: &ComponentExportIndex,
+) -> wasmtime::Result<()>
+where
+    P: ComponentNamedList + Lower,
+    (R,): ComponentNamedList + Lift,
+{
+    instance.get_typed_func::<P, (R,)>(store, function).map(|_| ())
+}
+
 async fn bounded<T>(
     ends: Instant,
     call: impl Future<Output = wasmtime::Result<T>>,
@@ -204,12 +262,12 @@ impl<'a> Invocation<'a> {
     pub fn finish<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, ModuleFault> {
         self.sandbox.measure(&self.store);
         self.store.data_mut().log_output();
-        result.map_err(|e| classify(&mut self.store, &e, false))
+        result.map_err(|e| classify(self.sandbox, &mut self.store, &e, false))
     }
 
     /// Records the successful end of the call.
     pub fn end(self) {
-        let Invocation { store, instance, instances, calls, _slot, .. } = self;
+        let Invocation { store, instance, instances, calls, slot: _slot, .. } = self;
         if let Some(instances) = instances {
             instances.put(IdleInstance { store, instance, calls: calls + 1 });
         } else {
@@ -218,13 +276,21 @@ impl<'a> Invocation<'a> {
     }
 }
 
-fn classify(store: &mut Store<Call>, error: &wasmtime::Error, starting: bool) -> ModuleFault {
+fn classify(
+    sandbox: &Sandbox,
+    store: &mut Store<Call>,
+    error: &wasmtime::Error,
+    starting: bool,
+) -> ModuleFault {
     if let Some(fault) = store.data_mut().fault.take() {
         return fault;
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => ModuleFault::Deadline,
-        Some(trap) => ModuleFault::Trap(trap.to_string()),
+        Some(Trap::Interrupt) => sandbox.limits().deadline_fault(store.data().cpu_time.is_some()),
+        Some(trap) => ModuleFault::Trap(match store.data_mut().last_line.take() {
+            Some(line) => format!("{trap}, after its line: {line}"),
+            None => trap.to_string(),
+        }),
         None if starting => ModuleFault::NoSandbox(printable(&error_chain(error))),
         None => ModuleFault::Trap(printable(&error_chain(error))),
     }

@@ -2,26 +2,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::data::fault::Fault;
 use crate::data::files::{Digest, Source};
 use crate::data::text::printable;
-use crate::host::bindings::exports::saegis::policy::{
-    certificate_mapping, credential_lookup, impersonation_check, key_registration_check,
-    registration_check,
-};
 use crate::host::call::Call;
 use crate::host::log_rate_limit::LogRateLimit;
 use crate::module::capability::Capability;
 use crate::module::contract::contract_interface;
 use crate::module::grants::Grants;
 use crate::module::hook::Hook;
-use crate::module::inspect;
+use crate::module::inspect::{self, missing_capability};
 use crate::module::manifest::Manifest;
 use crate::sandbox::engine::{Sandbox, error_chain};
+use crate::sandbox::slow_compilation::SlowCompilation;
 
 /// A module that is ready to be called.
 pub(crate) struct Module {
@@ -29,14 +27,13 @@ pub(crate) struct Module {
     pub digest: Digest,
     pub manifest: Manifest,
     pub capabilities: Vec<Capability>,
-    pub lookup: Option<credential_lookup::GuestIndices>,
-    pub impersonation: Option<impersonation_check::GuestIndices>,
-    pub registration: Option<registration_check::GuestIndices>,
-    pub mapping: Option<certificate_mapping::GuestIndices>,
-    pub key_registration: Option<key_registration_check::GuestIndices>,
+    /// The exported hooks, with their functions.
+    pub(super) functions: Vec<(Hook, ComponentExportIndex)>,
     pub pre: InstancePre<Call>,
     pub wasi: bool,
     pub log: Arc<LogRateLimit>,
+    /// Whether a call has taken longer than an attempt without yielding may.
+    pub runs_long: AtomicBool,
 }
 
 impl Module {
@@ -58,7 +55,10 @@ impl Module {
         }
         inspect::check_magic(&source.bytes)
             .map_err(|why| fault(format!("is not a WebAssembly component: {why}")))?;
-        let component = Component::from_binary(sandbox.engine(), &source.bytes).map_err(|e| {
+        let slow = SlowCompilation::watch(name, source.bytes.len());
+        let compiled = Component::from_binary(sandbox.engine(), &source.bytes);
+        drop(slow);
+        let component = compiled.map_err(|e| {
             let why = printable(&error_chain(&e));
             // These are the only errors of the pool, and the only ones that are not about the
             // format.
@@ -70,43 +70,21 @@ impl Module {
             fault(format!("{what}: {why}"))
         })?;
         let (capabilities, wasi) =
-            imports(sandbox, &component, name, &manifest, grants).map_err(fault)?;
-        let hooks = exports(sandbox, &component).map_err(fault)?;
+            imports(sandbox, &component, (name, file), &manifest, grants).map_err(fault)?;
+        let functions = exports(sandbox, &component).map_err(fault)?;
         let pre = sandbox.link(&component, &capabilities, wasi).map_err(|e| {
             fault(format!("does not match the contract: {}", printable(&error_chain(&e))))
         })?;
-        let misfit = |e: wasmtime::Error| {
-            fault(format!("does not match the contract: {}", printable(&error_chain(&e))))
-        };
-        let has = |hook| hooks.contains(&hook);
         Ok(Self {
-            lookup: has(Hook::CredentialLookup)
-                .then(|| credential_lookup::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(misfit)?,
-            impersonation: has(Hook::ImpersonationCheck)
-                .then(|| impersonation_check::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(misfit)?,
-            registration: has(Hook::RegistrationCheck)
-                .then(|| registration_check::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(misfit)?,
-            mapping: has(Hook::CertificateMapping)
-                .then(|| certificate_mapping::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(misfit)?,
-            key_registration: has(Hook::KeyRegistrationCheck)
-                .then(|| key_registration_check::GuestIndices::new(&pre))
-                .transpose()
-                .map_err(misfit)?,
             name: name.into(),
             digest: source.digest,
             manifest,
             capabilities,
+            functions,
             pre,
             wasi,
             log: Arc::new(LogRateLimit::new(name)),
+            runs_long: AtomicBool::new(false),
         })
     }
 
@@ -127,13 +105,12 @@ impl Module {
     }
 
     pub fn has(&self, hook: Hook) -> bool {
-        match hook {
-            Hook::CredentialLookup => self.lookup.is_some(),
-            Hook::ImpersonationCheck => self.impersonation.is_some(),
-            Hook::RegistrationCheck => self.registration.is_some(),
-            Hook::CertificateMapping => self.mapping.is_some(),
-            Hook::KeyRegistrationCheck => self.key_registration.is_some(),
-        }
+        self.function(hook).is_some()
+    }
+
+    /// Returns the function of a hook.
+    pub fn function(&self, hook: Hook) -> Option<&ComponentExportIndex> {
+        self.functions.iter().find(|(exported, _)| *exported == hook).map(|(_, function)| function)
     }
 }
 
@@ -142,7 +119,7 @@ impl Module {
 fn imports(
     sandbox: &Sandbox,
     component: &Component,
-    name: &str,
+    (name, file): (&str, &Path),
     manifest: &Manifest,
     grants: &Grants,
 ) -> Result<(Vec<Capability>, bool), String> {
@@ -166,10 +143,7 @@ fn imports(
             }
         };
         if !manifest.capabilities.contains(&needed) {
-            return Err(format!(
-                "imports the capability {needed}, but its manifest {name}.toml does not request it; \
-                 add it there under `capabilities`"
-            ));
+            return Err(missing_capability(file, name, needed));
         }
     }
     if let Some(denied) = manifest.capabilities.iter().find(|c| !grants.allow(name, **c)) {
@@ -181,12 +155,25 @@ fn imports(
     Ok((manifest.capabilities.clone(), wasi))
 }
 
-fn exports(sandbox: &Sandbox, component: &Component) -> Result<Vec<Hook>, String> {
+/// Returns the exported hooks and their functions.
+fn exports(
+    sandbox: &Sandbox,
+    component: &Component,
+) -> Result<Vec<(Hook, ComponentExportIndex)>, String> {
     let mut hooks = Vec::new();
     for (export, item) in component.component_type().exports(sandbox.engine()) {
         if let Some(interface) = contract_interface(export)? {
             match Hook::ALL.into_iter().find(|h| h.name() == interface) {
-                Some(hook) => hooks.push(hook),
+                Some(hook) => {
+                    let name = hook.function();
+                    let instance = component.get_export_index(None, export);
+                    let function =
+                        instance.and_then(|i| component.get_export_index(Some(&i), name));
+                    let function = function.ok_or_else(|| {
+                        format!("does not match the contract: {export} has no function {name}")
+                    })?;
+                    hooks.push((hook, function));
+                }
                 None if matches!(item.ty, ComponentItem::ComponentInstance(_)) => {
                     return Err(format!("exports {export}, which is not a hook of the contract"));
                 }

@@ -1,13 +1,17 @@
 //! Slots for calls: limits of concurrent calls for each kind of caller.
 //!
 //! Every peer can trigger lookups by connecting repeatedly. So lookups of handshakes use separate
-//! slots, and each peer address has a share of those.
+//! slots, and each peer address has a share of those. The checks of requests share the other slots
+//! with revalidations, and each credential has a share of those.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use saegis_onem2m::id::CredentialId;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::data::decision::ModuleFault;
@@ -20,8 +24,34 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) enum Caller {
     /// A peer in a handshake, of which only the address is known.
     Peer(IpAddr),
-    /// A security association, or the gateway itself.
+    /// The credential of a request, by the hash of its Credential-ID.
+    Credential(u64),
+    /// The gateway itself, for an association.
     Association,
+}
+
+impl Caller {
+    /// Returns the caller for the checks of a credential's requests.
+    pub fn of(credential: &CredentialId) -> Self {
+        static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self::Credential(HASHES.hash_one(credential))
+    }
+
+    /// Returns the party that has a share. Two credentials with one hash have one together.
+    fn party(self) -> Option<Party> {
+        match self {
+            Self::Peer(peer) => Some(Party::Network(host(peer))),
+            Self::Credential(hash) => Some(Party::Credential(hash)),
+            Self::Association => None,
+        }
+    }
+}
+
+/// Party with a share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Party {
+    Network(IpAddr),
+    Credential(u64),
 }
 
 /// Slots for calls of one kind.
@@ -30,9 +60,9 @@ pub(crate) struct Slots {
     handshakes: Semaphore,
     /// Limits of queued calls for each kind of caller, if there are any.
     queues: Option<[Semaphore; 2]>,
-    /// Shares of the peer addresses with active calls.
-    peers: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
-    per_peer: usize,
+    /// Shares of the parties with active calls.
+    shares: Mutex<HashMap<Party, Arc<Semaphore>>>,
+    per_party: usize,
 }
 
 /// A slot, until it is dropped.
@@ -41,30 +71,30 @@ pub(crate) struct Slot<'a> {
     _share: Option<Share<'a>>,
 }
 
-/// Share of a peer address, for an active or waiting call.
+/// Share of a party, for an active or waiting call.
 struct Share<'a> {
     slots: &'a Slots,
-    peer: IpAddr,
-    share: Arc<Semaphore>,
+    party: Party,
+    /// Absent when it is dropped.
+    share: Option<Arc<Semaphore>>,
     has_part: bool,
 }
 
 impl<'a> Share<'a> {
-    fn of(slots: &'a Slots, peer: IpAddr) -> Self {
-        let peer = host(peer);
-        let new = || Arc::new(Semaphore::new(slots.per_peer));
-        let share = slots.peers().entry(peer).or_insert_with(new).clone();
-        Self { slots, peer, share, has_part: false }
+    fn of(slots: &'a Slots, party: Party) -> Self {
+        let new = || Arc::new(Semaphore::new(slots.per_party));
+        let share = slots.shares().entry(party).or_insert_with(new).clone();
+        Self { slots, party, share: Some(share), has_part: false }
     }
 
     fn try_take(mut self) -> Option<Self> {
-        self.share.try_acquire().ok()?.forget();
+        self.share.as_ref()?.try_acquire().ok()?.forget();
         self.has_part = true;
         Some(self)
     }
 
     async fn take(mut self) -> Option<Self> {
-        self.share.acquire().await.ok()?.forget();
+        self.share.as_ref()?.acquire().await.ok()?.forget();
         self.has_part = true;
         Some(self)
     }
@@ -72,28 +102,30 @@ impl<'a> Share<'a> {
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        if self.has_part {
-            self.share.add_permits(1);
+        if let Some(share) = self.share.as_ref().filter(|_| self.has_part) {
+            share.add_permits(1);
         }
-        let mut peers = self.slots.peers();
-        // This reference and that of the map: the entry of an address without calls is removed.
-        if Arc::strong_count(&self.share) == 2 {
-            peers.remove(&self.peer);
+        let mut shares = self.slots.shares();
+        // The entry of a party without calls is removed. This reference goes first and under the lock,
+        // so that one of two calls that end at once sees that it is the last.
+        self.share = None;
+        if shares.get(&self.party).is_some_and(|share| Arc::strong_count(share) == 1) {
+            shares.remove(&self.party);
         }
     }
 }
 
 impl Slots {
-    /// Creates so many slots: half of them for handshakes, of which each peer address may use
-    /// `per_peer`. With `queued`, that many calls may wait in each half.
-    pub fn new(slots: usize, per_peer: usize, queued: Option<usize>) -> Self {
+    /// Creates so many slots: half of them for handshakes. Each peer address, and each credential, may
+    /// use `per_party`. With `queued`, that many calls may wait in each half.
+    pub fn new(slots: usize, per_party: usize, queued: Option<usize>) -> Self {
         let handshakes = (slots / 2).max(1);
         Self {
             associations: Semaphore::new(slots.saturating_sub(handshakes).max(1)),
             handshakes: Semaphore::new(handshakes),
             queues: queued.map(|queued| [Semaphore::new(queued), Semaphore::new(queued)]),
-            peers: Mutex::default(),
-            per_peer: per_peer.max(1),
+            shares: Mutex::default(),
+            per_party: per_party.max(1),
         }
     }
 
@@ -115,9 +147,9 @@ impl Slots {
     }
 
     fn try_take(&self, caller: Caller) -> Option<Slot<'_>> {
-        let share = match caller {
-            Caller::Association => None,
-            Caller::Peer(peer) => Some(Share::of(self, peer).try_take()?),
+        let share = match caller.party() {
+            None => None,
+            Some(party) => Some(Share::of(self, party).try_take()?),
         };
         let slot = self.of(caller).try_acquire().ok()?;
         Some(Slot { _slot: slot, _share: share })
@@ -126,14 +158,15 @@ impl Slots {
     /// Waits for a slot, without a timeout.
     pub async fn wait(&self, caller: Caller) -> Result<Slot<'_>, ModuleFault> {
         let stopping = || ModuleFault::NoSandbox("the gateway is stopping".into());
-        // The own share first: so no address has more calls in the common queue than its share.
-        let share = match caller {
-            Caller::Association => None,
-            Caller::Peer(peer) => Some(Share::of(self, peer).take().await.ok_or_else(stopping)?),
+        // The own share first: so no party has more calls in the common queue than its share.
+        let share = match caller.party() {
+            None => None,
+            Some(party) => Some(Share::of(self, party).take().await.ok_or_else(stopping)?),
         };
         let _queued = match (&self.queues, caller) {
             (None, _) => None,
-            (Some([queue, _]), Caller::Association) | (Some([_, queue]), Caller::Peer(_)) => {
+            (Some([queue, _]), Caller::Association | Caller::Credential(_))
+            | (Some([_, queue]), Caller::Peer(_)) => {
                 Some(queue.try_acquire().map_err(|_| ModuleFault::Busy)?)
             }
         };
@@ -144,13 +177,13 @@ impl Slots {
     fn of(&self, caller: Caller) -> &Semaphore {
         match caller {
             Caller::Peer(_) => &self.handshakes,
-            Caller::Association => &self.associations,
+            Caller::Association | Caller::Credential(_) => &self.associations,
         }
     }
 
     /// Code that holds the lock does not panic.
-    fn peers(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Semaphore>>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shares(&self) -> MutexGuard<'_, HashMap<Party, Arc<Semaphore>>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -197,6 +230,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn slots_of_one_credential_are_limited() {
+        let slots = Slots::new(8, 2, None);
+        let credential =
+            |name: &str| Caller::of(&CredentialId::parse(&format!("12-{name}@b.c")).unwrap());
+        let held = [(); 2].map(|()| slots.try_take(credential("flood")).unwrap());
+        let mut third = Box::pin(slots.take(credential("flood")));
+        assert!(waits(third.as_mut()).await);
+        let _other = slots.try_take(credential("other")).unwrap();
+        let _association = slots.try_take(Caller::Association).unwrap();
+        assert!(slots.try_take(Caller::Association).is_none(), "they have the other half");
+        assert!(slots.try_take(peer("192.0.2.1")).is_some());
+        drop(held);
+        assert!(third.await.is_ok());
+    }
+
+    #[tokio::test]
     async fn handshakes_and_associations_have_a_half_each() {
         let slots = Slots::new(4, 1, None);
         let handshakes = ["2001:db8::1", "2001:db8:1::1"].map(|at| slots.try_take(peer(at)));
@@ -228,12 +277,12 @@ mod tests {
         let mut waiting = Box::pin(slots.take(peer("192.0.2.1")));
         assert!(waits(waiting.as_mut()).await);
         drop(held);
-        assert_eq!(slots.peers().len(), 1);
+        assert_eq!(slots.shares().len(), 1);
         // It stops waiting: the client has disconnected.
         drop(waiting);
-        assert_eq!(slots.peers().len(), 0);
+        assert_eq!(slots.shares().len(), 0);
         assert!(slots.try_take(peer("192.0.2.1")).is_some());
-        assert_eq!(slots.peers().len(), 0);
+        assert_eq!(slots.shares().len(), 0);
     }
 
     #[tokio::test]

@@ -125,8 +125,9 @@ fn content_of_other_originator_is_refused() {
     }
     let aei = json!({"m2m:ae": {"aei": OTHER}});
     light.ask(&CoapMessage::request(3, &to, OWN, "u").content(&aei)).expect(0x83, 4106);
-    let seci = json!({"m2m:seci": {"sit": 4, "epo": "x.y.z"}});
-    light.ask(&CoapMessage::request(2, CSE, OWN, "n").content(&seci)).expect(0x83, 4116);
+    let seci = |sit: u8| json!({"m2m:seci": {"sit": sit, "epo": "x.y.z"}});
+    light.ask(&CoapMessage::request(2, CSE, OWN, "n").content(&seci(5))).expect(0x83, 4111);
+    light.ask(&CoapMessage::request(2, CSE, OWN, "n").content(&seci(4))).expect(0x80, 4000);
 }
 
 /// A registration with the App-ID of another kind of device, and under another AE-ID.

@@ -8,6 +8,8 @@ use std::process::Command;
 use saegis_tests::{Credential, Gateway, LIGHT1, LIGHT2, Mark, Running, Setup};
 
 const CLIENTS: [&str; 2] = ["coap-client-openssl", "coap-client-gnutls"];
+/// Values of `coap.psk-engine`.
+const ENGINES: [&str; 2] = ["openssl", "native"];
 const AE: &str = r#"{"m2m:ae":{"rn":"light1","api":"Nlight","rr":false}}"#;
 
 /// The output of a client, which shows each message that it receives.
@@ -64,9 +66,10 @@ fn ask(
 /// TD_M2M_SE_01 over DTLS with TLS_PSK_WITH_AES_128_CCM_8.
 #[test]
 fn registration_and_retrieve_succeed() {
-    for client in CLIENTS {
+    for (client, engine) in CLIENTS.into_iter().flat_map(|client| ENGINES.map(|e| (client, e))) {
         let suites = "suites = [\"TLS_PSK_WITH_AES_128_CCM_8\"]";
-        let gateway = Setup::new().with_coap().with("coap", suites).start();
+        let coap = format!("{suites}\npsk-engine = \"{engine}\"");
+        let gateway = Setup::new().with_coap().with("coap", &coap).start();
         let create = ["-t", "50", "-O", "267,0x02", "-e", AE];
         let create_ae = ("post", "Clight-AE1", "~/mn-cse-123456/cse");
         ask(client, &gateway, LIGHT1, create_ae, &create).expect("2.01", 2001);
@@ -88,14 +91,21 @@ fn registration_and_retrieve_succeed() {
 
 #[test]
 fn wrong_key_and_unknown_identity_get_no_association() {
-    let gateway = Setup::new().with_coap().with("limits", "handshake-seconds = 2").start();
+    for engine in ENGINES {
+        let coap = format!("psk-engine = \"{engine}\"");
+        let setup = Setup::new().with_coap().with("coap", &coap);
+        wrong_clients_get_no_association(&setup.with("limits", "handshake-seconds = 2").start());
+    }
+}
+
+fn wrong_clients_get_no_association(gateway: &Gateway) {
     for client in CLIENTS {
         let wrong = Credential { key: LIGHT2.key, ..LIGHT1 };
         let unknown = Credential { identity: "nobody@in.provider.com", ..LIGHT1 };
-        for (credential, cause) in [(wrong, "wrong-key"), (unknown, "identity")] {
+        for (credential, cause) in [(wrong, "wrong-key"), (unknown, "unknown-identity")] {
             let mark = gateway.log().mark();
             let retrieve = ("get", "Clight-AE1", "~/mn-cse-123456/cse");
-            let Output(shown) = ask(client, &gateway, credential, retrieve, &[]);
+            let Output(shown) = ask(client, gateway, credential, retrieve, &[]);
             assert!(!shown.contains("307:"), "{shown}");
             assert_eq!(gateway.handshake_refused(mark).text("cause"), cause);
         }

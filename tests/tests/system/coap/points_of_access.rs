@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use saegis_tests::certificates::{Pki, TlsProfile};
 use saegis_tests::{
     BOUND, CoapLight, CoapMessage, Credential, Gateway, LIGHT1, LIGHT2, Light, ListeningCoapAe,
-    Mark, Request, Setup,
+    Mark, Request, Setup, Tool,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 const OWN: &str = "Clight-AE1";
 const URI_PATH: u16 = 11;
@@ -17,17 +18,18 @@ const METHOD_NOT_ALLOWED: u8 = 0x85;
 const REQUEST_ID: u16 = 283;
 const STATUS: u16 = 307;
 
+fn registration(poa: &str) -> Value {
+    json!({"m2m:ae": {"rn": "light1", "api": "Nlight", "rr": true, "poa": [poa], "srv": ["3"]}})
+}
+
 /// A light that is registered over HTTP with a point of access, and subscribes to its container.
 fn with_subscription(poa: &str) -> (Gateway, Light) {
     let rules = "targets = [\"127.0.0.1\"]\ntimeout-seconds = 5";
     let gateway = Setup::new().with("notifications", rules).start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
-    let ae = json!({"m2m:ae": {
-        "rn": "light1", "api": "Nlight", "rr": true, "poa": [poa], "srv": ["3"],
-    }});
     let told = json!({"m2m:sub": {"rn": "told", "nu": [OWN], "enc": {"net": [3]}}});
     for request in [
-        Request::create("/cse", 2, &ae),
+        Request::create("/cse", 2, &registration(poa)),
         Request::create_container("/cse/light1", "lamp"),
         Request::create("/cse/light1/lamp", 23, &told),
     ] {
@@ -87,6 +89,41 @@ fn other_host_at_coaps_address_receives_nothing() {
     let failed = gateway.log().wait("notification.failed");
     assert!(failed.message().contains("no association"), "{failed:?}");
     assert!(gateway.log().all(Mark::START, "ae.association-established", 0).is_empty());
+}
+
+/// The certificate at the address must have the identity of the association of the AE.
+#[test]
+fn ae_with_certificate_at_coaps_address_is_notified() {
+    let pki = Pki::new();
+    let identity = pki.identity(&pki.example.ae);
+    let ae = ListeningCoapAe::with_certificate(&identity, &pki.anchor());
+    let name = saegis_test_ca::Name::uri("//in.provider.com/mn-cse-123456/Clight-AE2");
+    let request = saegis_test_ca::Request::new("light 2").name(name);
+    let other = pki.identity(&pki.example.ae_authority.issue(&request).unwrap());
+    let other = ListeningCoapAe::with_certificate(&other, &pki.anchor());
+    let rules = "targets = [\"127.0.0.1\"]\ntimeout-seconds = 5";
+    let gateway = pki.setup().with("notifications", rules).start();
+    let mut light = pki.connect(Tool::OpenSsl, gateway.port(), &identity, TlsProfile::Tls13);
+    let told = json!({"m2m:sub": {"rn": "told", "nu": [OWN], "enc": {"net": [3]}}});
+    for request in [
+        Request::create("/cse", 2, &registration(&ae.url())),
+        Request::create_container("/cse/light1", "lamp"),
+        Request::create("/cse/light1/lamp", 23, &told),
+        Request::create_instance("/cse/light1/lamp", "on"),
+    ] {
+        light.ask(&request.from(OWN)).expect(201, 2001);
+    }
+    let mut ae = ae.accept(BOUND).unwrap();
+    respond(&mut ae, "on", Some(OWN));
+    let established = gateway.log().wait("ae.association-established");
+    assert_eq!(established.text("suite"), "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8");
+    let moved = json!({"m2m:ae": {"poa": [other.url()]}});
+    light.ask(&Request::update("/cse/light1", &moved).from(OWN)).expect(200, 2004);
+    let mark = gateway.log().mark();
+    light.ask(&Request::create_instance("/cse/light1/lamp", "off").from(OWN)).expect(201, 2001);
+    assert!(other.accept(Duration::from_secs(7)).is_err());
+    let failed = gateway.log().wait_after(mark, "notification.failed");
+    assert!(failed.message().contains("no association"), "{failed:?}");
 }
 
 /// The gateway joins no blocks of an AE that it is a client of: it would refuse the whole request.

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use saegis_tests::{
-    Gateway, LIGHT1, LIGHT2, Light, ListeningAe, Message, Reply, Request, Response, Setup, Upstream,
+    Gateway, LIGHT1, LIGHT2, Light, ListeningAe, Message, Reply, Request, Response, Setup,
+    Upstream, eventually,
 };
 use serde_json::{Value, json};
 
@@ -44,7 +45,7 @@ fn url(target: &Upstream, path: &str) -> String {
 fn assert_acknowledged(light: &mut Light, request: &Request) {
     let answer = light.ask(request).unwrap().expect(202, 1002);
     assert_eq!(answer.header("x-m2m-ri"), Some(request.id()), "{answer:?}");
-    assert_eq!(answer.text(), "", "the response has no content");
+    assert!(answer.json()["m2m:uri"].is_string(), "the response has the address of the request");
 }
 
 #[track_caller]
@@ -180,7 +181,6 @@ fn request_with_undeliverable_result_is_refused() {
         (own("/cse/light1?rt=2&rt=2"), 4000, "rt"),
         (own("/cse/light1?rt=2&rcn=7"), 4000, "result content 7"),
         (own("/cse/light1?rt=2&nonsense=1"), 4000, "nonsense"),
-        (own("/cse/light1?rt=1"), 5206, "rt=1"),
         (own("/cse/light1?rt=5"), 5001, ""),
         (own("/cse/light1?rt=2").header("X-M2M-RET", "-1000"), 4008, ""),
         (own("/cse/light1?rt=2").without("X-M2M-RVI").header("X-M2M-RVI", "99"), 4001, "99"),
@@ -308,4 +308,221 @@ fn asynchronous_request_is_forwarded_to_upstream() {
     let forwarded = forwarded.last().unwrap();
     assert!(forwarded.line.contains("rt=2"), "{}", forwarded.line);
     assert_eq!(forwarded.values("x-m2m-rtu"), ["http://a.example/"]);
+}
+
+/// Sends a request whose result is fetched, and returns the path of its `<request>`.
+#[track_caller]
+fn stored(light: &mut Light, request: &Request) -> String {
+    let answer = light.ask(request).unwrap().expect(202, 1001).json();
+    let uri = answer["m2m:uri"].as_str().expect("an address").to_owned();
+    format!("/~{uri}")
+}
+
+/// Sends a request whose result is sent, and returns the path of its `<request>`.
+#[track_caller]
+fn acknowledged(light: &mut Light, request: &Request) -> String {
+    let answer = light.ask(request).unwrap().expect(202, 1002).json();
+    format!("/~{}", answer["m2m:uri"].as_str().expect("an address"))
+}
+
+/// Waits until a `<request>` has its result.
+fn fetched(light: &mut Light, path: &str) -> Value {
+    eventually(|| {
+        let found = light.ask(&own(path)).unwrap().expect(200, 2000).json()["m2m:req"].clone();
+        if found["rs"] == json!(3) { Err(found) } else { Ok(found) }
+    })
+}
+
+#[test]
+fn result_is_stored_and_fetched() {
+    let gateway = Setup::new().start();
+    let mut light = register(&gateway, 1, json!({}));
+    let content = json!({"m2m:cnt": {"rn": "lamp"}});
+    let create = Request::create("/cse/light1?rt=1", 3, &content).from(OWN);
+    let path = stored(&mut light, &create);
+    let found = fetched(&mut light, &path);
+    assert_eq!((&found["ty"], &found["op"], &found["rs"]), (&json!(17), &json!(1), &json!(1)));
+    assert_eq!((&found["org"], &found["tg"]), (&json!(OWN), &json!("cse/light1")), "{found}");
+    assert_eq!(found["rid"], create.id());
+    assert_eq!(
+        (&found["ors"]["rsc"], &found["ors"]["pc"]["m2m:cnt"]["rn"]),
+        (&json!(2001), &json!("lamp"))
+    );
+    light.ask(&own("/cse/light1/lamp")).unwrap().expect(200, 2000);
+    // A refused request has failed.
+    let refused = stored(&mut light, &create);
+    let refused = fetched(&mut light, &refused);
+    assert_eq!((&refused["rs"], &refused["ors"]["rsc"]), (&json!(2), &json!(4105)));
+    // The result belongs to its originator alone, and the CSE alone changes it.
+    let mut other = register(&gateway, 2, json!({}));
+    let theirs = Request::retrieve(&path).from(OTHER);
+    other.ask(&theirs).unwrap().expect_refusal(403, 4103);
+    let change = Request::update(&path, &json!({"m2m:req": {"rs": 1}})).from(OWN);
+    light.ask(&change).unwrap().expect_refusal(405, 4005);
+    let forged = json!({"m2m:req": {"rs": 1}});
+    let forged = Request::create("/cse/light1", 17, &forged).from(OWN);
+    light.ask(&forged).unwrap().expect_refusal(405, 4005);
+    drop(light);
+    let gateway = gateway.kill_and_restart();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    assert_eq!(fetched(&mut light, &path), found);
+    light.ask(&Request::delete(&path).from(OWN)).unwrap().expect(200, 2002);
+    light.ask(&own(&path)).unwrap().expect_refusal(404, 4004);
+}
+
+#[test]
+fn stored_results_are_limited() {
+    let gateway = Setup::new().start();
+    let mut light = register(&gateway, 1, json!({}));
+    let mut last = String::new();
+    for _ in 0..32 {
+        last = stored(&mut light, &own("/cse/light1?rt=1"));
+        fetched(&mut light, &last);
+    }
+    light.ask(&own("/cse/light1?rt=1")).unwrap().expect_refusal(406, 5207);
+    light.ask(&Request::delete(&last).from(OWN)).unwrap().expect(200, 2002);
+    stored(&mut light, &own("/cse/light1?rt=1"));
+    // Invalid requests are refused at once.
+    for (path, rsc) in [("/cse/light1?rt=1&rcn=99", 4000), ("/cse/light1?rt=1&rt=1", 4000)] {
+        assert_eq!(light.ask(&own(path)).unwrap().rsc(), Some(rsc), "{path}");
+    }
+    // A flexible request is answered at once.
+    light.ask(&own("/cse/light1?rt=4")).unwrap().expect(200, 2000);
+}
+
+#[test]
+fn request_is_executed_at_its_time() {
+    let gateway = Setup::new().start();
+    let mut light = register(&gateway, 1, json!({}));
+    let create = |name: &str, response_type: u8, time: &str| {
+        let content = json!({"m2m:cnt": {"rn": name}});
+        let path = format!("/cse/light1?rt={response_type}");
+        Request::create(&path, 3, &content).from(OWN).header("X-M2M-OET", time)
+    };
+    for (response_type, time, rsc) in
+        [(3, "2000", 5001), (1, "-1", 4008), (1, "soon", 4000), (1, "3700000", 5207)]
+    {
+        let refused = light.ask(&create("lost", response_type, time)).unwrap();
+        assert_eq!(refused.rsc(), Some(rsc), "{response_type} {time}");
+    }
+    let path = stored(&mut light, &create("later", 1, "2500"));
+    light.ask(&own("/cse/light1/later")).unwrap().expect_refusal(404, 4004);
+    let pending = light.ask(&own(&path)).unwrap().expect(200, 2000).json();
+    assert_eq!(pending["m2m:req"]["rs"], 3);
+    assert_eq!(fetched(&mut light, &path)["rs"], 1);
+    light.ask(&own("/cse/light1/later")).unwrap().expect(200, 2000);
+    // A restart interrupts it.
+    let path = stored(&mut light, &create("never", 1, "3000000"));
+    drop(light);
+    let gateway = gateway.kill_and_restart();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    assert_eq!(fetched(&mut light, &path)["rs"], 2);
+    light.ask(&own("/cse/light1/never")).unwrap().expect_refusal(404, 4004);
+}
+
+#[test]
+fn stored_result_ends_when_it_was_sent() {
+    let target = Upstream::start(Reply::answer(200, 2000, ""));
+    let gateway = allowed().start();
+    let mut light = register(&gateway, 1, json!({}));
+    let of =
+        |query: &str, to: &str| own(&format!("/cse/light1?rt=2{query}")).header("X-M2M-RTU", to);
+    let is_gone = |light: &mut Light, path: &str| {
+        eventually(|| match light.ask(&own(path)).unwrap().rsc() {
+            Some(4004) => Ok(()),
+            other => Err(other),
+        });
+    };
+    let url = url(&target, "/");
+    let path = acknowledged(&mut light, &of("", &url));
+    target.wait(1);
+    is_gone(&mut light, &path);
+    // With Result Persistence, or without targets, it is fetched.
+    for (query, to) in [("&rp=3000", url.as_str()), ("", "")] {
+        let path = acknowledged(&mut light, &of(query, to));
+        let found = fetched(&mut light, &path);
+        assert_eq!((&found["rs"], &found["ors"]["rsc"]), (&json!(1), &json!(2000)), "{found}");
+        if !query.is_empty() {
+            assert_eq!(found["mi"]["rp"], "3000");
+            is_gone(&mut light, &path);
+        }
+    }
+    target.wait(2);
+    // So is a result that its target did not receive.
+    target.reply_with(Reply::answer(500, 5000, ""));
+    let path = acknowledged(&mut light, &of("", &format!("{url}&http://127.0.0.1:1/")));
+    assert_eq!(fetched(&mut light, &path)["rs"], 1);
+    gateway.log().wait("notification.failed");
+    light.ask(&own(&path)).unwrap().expect(200, 2000);
+    for (query, rsc) in [("&rp=soon", 4000), ("&rp=90000000", 5207)] {
+        let refused = light.ask(&of(query, &url)).unwrap();
+        assert_eq!(refused.rsc(), Some(rsc), "{query}");
+    }
+}
+
+#[test]
+fn times_count_from_arrival_of_request() {
+    let gateway = Setup::new().start();
+    let mut light = register(&gateway, 1, json!({}));
+    let create = |name: &str, expiration: &str| {
+        let content = json!({"m2m:cnt": {"rn": name}});
+        Request::create("/cse/light1?rt=1", 3, &content)
+            .from(OWN)
+            .header("X-M2M-OET", "3000")
+            .header("X-M2M-RET", expiration)
+    };
+    let late = stored(&mut light, &create("late", "1000"));
+    let early = stored(&mut light, &create("early", "60000"));
+    assert_eq!(fetched(&mut light, &late)["ors"]["rsc"], 4008);
+    assert_eq!(fetched(&mut light, &early)["ors"]["rsc"], 2001);
+    light.ask(&own("/cse/light1/late")).unwrap().expect_refusal(404, 4004);
+}
+
+#[test]
+fn request_is_recalled_by_deletion() {
+    let gateway = Setup::new().start();
+    let mut light = register(&gateway, 1, json!({}));
+    let create = |name: &str, time: &str| {
+        let content = json!({"m2m:cnt": {"rn": name}});
+        Request::create("/cse/light1?rt=1", 3, &content).from(OWN).header("X-M2M-OET", time)
+    };
+    let recalled = stored(&mut light, &create("recalled", "2000"));
+    let other = stored(&mut light, &create("other", "3000"));
+    // A request to a request is a blocking one.
+    light.ask(&own(&format!("{recalled}?rt=1"))).unwrap().expect_refusal(400, 4000);
+    light.ask(&Request::delete(&recalled).from(OWN)).unwrap().expect(200, 2002);
+    assert_eq!(fetched(&mut light, &other)["rs"], 1);
+    light.ask(&own("/cse/light1/recalled")).unwrap().expect_refusal(404, 4004);
+}
+
+#[test]
+fn request_in_execution_cannot_be_recalled() {
+    let target = Upstream::start(Reply::Pending);
+    let gateway = allowed().with("notifications", "timeout-seconds = 60").start();
+    let mut light = register(&gateway, 1, json!({}));
+    let sub = json!({"m2m:sub": {"rn": "told", "nu": [url(&target, "/")]}});
+    let path = stored(&mut light, &Request::create("/cse/light1?rt=1", 23, &sub).from(OWN));
+    target.wait(1);
+    light.ask(&Request::delete(&path).from(OWN)).unwrap().expect_refusal(409, 5220);
+    target.reply_with(Reply::answer(200, 2000, ""));
+    assert_eq!(fetched(&mut light, &path)["rs"], 1);
+    light.ask(&Request::delete(&path).from(OWN)).unwrap().expect(200, 2002);
+}
+
+#[test]
+fn request_of_absent_client_does_not_stay_pending() {
+    let gateway = Setup::new().start();
+    drop(register(&gateway, 1, json!({})));
+    for _ in 0..16 {
+        let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+        light.send(&own("/cse/light1?rt=1").bytes()).unwrap();
+        light.close();
+    }
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    eventually(|| {
+        let found = light.ask(&own("/cse/light1?rcn=4&ty=17")).unwrap().expect(200, 2000).json();
+        let requests = found["m2m:ae"]["m2m:req"].as_array().cloned().unwrap_or_default();
+        let pending = requests.iter().filter(|request| request["rs"] == json!(3)).count();
+        if pending == 0 { Ok(()) } else { Err(found) }
+    });
 }

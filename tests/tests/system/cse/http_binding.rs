@@ -150,9 +150,9 @@ fn times_are_absolute_or_relative() {
 }
 
 #[test]
-fn non_blocking_synch_request_is_refused() {
+fn response_types_are_distinguished() {
     let (_gateway, mut light) = start();
-    light.ask(&own("/cse/light1?rt=1")).unwrap().expect_refusal(501, 5206);
+    light.ask(&own("/cse/light1?rt=1")).unwrap().expect(202, 1001);
     light.ask(&own("/cse/light1?rt=5")).unwrap().expect_refusal(501, 5001);
     for rt in ["3", "4"] {
         light.ask(&own(&format!("/cse/light1?rt={rt}"))).unwrap().expect(200, 2000);
@@ -186,4 +186,30 @@ fn request_has_one_host_and_known_method() {
     assert_eq!(refused.header("allow"), Some("GET, POST, DELETE"));
     let fine = light.ask(&own("/cse/light1")).unwrap().expect(200, 2000);
     assert_eq!(fine.header("allow"), None);
+}
+
+/// Content is CBOR where the client says so, and JSON inside. XML is refused with a reason.
+#[test]
+fn content_may_be_cbor_and_not_xml() {
+    const CBOR: &str = "application/vnd.onem2m-res+cbor";
+    let (_gateway, mut light) = start();
+    let mut ask = |request: Request| light.ask(&request.from(OWN)).unwrap();
+    let create = |media: &str| {
+        let media = format!("{media};ty=4");
+        Request::new("POST", "/cse/light1/temp").header("Content-Type", &media)
+    };
+    let latest = || Request::retrieve("/cse/light1/temp/la");
+    // {"m2m:cin": {"con": "22"}}
+    let created = ask(create(CBOR).binary(b"\xa1\x67m2m:cin\xa1\x63con\x6222")).expect(201, 2001);
+    // A client that does not say what it accepts gets the serialization of its content.
+    assert_eq!(created.header("content-type"), Some(CBOR));
+    assert_eq!(ask(latest()).expect(200, 2000).json()["m2m:cin"]["con"], "22");
+    let read = ask(latest().header("Accept", CBOR)).expect(200, 2000);
+    assert_eq!(read.header("content-type"), Some(CBOR));
+    let has = |part: &[u8]| read.bytes().windows(part.len()).any(|window| window == part);
+    assert!(has(b"\x67m2m:cin") && has(b"\x63con\x6222"), "{read:?}");
+    // A tag has no meaning in JSON.
+    ask(create(CBOR).binary(b"\xa1\x67m2m:cin\xc1\x01")).expect(400, 4000);
+    ask(create("application/xml").body("<m2m:cin/>")).expect_refusal(415, 4015);
+    ask(latest().header("Accept", "application/xml")).expect_refusal(406, 5207);
 }

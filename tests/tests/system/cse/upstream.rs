@@ -8,6 +8,7 @@ use saegis_tests::{
 
 with_each_client!(
     upstream_receives_known_parameters_only,
+    tokens_may_have_8_kib,
     upstream_address_is_normalized,
     ambiguous_request_is_not_forwarded,
     upstream_fault_is_answered,
@@ -66,6 +67,22 @@ fn assert_normalized(request: &Message) {
     let path = request.line.split(' ').nth(1).unwrap();
     assert!(path.starts_with("/~/mn-cse-123456/"), "{request:?}");
     assert!(request.line.ends_with(" HTTP/1.1"), "{request:?}");
+}
+
+/// Signed tokens are longer than other parameters.
+fn tokens_may_have_8_kib(tool: Tool) {
+    let (upstream, _gateway, mut light) = start(tool, good());
+    let request = |name, length| {
+        let value = "t".repeat(length);
+        Request::retrieve("/cse/light1").from(OWN).header(name, &value)
+    };
+    light.ask(&request("Authorization", 8192)).expect(200, 2000);
+    let [arrived] = &upstream.wait(1)[..] else { panic!("more than one request arrived") };
+    assert_eq!(arrived.values("authorization"), ["t".repeat(8192)]);
+    for (name, length) in [("Authorization", 8193), ("X-M2M-GID", 1025)] {
+        light.ask(&request(name, length)).expect_refusal(400, 4000);
+    }
+    light.ask(&Request::retrieve("/cse/light1").from(OWN)).expect(200, 2000);
 }
 
 fn upstream_receives_known_parameters_only(tool: Tool) {

@@ -138,13 +138,15 @@ fn cases(pki: &Pki, of: &Authorities, revoked: &Issued) -> Vec<Case> {
     let example = &pki.example;
     let certificate = |what, by: &Authority, request: Certificate, alert, why| {
         let identity = Some(pki.identity(&by.issue(&request).unwrap()));
-        Case { what, identity, alerts: all_profiles(alert), cause: "certificate", why }
+        let cause = if why == "has expired" { "expired" } else { "certificate" };
+        Case { what, identity, alerts: all_profiles(alert), cause, why }
     };
     let names =
         |what, by: &Authority, names: &[Name], why| certificate(what, by, named(names), 42, why);
     let issued = |what, issued: &Issued, alert, why| {
         let identity = Some(pki.identity(issued));
-        Case { what, identity, alerts: all_profiles(alert), cause: "certificate", why }
+        let cause = if alert == 44 { "revoked" } else { "certificate" };
+        Case { what, identity, alerts: all_profiles(alert), cause, why }
     };
     let of_kind = |key| light_request().key(key);
     let large = |size| light_request().extension("1.3.6.1.4.1.32473.2", false, vec![4; size]);

@@ -64,8 +64,8 @@ fn unknown_identity_and_wrong_key_are_alike(tool: Tool) {
     let long = Credential { key: "00112233445566778899aabbccddeeff", ..LIGHT1 };
     for offer in [Offer::MANDATED, Offer::GCM] {
         for (credential, cause) in [
-            (unknown, "identity"),
-            (no_kpsa_id, "identity"),
+            (unknown, "unknown-identity"),
+            (no_kpsa_id, "unknown-identity"),
             (wrong, "wrong-key"),
             (others, "wrong-key"),
             (long, "wrong-key"),
@@ -76,6 +76,7 @@ fn unknown_identity_and_wrong_key_are_alike(tool: Tool) {
             let event = gateway.handshake_refused(mark);
             assert_eq!(event.text("cause"), cause, "{event:?}");
             assert!(event.message().contains(&format!("{:?}", credential.identity)), "{event:?}");
+            assert_eq!(event.text("identity"), credential.identity);
         }
     }
     let text = gateway.log().text();
@@ -183,10 +184,10 @@ fn invalid_identity_is_refused() {
     let gateway = Setup::new().start();
     let bytes = |length: usize| format!("{}@in.provider.com", "x".repeat(length - 16));
     for (identity, cause, alert) in [
-        (bytes(256).as_str(), "identity", 20),
+        (bytes(256).as_str(), "unknown-identity", 20),
         (&bytes(257), "malformed-identity", 50),
-        ("caf\u{e9}@in.provider.com", "identity", 20),
-        ("x\n\u{1b}[31mforged@in.provider.com", "identity", 20),
+        ("caf\u{e9}@in.provider.com", "unknown-identity", 20),
+        ("x\n\u{1b}[31mforged@in.provider.com", "unknown-identity", 20),
     ] {
         let mark = gateway.log().mark();
         let refused = Tool::GnuTls.refused(gateway.port(), Credential { identity, ..LIGHT1 });

@@ -159,7 +159,7 @@ fn revoked_certificate_is_not_resumed() {
         Err(refused) => refused,
     };
     assert_eq!(refused.alert, Some(44), "{refused:?}");
-    assert_eq!(gateway.handshake_refused(mark).text("cause"), "certificate");
+    assert_eq!(gateway.handshake_refused(mark).text("cause"), "revoked");
     assert_resumed(&gateway, &[false]);
 }
 

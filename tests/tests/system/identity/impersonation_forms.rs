@@ -76,12 +76,12 @@ const CONTENTS: [(Primitive<'_>, u64); 13] = [
     (container(r#"{"m2m:ae":{"rn":"x","api":"Nx","rr":false}}"#), 4000),
     (Primitive::update("cse/light1", r#"{"m2m:ae":{"aei":"Clight-AE2"}}"#).from(OWN), 4106),
     // The gateway cannot see the originator of an end-to-end secured primitive.
-    (Primitive::notify("cse", SECURED).from(OWN), 4116),
-    (Primitive::notify("cse", r#"{"M2M:SECI":{"sit":4,"epo":"x.y.z"}}"#).from(OWN), 4116),
+    (Primitive::notify("cse", SECURED).from(OWN), 4111),
+    (Primitive::notify("cse", r#"{"M2M:SECI":{"sit":4,"epo":"x.y.z"}}"#).from(OWN), 4000),
     (Primitive::notify("cse", SECURED).from(OTHER), 4106),
 ];
 
-const SECURED: &str = r#"{"m2m:seci":{"sit":4,"epo":"eyJhbGciOiJkaXIifQ..x.y.z"}}"#;
+const SECURED: &str = r#"{"m2m:seci":{"sit":5,"epo":"eyJhbGciOiJkaXIifQ..x.y.z"}}"#;
 
 const fn container(content: &str) -> Primitive<'_> {
     Primitive::create("cse/light1", 3, content).from(OWN)
@@ -133,7 +133,7 @@ impl Scene {
     fn new(binding: Binding) -> Self {
         let registered = r#"{"m2m:ae":{"aei":"Clight-AE1"}}"#;
         let cse = Upstream::start(Reply::answer(201, 2001, registered));
-        let gateway = Setup::new().upstream(cse.port()).with_mqtt().start();
+        let gateway = Setup::new().upstream(cse.port()).with_mqtt().with_coap().start();
         let light = binding.connect(&gateway, LIGHT1);
         Self { cse, gateway, light, refused: Vec::new() }
     }
@@ -167,7 +167,7 @@ impl Scene {
         self.gateway.stop();
         self.gateway.log().wait("gateway.stopped");
         let all = |event: &str| self.gateway.log().all(Mark::START, event, 0);
-        for rsc in [4000, 4106, 4116] {
+        for rsc in [4000, 4106, 4111] {
             let expected = self.refused.iter().filter(|code| **code == rsc).count() as u64;
             let single = all("request.refused").iter().filter(|e| e.number("rsc") == rsc).count();
             let of_rsc = |e: &&saegis_tests::Event| {

@@ -45,10 +45,10 @@ fn ae(app_id: &str, from: &str) -> Request {
     Request::create("/cse", 2, &content).from(from)
 }
 
-/// With the mandated suite of TLS 1.2, the AE registers only as the rule allows. GnuTLS does not
-/// accept a key of three bytes.
+/// With the mandated suite of TLS 1.2 or DTLS 1.2, the AE registers only as the rule allows. GnuTLS
+/// does not accept a key of three bytes.
 fn td_m2m_se_01_and_refused_registrations(binding: Binding) {
-    let gateway = with_rules(Some(RULES)).with_mqtt().start();
+    let gateway = with_rules(Some(RULES)).with_mqtt().with_coap().start();
     let mut light = binding.connect(&gateway, TEST);
     let content = |app_id: &str| {
         json!({ "m2m:ae": { "rn": "app", "api": app_id, "rr": false, "srv": ["3"] } }).to_string()
@@ -95,6 +95,11 @@ mod td_m2m_se_01 {
     #[test]
     fn over_mqtt() {
         super::td_m2m_se_01_and_refused_registrations(Binding::Mqtt);
+    }
+
+    #[test]
+    fn over_coap() {
+        super::td_m2m_se_01_and_refused_registrations(Binding::Coap);
     }
 }
 

@@ -8,6 +8,9 @@ use super::scene::{FQDN, IN_CSE};
 /// A key that a client provides.
 pub const KEY: &str = "c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf";
 
+/// Domain name of the service provider, which is the administrating stakeholder.
+pub const ADMIN_FQDN: &str = "in.provider.com";
+
 /// A MAF client with a Km.
 pub struct MafClient {
     client: Client,
@@ -57,11 +60,17 @@ impl MafClient {
         self.client.ask(&request.from(from))
     }
 
-    /// Registers as a client.
+    /// Registers as a client for the service provider.
     #[track_caller]
     pub fn register(&mut self) -> Response {
+        self.register_for(ADMIN_FQDN)
+    }
+
+    /// Registers as a client for this administrating stakeholder.
+    #[track_caller]
+    pub fn register_for(&mut self, admin: &str) -> Response {
         let content =
-            json!({ "maf:clientReg": { "et": seconds_from_now(3600), "adfq": "in.provider.com" } });
+            json!({ "sec:mafClientReg": { "et": seconds_from_now(3600), "adfq": admin } });
         self.ask(Request::create("/~/maf/-", 61001, &content))
     }
 
@@ -77,9 +86,9 @@ impl MafClient {
     pub fn key(&mut self, wanted: &KeyRequest<'_>) -> String {
         let registered = self.ask(wanted.request()).expect(201, 2001);
         let content = registered.json();
-        let attributes = &content["maf:keyReg"];
-        assert_eq!(attributes["kval"], Value::Null, "the response contains the key");
-        attributes["rkid"].as_str().unwrap().into()
+        let attributes = &content["sec:symmKeyReg"];
+        assert_eq!(attributes["keyValue"], Value::Null, "the response contains the key");
+        attributes["ri"].as_str().unwrap().into()
     }
 
     /// Retrieves a key.
@@ -97,25 +106,28 @@ pub struct KeyRequest<'a> {
     /// The key. If absent, the MAF uses the session's key.
     pub value: Option<&'a str>,
     pub seconds: u64,
+    /// Domain name of the administrating stakeholder.
+    pub admin: &'a str,
 }
 
 impl KeyRequest<'static> {
     /// A provided key for associations with the IN-CSE.
-    pub const USUAL: Self = Self { suid: 32, targets: &[IN_CSE], value: Some(KEY), seconds: 3600 };
+    pub const USUAL: Self =
+        Self { suid: 32, targets: &[IN_CSE], value: Some(KEY), seconds: 3600, admin: ADMIN_FQDN };
 }
 
 impl KeyRequest<'_> {
     pub fn request(self) -> Request {
         let mut attributes = json!({
             "et": seconds_from_now(self.seconds),
-            "adfq": "in.provider.com",
+            "adfq": self.admin,
             "suid": self.suid,
             "tgids": self.targets,
         });
         if let Some(value) = self.value {
-            attributes["kval"] = value.into();
+            attributes["keyValue"] = value.into();
         }
-        Request::create("/~/maf/-", 61002, &json!({ "maf:keyReg": attributes }))
+        Request::create("/~/maf/-", 61002, &json!({ "sec:symmKeyReg": attributes }))
     }
 }
 

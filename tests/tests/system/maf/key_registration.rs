@@ -24,8 +24,8 @@ fn key_is_distributed_from_openssl_to_gnutls() {
         let mut in_cse = MafClient::registered(target, &scene.maf, IN_KM, IN_CSE);
         let relative = phone.key(&KeyRequest::USUAL);
         let found = in_cse.retrieve(&relative).expect(200, 2000).json();
-        let attributes = &found["maf:keyReg"];
-        assert_eq!(attributes["kval"].as_str().unwrap().to_lowercase(), KEY);
+        let attributes = &found["sec:symmKeyReg"];
+        assert_eq!(attributes["keyValue"].as_str().unwrap().to_lowercase(), KEY);
         assert_eq!(attributes["scid"], PHONE);
         assert_eq!(attributes["suid"], 32);
         let given = scene.maf.log().wait("maf.key.retrieved");
@@ -34,7 +34,7 @@ fn key_is_distributed_from_openssl_to_gnutls() {
         // The session's key differs, and the target gets it as well.
         let of_session = phone.key(&KeyRequest { value: None, ..KeyRequest::USUAL });
         let found = in_cse.retrieve(&of_session).expect(200, 2000).json();
-        let value = found["maf:keyReg"]["kval"].as_str().unwrap();
+        let value = found["sec:symmKeyReg"]["keyValue"].as_str().unwrap();
         assert!(value.len() == 64 && value.to_lowercase() != KEY, "{found}");
         // Once for each session.
         let again = KeyRequest { value: None, ..KeyRequest::USUAL };
@@ -76,6 +76,7 @@ fn key_existence_is_visible_to_target_only() {
     }
     let refused = scene.maf.log().all(mark, "request.refused", 14);
     assert!(refused.iter().all(|event| event.number("rsc") == 4004), "{refused:?}");
+    assert!(refused.iter().any(|event| event.text("operation") == "delete"), "{refused:?}");
     thief.retrieve(&for_thief).expect(200, 2000);
     in_cse.retrieve(&for_in).expect(200, 2000);
 }
@@ -153,6 +154,86 @@ fn key_registration_follows_rules() {
     in_cse.retrieve(&others).expect(200, 2000);
 }
 
+/// The rules apply to the targets that an update sets (TS-0003 clause 8.8.2.9).
+#[test]
+fn changed_targets_follow_rules() {
+    let data = format!(
+        "[[rule]]\nsources = [\"{PHONE}\"]\ntargets = [\"{IN_CSE}\", \"{OTHER}\"]\nsuids = [32, 34]\n"
+    );
+    let mut settings = Settings::new();
+    settings.maf = settings.maf.file("maf-rules.toml", &data);
+    let scene = settings.start();
+    let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
+    let mut in_cse = MafClient::registered(Tool::OpenSsl, &scene.maf, IN_KM, IN_CSE);
+    let mut other = MafClient::registered(Tool::GnuTls, &scene.maf, OTHER_KM, OTHER);
+    let mut thief = MafClient::registered(Tool::GnuTls, &scene.maf, THIEF_KM, THIEF);
+    let relative = phone.key(&KeyRequest { suid: 34, ..KeyRequest::USUAL });
+    let change = |relative: &str, targets: &[&str]| {
+        let content = serde_json::json!({ "sec:symmKeyReg": { "tgids": targets } });
+        Request::update(&format!("/~/maf/{relative}"), &content)
+    };
+    let mark = scene.maf.log().mark();
+    phone.ask(change(&relative, &[IN_CSE, THIEF])).expect_refusal(403, 4103);
+    let refused = scene.maf.log().wait_after(mark, "request.refused");
+    assert!(refused.message().contains("no rule"), "{refused:?}");
+    thief.retrieve(&relative).expect_refusal(404, 4004);
+    // Another client learns nothing about the key, not even what the rules say about it.
+    let unknown = thief.ask(change(&"0".repeat(32), &[THIEF])).expect_refusal(404, 4004);
+    let foreign = thief.ask(change(&relative, &[THIEF]));
+    assert_eq!(comparable(&foreign), comparable(&unknown));
+
+    let updated = phone.ask(change(&relative, &[OTHER])).expect(200, 2004).json();
+    assert_eq!(updated, serde_json::json!({ "sec:symmKeyReg": { "tgids": [OTHER] } }));
+    other.retrieve(&relative).expect(200, 2000);
+    in_cse.retrieve(&relative).expect_refusal(404, 4004);
+    // The single target of an association's key has the key, so it cannot be replaced.
+    let single = phone.key(&KeyRequest::USUAL);
+    phone.ask(change(&single, &[OTHER])).expect_refusal(400, 4000);
+    other.retrieve(&single).expect_refusal(404, 4004);
+}
+
+/// A client registers for each administrating stakeholder, and a key needs that registration
+/// (TS-0003 clauses 8.8.1 and 8.8.2.7).
+#[test]
+fn key_needs_registration_for_its_stakeholder() {
+    let scene = Scene::start();
+    let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
+    let mut in_cse = MafClient::registered(Tool::OpenSsl, &scene.maf, IN_KM, IN_CSE);
+    phone.register().expect_refusal(403, 4117);
+    let for_other = KeyRequest { admin: "other.example.com", ..KeyRequest::USUAL };
+    let mark = scene.maf.log().mark();
+    phone.ask(for_other.request()).expect_refusal(403, 4103);
+    let refused = scene.maf.log().wait_after(mark, "request.refused");
+    assert!(refused.message().contains("adminFQDN"), "{refused:?}");
+    let second = phone.register_for("other.example.com").expect(201, 2001).json();
+    let second = second["sec:mafClientReg"]["ri"].as_str().unwrap();
+    let relative = phone.key(&for_other);
+    let first = phone.key(&KeyRequest::USUAL);
+    in_cse.retrieve(&relative).expect(200, 2000);
+    phone.ask(Request::delete(&format!("/~/maf/{second}"))).expect(200, 2002);
+    in_cse.retrieve(&relative).expect_refusal(404, 4004);
+    in_cse.retrieve(&first).expect(200, 2000);
+}
+
+/// The base of a MAF is a setting of the MAF, the gateway and the AE.
+#[test]
+fn maf_with_other_base_distributes_keys() {
+    let mut settings = Settings::new();
+    settings.maf = settings.maf.with("maf", "base = \"keys\"");
+    settings.more = "base = \"keys\"\n".into();
+    let scene = settings.start();
+    // The default of an AE is another one.
+    assert_ne!(scene.phone(&["register"]).code, 0);
+    let (id, key) = PHONE_KM;
+    scene.write_phone(
+        &format!("kpsa-id = \"{id}\"\nkpsa = \"{key}\"\n"),
+        IN_CSE,
+        "base = \"keys\"",
+    );
+    scene.phone(&["register"]).expect(0);
+    assert!(scene.maf.log().wait("maf.key.retrieved").text("client") == IN_CSE);
+}
+
 /// Without the extended master secret, another session could export the same key.
 #[test]
 fn session_without_ems_gives_no_key() {
@@ -173,7 +254,9 @@ fn session_without_ems_gives_no_key() {
 #[test]
 fn maf_refuses_cse_requests() {
     let scene = Scene::start();
-    let mut phone = MafClient::registered(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
+    let mut phone = MafClient::connect(Tool::OpenSsl, &scene.maf, PHONE_KM, PHONE);
+    let registered = phone.register().expect(201, 2001).json();
+    let own = registered["sec:mafClientReg"]["ri"].as_str().unwrap();
     let ae = serde_json::json!({ "m2m:ae": { "rn": "phone", "api": "Nphone", "rr": false } });
     let elsewhere = format!("/~/in-cse/{}", "0".repeat(32));
     for request in [
@@ -183,16 +266,16 @@ fn maf_refuses_cse_requests() {
         Request::retrieve("/cse"),
         Request::retrieve("/~/in-cse/cse"),
         Request::retrieve(&elsewhere),
-        Request::retrieve("/_/maf2.in.provider.com/maf/own"),
-        Request::retrieve("/~/maf/own?fu=1"),
+        Request::retrieve(&format!("/_/maf2.in.provider.com/maf/{own}")),
+        Request::retrieve(&format!("/~/maf/{own}?fu=1")),
         Request::new("NOTIFY", "/~/maf/-"),
     ] {
         let answer = phone.ask(request.clone());
         assert!((400..=501).contains(&answer.status()), "{request:?}: {answer:?}");
         assert!(!answer.debug().is_empty() && answer.rsc().is_some(), "{answer:?}");
     }
-    let own = phone.retrieve("own").expect(200, 2000).json();
-    assert_eq!(own["maf:clientReg"]["mcid"], PHONE);
+    let found = phone.retrieve(own).expect(200, 2000).json();
+    assert_eq!(found["sec:mafClientReg"]["mcid"], PHONE);
 }
 
 /// A session that outlives the registration of its key cannot register it again.

@@ -54,7 +54,7 @@ fn measure(
 fn client(scene: &Scene, (identity, key): (&str, &str), id: &str) -> Light {
     let mut client = Light::connect(scene.maf.port(), Credential { identity, key }).unwrap();
     let content =
-        json!({ "maf:clientReg": { "et": seconds_from_now(3600), "adfq": "in.provider.com" } });
+        json!({ "sec:mafClientReg": { "et": seconds_from_now(3600), "adfq": "in.provider.com" } });
     let request = Request::create("/~/maf/-", 61001, &content).from(id);
     client.ask(&request).unwrap().expect(201, 2001);
     client
@@ -69,7 +69,7 @@ fn load_of_maf_keys() {
         .map(|_| {
             let request = KeyRequest::USUAL.request().from(PHONE);
             let registered = phone.ask(&request).unwrap().expect(201, 2001).json();
-            registered["maf:keyReg"]["rkid"].as_str().unwrap().into()
+            registered["sec:symmKeyReg"]["ri"].as_str().unwrap().into()
         })
         .collect();
     let services = [&scene.infrastructure, &scene.maf];

@@ -62,7 +62,7 @@ fn stopped_maf() -> (Gateway, String) {
 fn retrieve(maf: &Gateway, relative: &str) {
     let mut in_cse = MafClient::connect(Tool::GnuTls, maf, IN_KM, IN_CSE);
     let found = in_cse.retrieve(relative).expect(200, 2000).json();
-    assert_eq!(found["maf:keyReg"]["kval"].as_str().unwrap().to_lowercase(), KEY);
+    assert_eq!(found["sec:symmKeyReg"]["keyValue"].as_str().unwrap().to_lowercase(), KEY);
 }
 
 #[test]

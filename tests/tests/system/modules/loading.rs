@@ -16,6 +16,7 @@ with_each_client!(
     invalid_module_is_refused_with_reason,
     faulty_lookup_fails_only_its_handshake,
     faulty_check_fails_only_its_request,
+    long_call_of_module_without_imports_completes,
     registration_is_checked_by_app_id,
     installed_check_applies_to_next_request,
 );
@@ -87,7 +88,7 @@ fn invalid_module_is_refused_with_reason(tool: Tool) {
         (EMPTY_COMPONENT, "exports no hook of the contract"),
         (
             &whole,
-            "imports the capability policy-tables, but its manifest bad.toml does not request",
+            "imports the capability policy-tables, but has no manifest; add bad.toml beside it",
         ),
         (&component_that_imports("acme:net/sockets@1.0.0"), "acme:net/sockets@1.0.0, which no"),
         (
@@ -97,7 +98,7 @@ fn invalid_module_is_refused_with_reason(tool: Tool) {
         (&component_that_imports("saegis:policy/log@9.0.0"), "@9.0.0; this gateway supports 0.1"),
         (
             &component_that_imports("saegis:policy/read-stored-keys@0.1.0"),
-            "imports the capability read-stored-keys, but its manifest bad.toml does not request",
+            "imports the capability read-stored-keys, but has no manifest; add bad.toml beside it",
         ),
     ] {
         let refused = gateway.refused_after(why, |g| g.replace("policies/modules/bad.wasm", bytes));
@@ -237,13 +238,43 @@ fn faulty_lookup_fails_only_its_handshake(tool: Tool) {
         let refused = tool.refused(gateway.port(), Credential { identity: &identity, ..LIGHT1 });
         assert_eq!(refused.alert, Some(20), "{fault}: {refused:?}");
         let event = gateway.handshake_refused(mark);
-        assert_eq!(event.text("cause"), "identity");
+        let knows_not = fault == "fault-log";
+        let cause = if knows_not { "unknown-identity" } else { "module-failed" };
+        assert_eq!(event.text("cause"), cause);
+        if !knows_not {
+            let failed = gateway.log().wait_after(mark, "module.failed");
+            assert_eq!(failed.text("module"), "faulty");
+        }
         let message = event.message();
         assert!(message.contains(&identity) && message.contains(why), "{message}");
         light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).expect(200, 2000);
         tool.connect(gateway.port(), LIGHT2).close();
     }
     assert_log_is_limited(gateway.log());
+}
+
+/// A call of a module without imports first runs without yielding. A call that takes long is
+/// repeated, and has its whole time.
+fn long_call_of_module_without_imports_completes(tool: Tool) {
+    let setup = Setup::new().with("modules", "deadline-milliseconds = 3000");
+    let gateway = setup.module("busy", "order = 1\n").start();
+    let refused = |rounds: u64| {
+        let mark = gateway.log().mark();
+        let identity = format!("rounds-{rounds}@in.provider.com");
+        let refused = tool.refused(gateway.port(), Credential { identity: &identity, ..LIGHT1 });
+        assert_eq!(refused.alert, Some(20), "{refused:?}");
+        gateway.handshake_refused(mark).message()
+    };
+    tool.connect(gateway.port(), LIGHT1).close();
+    // The first long call is attempted without yielding, later ones are not.
+    for rounds in [1, 30_000_000, 30_000_001, 2] {
+        let message = refused(rounds);
+        assert!(message.contains(&format!("counted {rounds} rounds")), "{message}");
+        tool.connect(gateway.port(), LIGHT1).close();
+    }
+    let message = refused(u64::MAX);
+    assert!(message.contains("module busy exceeded the time limit of a call"), "{message}");
+    tool.connect(gateway.port(), LIGHT1).close();
 }
 
 /// Asserts that a module's log lines are limited in number, and contain no line breaks.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use saegis_tests::wasm::{CORE_MODULE, EMPTY_COMPONENT, component_that_imports};
-use saegis_tests::{CommandOutput, component, repository, saegis};
+use saegis_tests::{CommandOutput, Setup, component, eventually, program, repository, saegis};
 use tempfile::TempDir;
 
 /// Modules with a case file in their source folder.
@@ -123,9 +123,25 @@ fn failed_call_can_be_expected() {
         + &case("fault-trap", "trap", SMALL);
     test_with("faulty", &all, &[]).expect(0);
     let ran = test_with("faulty", &case("fault-loop", "memory", SHORT), &[]).expect(1);
-    let wrong =
-        "fault-loop: answered { failed = \"deadline\" }, for it exceeded the time limit of a call";
+    let wrong = "fault-loop: answered { failed = \"deadline\" }, for it exceeded the time limit of a \
+                 call: 10 ms (modules.deadline-milliseconds)";
     assert!(ran.out.contains(wrong), "{ran:?}");
+    let ran = test_with("faulty", &case("fault-memory", "trap", SMALL), &[]).expect(1);
+    let wrong = "exceeded the memory limit of a call: 2097152 bytes (modules.memory-bytes)";
+    assert!(ran.out.contains(wrong), "{ran:?}");
+}
+
+#[test]
+fn panic_is_reported_with_message_and_line() {
+    let case = "[[case]]\nname = \"a panic\"\nlookup = { psk-identity = \"fault-message\" }\n\
+                expect = \"not-mine\"\n";
+    let ran = test_with("faulty", case, &[]).expect(1);
+    let line = ran.out.lines().find(|line| line.starts_with("a panic: answered")).unwrap();
+    assert!(line.contains("trapped: wasm trap: "), "{line}");
+    assert!(line.contains("panicked at faulty/src/lib.rs:"), "{line}");
+    assert!(line.ends_with("told to"), "{line}");
+    // The log has it too.
+    assert!(ran.err.contains("panicked at faulty/src/lib.rs:"), "{ran:?}");
 }
 
 #[test]
@@ -244,6 +260,43 @@ fn inspect_describes_module() {
 }
 
 #[test]
+fn inspect_reports_capability_that_manifest_lacks() {
+    let folder = folder();
+    fs::copy(component("psk-table"), folder.path().join("mine.wasm")).unwrap();
+    let inspect = |code| saegis(folder.path(), &["module", "inspect", "mine.wasm"]).expect(code);
+    assert!(inspect(0).out.contains("manifest    none beside it"));
+    fs::write(folder.path().join("mine.toml"), "order = 10\n").unwrap();
+    let fault =
+        "imports the capability policy-tables, but its manifest mine.toml does not request it";
+    assert!(inspect(4).out.contains(fault));
+    let json =
+        saegis(folder.path(), &["module", "inspect", "mine.wasm", "--json"]).expect(4).json();
+    assert_eq!(json["missing_capabilities"], serde_json::json!(["policy-tables"]));
+    fs::write(folder.path().join("mine.toml"), "capabilities = [\"policy-tables\"]\n").unwrap();
+    assert!(!inspect(0).out.contains("refused"));
+}
+
+#[test]
+fn compiled_module_is_cached_for_its_next_test() {
+    let folder = folder();
+    let cases = repository().join("guest-modules/psk-table/cases.toml");
+    let module = component("psk-table");
+    for _ in 0..2 {
+        let mut command = std::process::Command::new(program());
+        command.args(["module", "test"]).arg(&module).arg("--cases").arg(&cases);
+        command.env("XDG_CACHE_HOME", folder.path());
+        assert!(command.output().unwrap().status.success());
+    }
+    // The cache has a folder for each version of its format.
+    let cache = folder.path().join("saegis/code/modules");
+    let versions: Vec<_> = fs::read_dir(cache).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(versions.len(), 1, "{versions:?}");
+    let files = fs::read_dir(&versions[0]).unwrap().map(|e| e.unwrap().path());
+    let code: Vec<_> = files.filter(|file| file.extension().is_none()).collect();
+    assert_eq!(code.len(), 1, "{code:?}");
+}
+
+#[test]
 fn inspect_reports_unloadable_module_in_exit_code() {
     let folder = folder();
     let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
@@ -287,7 +340,7 @@ fn new_module_folder_is_complete() {
     let read = |path: &str| fs::read_to_string(folder.path().join("my-lookup").join(path)).unwrap();
     assert!(read("src/lib.rs").contains("impl Guest for Module"));
     assert!(read("README.md").contains("\n    make\n"));
-    assert!(read("my-lookup.toml").contains("capabilities = [\"policy-tables\"]"));
+    assert!(read("my-lookup.toml").contains("capabilities = [\"policy-tables\", \"log\"]"));
     assert!(read("cases.toml").contains("[[case]]"));
     // The template contains the complete contract of the repository.
     let contract = fs::read_dir(repository().join("wit")).unwrap().map(|e| e.unwrap().path());
@@ -327,4 +380,45 @@ fn existing_or_invalid_module_folder_is_refused() {
     let left: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+/// A change of the source is built, tested and installed. A module whose test fails is not installed.
+#[test]
+fn watched_module_is_installed_after_each_change() {
+    let gateway = Setup::new().start();
+    let folder = folder();
+    let own = folder.path().join("mine");
+    fs::create_dir(&own).unwrap();
+    let source = |name: &str| fs::copy(component(name), own.join("source.bin")).map(drop).unwrap();
+    let makefile = "test:\n\tcp source.bin mine.wasm\n\
+                    \t$(SAEGIS) module test mine.wasm --cases cases.toml\n";
+    fs::write(own.join("Makefile"), makefile).unwrap();
+    fs::write(own.join("mine.toml"), "order = 1\ncapabilities = [\"policy-tables\", \"log\"]\n")
+        .unwrap();
+    let cases =
+        "[[case]]\nname = \"a\"\nlookup = { psk-identity = \"a\" }\nexpect = \"not-mine\"\n";
+    // The table is missing, so psk-table refuses.
+    fs::write(own.join("cases.toml"), cases).unwrap();
+    source("psk-table");
+    let mut watch = std::process::Command::new(program())
+        .args(["module", "watch", own.to_str().unwrap(), "--config"])
+        .arg(gateway.path("saegis.toml"))
+        .stdout(fs::File::create(folder.path().join("out")).unwrap())
+        .spawn()
+        .unwrap();
+    let printed = |what: &str| {
+        eventually(|| {
+            let out = fs::read_to_string(folder.path().join("out")).unwrap();
+            if out.contains(what) { Ok(()) } else { Err(out) }
+        });
+    };
+    printed("not installed: the build or a test failed");
+    assert!(!gateway.path("policies/modules/mine.wasm").exists());
+    let mark = gateway.log().mark();
+    source("faulty");
+    let loaded = gateway.log().wait_after(mark, "generation.in-force");
+    assert!(loaded.message().contains("mine"), "{}", loaded.message());
+    printed("mine is in force: generation 2");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }

@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
 use saegis_test_ca::{Authority, Name, Request as Certificate, Validity};
-use saegis_tests::certificates::{Identity, Pki, TlsProfile};
+use saegis_tests::certificates::{Identity, Pki, TlsProfile, credential};
 use saegis_tests::{BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mqtt, Setup, mqtt};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PROFILES: [TlsProfile; 3] = [TlsProfile::Tls13, TlsProfile::Tls12, TlsProfile::Mandated];
 
@@ -45,6 +45,58 @@ fn certificate_of_ae_authenticates_its_client() {
         let other = connect(&gateway, &identity, profile).expect("it is accepted");
         assert_eq!(connack(&mut Mqtt::over(other), "A::Clight-AE2"), 2);
     }
+}
+
+#[test]
+fn requests_arrive_in_topic_of_their_ae() {
+    let pki = Pki::new();
+    let rows = format!("credential_id,ae_ids\n{},Cone Ctwo\n", credential::DEVICE);
+    let gateway = pki.setup().with_mqtt().file("certificate-table.csv", &rows).start();
+    let identity = pki.identity(&pki.example.device);
+    let light = connect(&gateway, &identity, TlsProfile::Tls13).expect("it is accepted");
+    let mut device = Mqtt::over(light);
+    assert_eq!(connack(&mut device, "A::Cone"), 0);
+    for filter in ["/oneM2M/resp/Cone/#", "/oneM2M/resp/Ctwo/#", "/oneM2M/req/+/Cone/#"] {
+        assert_eq!(device.subscribe(filter), 1, "{filter}");
+    }
+    let request = |ae: &str, to: &str, ty: u8, pc: Value| json!({"op": 1, "to": to, "fr": ae, "ty": ty, "pc": pc});
+    let topic = |ae: &str| format!("/oneM2M/req/{ae}/mn-cse-123456/json");
+    for (ae, name) in [("Cone", "one"), ("Ctwo", "two")] {
+        let told = json!({"m2m:sub": {"rn": "told", "nu": [ae], "enc": {"net": [3]}}});
+        let entity = json!({"m2m:ae": {"rn": name, "api": "Nlight", "rr": true, "srv": ["3"]}});
+        let (own, lamp) = (format!("cse/{name}"), format!("cse/{name}/lamp"));
+        for (to, ty, pc) in
+            [("cse", 2, entity), (&*own, 3, json!({"m2m:cnt": {"rn": "lamp"}})), (&*lamp, 23, told)]
+        {
+            device.expect(&topic(ae), request(ae, to, ty, pc), 2001);
+        }
+    }
+    let value = |value: &str| json!({"m2m:cin": {"con": value}});
+    device.expect(&topic("Ctwo"), request("Ctwo", "cse/two/lamp", 4, value("2")), 2001);
+    device.publish(
+        &topic("Cone"),
+        &json!({"op": 1, "to": "cse/one/lamp", "fr": "Cone", "ty": 4, "pc": value("1"),
+            "rqi": "one", "rvi": "3"}),
+    );
+    // The response, and the notification for the first AE. That for the other one waits until it
+    // subscribes.
+    let expect_notification = |device: &mut Mqtt, ae: &str, value: &str| {
+        let (topic, request) = loop {
+            let (topic, message) = device.message();
+            if message["op"] == 5 {
+                break (topic, message);
+            }
+            assert_eq!(message["rsc"], 2001, "{message}");
+        };
+        assert_eq!(topic, format!("/oneM2M/req/mn-cse-123456/{ae}/json"));
+        assert_eq!(request["to"], ae);
+        assert_eq!(request["pc"]["m2m:sgn"]["nev"]["rep"]["m2m:cin"]["con"], value);
+        let response = json!({"rsc": 2000, "rqi": request["rqi"], "rvi": "3", "fr": ae});
+        device.publish(&format!("/oneM2M/resp/mn-cse-123456/{ae}/json"), &response);
+    };
+    expect_notification(&mut device, "Cone", "1");
+    assert_eq!(device.subscribe("/oneM2M/req/+/Ctwo/#"), 1);
+    expect_notification(&mut device, "Ctwo", "2");
 }
 
 /// The end of an MQTT connection before its CONNECT shows no reason to the client.

@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use saegis_tests::{Gateway, LIGHT1, Light, Mqtt, Request, Setup, mqtt};
 use serde_json::json;
 
@@ -182,6 +183,20 @@ fn silent_clients_are_disconnected() {
     }
 }
 
+/// The client is not read from while its only request is in progress, and is timed again afterwards.
+#[test]
+fn silent_client_is_disconnected_after_requests_at_limit() {
+    let gateway = Setup::new().with_mqtt().with("mqtt", "requests = 1").start();
+    let mut light = Mqtt::raw(gateway.mqtt_port(), LIGHT1);
+    light.send(&mqtt::connect("lamp", 2, 1));
+    assert_eq!(light.read(), Some((0x20, vec![0, 0])));
+    light.send(&[0xc0, 0]);
+    assert_eq!(light.read(), Some((0xd0, Vec::new())));
+    light.expect_closed();
+    let ended = gateway.log().wait("association.ended");
+    assert_eq!(ended.text("why"), "no packet within the keep alive");
+}
+
 /// A subscriber that never reads is disconnected, and hinders nobody.
 #[test]
 fn client_that_does_not_read_is_disconnected() {
@@ -250,14 +265,29 @@ fn pingreq_flood_is_answered_and_hinders_nobody() {
 
 #[test]
 fn many_idle_clients_are_served() {
+    idle_clients_are_served(300);
+}
+
+#[test]
+#[ignore = "needs 10,000 file descriptors; cargo xtask load runs it"]
+fn load_of_ten_thousand_idle_clients() {
+    idle_clients_are_served(10_000);
+}
+
+/// Holds sessions, of which each is then served.
+fn idle_clients_are_served(count: u64) {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = Some(count + 500);
+    setrlimit(Resource::Nofile, files).expect("the limit of open files can be raised");
     let gateway = Setup::new()
         .with_mqtt()
-        .with("limits", "associations-per-credential = 1000")
+        .with("limits", &format!("associations-per-credential = {count}"))
+        .with("limits", &format!("connections = {}", count + 1))
         .with("limits", "handshakes-per-peer = 1000")
         .start();
     let port = gateway.mqtt_port();
     let mut clients: Vec<_> =
-        (0..300).map(|n| Mqtt::connect(port, LIGHT1, &format!("lamp-{n}"))).collect();
+        (0..count).map(|n| Mqtt::connect(port, LIGHT1, &format!("lamp-{n}"))).collect();
     for client in &mut clients {
         client.send(&[0xc0, 0]);
         assert_eq!(client.read(), Some((0xd0, Vec::new())));

@@ -1,9 +1,12 @@
 //! Connections of the same client, and of different ones; sessions that outlive their connections.
 
-use saegis_tests::{Gateway, LIGHT1, LIGHT2, Light, Mqtt, Request, Setup, mqtt};
+use saegis_tests::{
+    Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Mqtt, Request, Setup, mqtt, saegis,
+};
 use serde_json::{Value, json};
 
 const OWN: &str = "Clight-AE1";
+const TABLE: &str = "policies/psk-lookup-table.csv";
 const REQ: &str = "/oneM2M/req/Clight-AE1/mn-cse-123456/json";
 
 /// Connects without a clean session, and returns whether there was one.
@@ -116,6 +119,80 @@ fn acknowledged_requests_survive_kill() {
     let mut http = Light::connect(gateway.port(), LIGHT1).unwrap();
     let latest = http.ask(&Request::retrieve("/cse/light1/lamp/la").from(OWN)).unwrap();
     assert_eq!(latest.json()["m2m:cin"]["con"], "first");
+}
+
+/// Policy no longer has the credential. Its connection ends, and its session and what waits for it are
+/// removed, so that they are not there when policy has it again.
+fn assert_removed_with_credential(is_connected: bool) {
+    let (gateway, light) = with_session(Setup::new());
+    let mut light = Some(light);
+    if !is_connected {
+        light.take().unwrap().disconnect();
+        gateway.log().wait("association.ended");
+    }
+    gateway.switch_light1("on");
+    let (all, without) = (gateway.table(), gateway.table_without(LIGHT1));
+    gateway.in_force_after(|g| g.replace(TABLE, without));
+    if let Some(light) = &mut light {
+        // The notification that it has not answered.
+        light.message();
+        light.expect_closed();
+    }
+    let removed = gateway.log().wait("mqtt.sessions-removed");
+    assert_eq!(removed.text("credential_id"), format!("12-{}", LIGHT1.identity));
+    assert_eq!(removed.number("sessions"), 1);
+    let gateway = gateway.kill_and_restart();
+    gateway.in_force_after(|g| g.replace(TABLE, all));
+    let (mut light, had_session) = resume(&gateway, "A::Clight-AE1");
+    assert!(!had_session);
+    for filter in ["/oneM2M/resp/Clight-AE1/#", "/oneM2M/req/+/Clight-AE1/#"] {
+        assert_eq!(light.subscribe(filter), 1);
+    }
+    gateway.switch_light1("off");
+    assert_eq!(notification(&mut light), "off");
+}
+
+#[test]
+fn session_of_removed_credential_is_removed() {
+    assert_removed_with_credential(true);
+}
+
+#[test]
+fn session_of_absent_client_is_removed_with_credential() {
+    assert_removed_with_credential(false);
+}
+
+/// The session belongs to the credential, not to its key.
+#[test]
+fn session_outlasts_change_of_key() {
+    let (gateway, mut light) = with_session(Setup::new());
+    let renewed = Credential { key: "00112233445566778899aabbccddeeff", ..LIGHT1 };
+    let table = gateway.table().replace(LIGHT1.key, renewed.key);
+    gateway.in_force_after(|g| g.replace(TABLE, table));
+    light.expect_closed();
+    let mut light = Mqtt::raw(gateway.mqtt_port(), renewed);
+    light.send(&mqtt::connect("A::Clight-AE1", 0, 60));
+    assert_eq!(light.read(), Some((0x20, vec![1, 0])));
+    assert!(gateway.log().all(Mark::START, "mqtt.sessions-removed", 0).is_empty());
+}
+
+/// The AE-ID that the credential got by its registration is released. Its next AE has a new session,
+/// even under the same AE-ID.
+#[test]
+fn session_of_deleted_ae_is_removed() {
+    let table = format!("ae_id,kpsa,kpsa_id\n,{},{}\n", LIGHT1.key, LIGHT1.identity);
+    let gateway = Setup::new().file("psk-lookup-table.csv", &table).with_mqtt().start();
+    let register = || {
+        let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+        light.ask(&Request::create_ae("light1").from(OWN)).unwrap().expect(201, 2001);
+        light.close();
+        resume(&gateway, "A::Clight-AE1")
+    };
+    let (mut light, _) = register();
+    assert_eq!(light.subscribe("/oneM2M/req/+/Clight-AE1/#"), 1);
+    saegis(&gateway.path(""), &["delete-ae", OWN]).expect(0);
+    light.expect_closed();
+    assert!(!register().1);
 }
 
 #[test]

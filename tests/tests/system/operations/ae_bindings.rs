@@ -70,6 +70,30 @@ fn watch_works_until_interrupted(binding: Binding) {
     assert!(watch.wait(BOUND).is_some_and(|status| status.success()), "{}", watch.err.text());
 }
 
+/// An interrupt that arrives together with a notification ends the command. Which of the two it takes
+/// first is random.
+fn interrupt_beside_notification_ends_watch(binding: Binding) {
+    let gateway = Setup::new().with_mqtt().start();
+    let light = Light1::new(&gateway, binding, LIGHT1);
+    light.run(&["register"]).expect(0);
+    light.run(&["create", "container", "lamp"]).expect(0);
+    for _ in 0..8 {
+        let mut watch = light.ae.start(&["--binding", light.binding, "watch", "lamp"]);
+        let watches = watch.out.wait(BOUND, |bytes, ended| {
+            let is_watching = String::from_utf8_lossy(bytes).contains("watching ");
+            (ended || is_watching).then_some(is_watching)
+        });
+        assert_eq!(watches, Some(true), "{}", watch.err.text());
+        watch.signal("STOP");
+        gateway.switch_light1("on");
+        watch.signal("INT");
+        watch.signal("CONT");
+        let status = watch.wait(BOUND);
+        watch.err.wait(BOUND, |_, ended| ended.then_some(()));
+        assert!(status.is_some_and(|s| s.success()), "{status:?}: {}", watch.err.text());
+    }
+}
+
 /// The MQTT server refuses the Client Identifier. Over WebSocket the registration is refused.
 fn credential_of_another_ae_is_refused(binding: Binding) {
     let gateway = Setup::new().with_mqtt().start();
@@ -82,7 +106,8 @@ fn credential_of_another_ae_is_refused(binding: Binding) {
 
 mod websocket {
     use super::{
-        Binding, credential_of_another_ae_is_refused, verbs_work, watch_works_until_interrupted,
+        Binding, credential_of_another_ae_is_refused, interrupt_beside_notification_ends_watch,
+        verbs_work, watch_works_until_interrupted,
     };
 
     #[test]
@@ -96,6 +121,11 @@ mod websocket {
     }
 
     #[test]
+    fn interrupt_beside_notification_ends_watch_over_websocket() {
+        interrupt_beside_notification_ends_watch(Binding::WebSocket);
+    }
+
+    #[test]
     fn other_credential_is_refused_over_websocket() {
         credential_of_another_ae_is_refused(Binding::WebSocket);
     }
@@ -103,7 +133,8 @@ mod websocket {
 
 mod mqtt {
     use super::{
-        Binding, credential_of_another_ae_is_refused, verbs_work, watch_works_until_interrupted,
+        Binding, credential_of_another_ae_is_refused, interrupt_beside_notification_ends_watch,
+        verbs_work, watch_works_until_interrupted,
     };
 
     #[test]
@@ -114,6 +145,11 @@ mod mqtt {
     #[test]
     fn watch_over_mqtt_prints_notifications() {
         watch_works_until_interrupted(Binding::Mqtt);
+    }
+
+    #[test]
+    fn interrupt_beside_notification_ends_watch_over_mqtt() {
+        interrupt_beside_notification_ends_watch(Binding::Mqtt);
     }
 
     #[test]

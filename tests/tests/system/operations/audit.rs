@@ -131,7 +131,10 @@ fn refused_handshakes_do_not_displace_audit_lines() {
     let sums = events.iter().filter(|line| line["of"] == "handshake.refused");
     let summed: u64 = sums
         .map(|line| {
-            assert_eq!((&line["peer"], &line["cause"]), (&"127.0.0.1".into(), &"identity".into()));
+            assert_eq!(
+                (&line["peer"], &line["cause"]),
+                (&"127.0.0.1".into(), &"unknown-identity".into())
+            );
             line["count"].as_u64().unwrap()
         })
         .sum();

@@ -312,9 +312,12 @@ fn inspect_reports_unreadable_file() {
         (&vec![b'x'; (1 << 20) + 1], "is larger than 1048576 bytes"),
     ] {
         setup.write("broken", bytes);
-        for arguments in [&["inspect", "broken"][..], &["--json", "inspect", "broken"]] {
+        for (arguments, start) in [
+            (&["inspect", "broken"][..], "error: broken: "),
+            (&["--json", "inspect", "broken"], "{\"code\":2,\"error\":\"broken: "),
+        ] {
             let ran = run(&setup, arguments).expect(2);
-            assert!(ran.err.starts_with(&format!("error: broken: {why}")), "{ran:?}");
+            assert!(ran.err.starts_with(&format!("{start}{why}")), "{ran:?}");
             assert!(ran.out.is_empty(), "{ran:?}");
         }
     }

@@ -48,7 +48,11 @@ fn documented_causes_match_sources() {
 fn causes_in_sources() -> BTreeSet<String> {
     let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
     let mut causes = BTreeSet::new();
-    for file in ["host/handshake/src/refusal.rs", "host/gateway/src/listener/peer_limits.rs"] {
+    for file in [
+        "host/handshake/src/refusal.rs",
+        "host/gateway/src/listener/peer_limits.rs",
+        "host/gateway/src/session/revalidation.rs",
+    ] {
         let text = read(file);
         let (_, text) = text.split_once("fn cause(").unwrap();
         let (function, _) = text.split_once("\n    }\n").unwrap();

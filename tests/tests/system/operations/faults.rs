@@ -153,7 +153,7 @@ fn concurrent_creates_survive_kill() {
 }
 
 /// Starts a gateway whose `state` folder is a small separate disk.
-fn with_small_disk(setup: Setup, options: &str) -> Setup {
+pub(super) fn with_small_disk(setup: Setup, options: &str) -> Setup {
     let state = setup.path("state");
     fs::create_dir(&state).unwrap();
     let own = fs::metadata(&state).unwrap();
@@ -168,7 +168,7 @@ fn with_small_disk(setup: Setup, options: &str) -> Setup {
 }
 
 /// Returns the gateway's `state` folder as the gateway sees it.
-fn small_disk(gateway: &Gateway) -> PathBuf {
+pub(super) fn small_disk(gateway: &Gateway) -> PathBuf {
     let path = gateway.path("state");
     Path::new(&format!("/proc/{}/root", gateway.id())).join(path.strip_prefix("/").unwrap())
 }

@@ -286,3 +286,23 @@ fn failed_memory_lock_is_a_warning() {
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
 }
+
+/// A pool of sandboxes reserves terabytes of addresses. Without it, the gateway works where addresses
+/// and writable memory are limited. `RLIMIT_DATA` limits the mappings that `vm.overcommit_memory=2`
+/// counts.
+#[test]
+fn gateway_works_with_limited_addresses_and_memory() {
+    let limited =
+        |setup: Setup| setup.started_through(&["prlimit", "--as=1000000000", "--data=67108864"]);
+    let ran = limited(Setup::new()).run_until_exit();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("set modules.pool = false"), "{ran:?}");
+    let gateway = limited(Setup::new().with("modules", "pool = false")).start();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from("Clight-AE1")).unwrap().expect(201, 2001);
+    light
+        .ask(&Request::retrieve("/cse/light1").from("Clight-AE2"))
+        .unwrap()
+        .expect_refusal(403, 4106);
+    light.ask(&Request::retrieve("/cse/light1").from("Clight-AE1")).unwrap().expect(200, 2000);
+}

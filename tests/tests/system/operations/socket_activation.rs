@@ -1,7 +1,7 @@
 //! Replacement of a gateway. The service manager owns the listening socket, so that no connection
 //! is refused meanwhile.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -62,6 +62,15 @@ fn invalid_descriptor_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let ran = Setup::new().with_descriptor(connected).run_until_exit();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("cannot bind listen.address"), "{ran:?}");
+}
+
+/// The gateway binds the socket of CoAP itself.
+#[test]
+fn udp_socket_is_refused() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ran = Setup::new().with_coap().with_descriptor(socket).run_until_exit();
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("cannot bind listen.address"), "{ran:?}");
 }

@@ -6,6 +6,7 @@ use std::thread;
 use saegis_tests::{
     BOUND, Credential, Gateway, LIGHT1, LIGHT2, Light, Mark, Request, Setup, connect_from,
 };
+use serde_json::json;
 
 /// Faults of a module in look-ups and in checks.
 const FAULTS: [&str; 5] =
@@ -175,6 +176,46 @@ fn looping_lookups_of_one_address_do_not_delay_others() {
                 let nothing = Request::retrieve("/cse/nothing").from("Clight-AE2");
                 other.ask(&nothing).unwrap().expect_refusal(404, 4004);
                 other.close();
+            }
+        });
+        let good = good.join();
+        stop.store(true, Ordering::Relaxed);
+        good.unwrap();
+    });
+}
+
+/// Looping checks occupy all sandboxes that one credential may use, for longer than others wait.
+#[test]
+fn looping_checks_of_one_credential_do_not_delay_others() {
+    let gateway = Setup::new()
+        .module("faulty", "order = 1\ncapabilities = [\"log\"]\n")
+        .with("modules", "concurrent-decisions = 8\ndeadline-milliseconds = 4000")
+        .start();
+    let port = gateway.port();
+    let mut other = Light::connect(port, LIGHT2).unwrap();
+    other.ask(&Request::create_ae("light2").from("Clight-AE2")).unwrap().expect(201, 2001);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..32 {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut light = Light::connect(port, LIGHT1).unwrap();
+                let looping = Request::retrieve("/cse/fault-loop").from("Clight-AE1");
+                while !stop.load(Ordering::Relaxed) {
+                    light.ask(&looping).unwrap().expect_refusal(500, 5000);
+                }
+            });
+        }
+        let good = scope.spawn(|| {
+            let busy = |e: &saegis_tests::Event| e.message().contains("too many concurrent calls");
+            gateway.log().wait_for(Mark::START, "module.failed", busy);
+            for n in 0..10 {
+                // The originators in a policy are checked each time.
+                let rules = json!({"acr": [{"acor": ["Clight-AE2"], "acop": 63}]});
+                let policy =
+                    json!({"m2m:acp": {"rn": format!("acp{n}"), "pv": rules, "pvs": rules}});
+                let create = Request::create("/cse/light2", 1, &policy).from("Clight-AE2");
+                other.ask(&create).unwrap().expect(201, 2001);
             }
         });
         let good = good.join();

@@ -272,6 +272,25 @@ fn guessable_key_is_reported_with_line() {
     run(&peer("1a2b3c"), &["check"]).expect(0);
 }
 
+#[test]
+fn guessable_km_of_maf_is_refused() {
+    let setup = |key: &str| {
+        let credential = format!("credential = {{ kpsa-id = \"a@a.b\", kpsa = \"{key}\" }}");
+        let lines = format!("fqdn = \"maf.a.b\"\naddress = \"127.0.0.1:1\"\n{credential}");
+        Setup::new().with_another("[maf-peer]", &lines)
+    };
+    let zeros = "00".repeat(16);
+    for (bad, why) in [
+        ("1a2b3c4d5e6f7a", "maf.a.b: its km has fewer than 8 bytes"),
+        (&zeros, "the key is one byte over and over"),
+    ] {
+        let ran = run(&setup(bad), &["check"]).expect(2);
+        assert!(ran.err.contains(why), "{ran:?}");
+        assert!(!ran.err.contains(bad), "the output contains the key");
+    }
+    run(&setup("1a2b3c4d5e6f7a8b"), &["check"]).expect(0);
+}
+
 /// The latest m2m:timestamp that can be written, which operators use for "never".
 #[test]
 fn latest_timestamp_is_accepted() {

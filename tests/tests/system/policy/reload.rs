@@ -79,7 +79,7 @@ fn removed_row_ends_its_association_only(tool: Tool) {
     assert_registered(&mut light2, "Clight-AE2");
     let mark = gateway.log().mark();
     assert_eq!(tool.refused(gateway.port(), LIGHT1).alert, Some(20));
-    assert_eq!(gateway.handshake_refused(mark).text("cause"), "identity");
+    assert_eq!(gateway.handshake_refused(mark).text("cause"), "unknown-identity");
     assert_registered(&mut light2, "Clight-AE2");
     assert_eq!(gateway.log().all(Mark::START, "association.revoked", 1).len(), 1);
 }

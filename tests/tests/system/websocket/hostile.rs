@@ -23,6 +23,13 @@ fn assert_serves(gateway: &Gateway) {
     light.ask(&Request::retrieve("/cse/nothing").from(OWN)).unwrap().expect(404, 4004);
 }
 
+/// Returns the resident memory of the gateway in KiB, without pages of files.
+fn resident(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+}
+
 /// Writes bytes below the frames.
 fn write_raw(light: &mut WebSocket, bytes: &[u8]) {
     light.stream().write_all(bytes).unwrap();
@@ -125,6 +132,29 @@ fn large_messages_close_connection_with_1009() {
     assert_serves(&gateway);
 }
 
+/// A client that goes on sending in spite of the limit costs no memory.
+#[test]
+fn message_of_100_mb_is_not_stored() {
+    const PART: usize = 16 << 10;
+    let gateway = Setup::new().start();
+    let text = [b' '; PART];
+    let in_one_frame = (&b"\x81\xff\0\0\0\0\x06\x40\0\0\0\0\0\0"[..], &b""[..]);
+    // The first fragment is empty.
+    let in_fragments = (&b"\x01\x80\0\0\0\0"[..], &b"\x00\xfe\x40\x00\0\0\0\0"[..]);
+    for (start, header) in [in_one_frame, in_fragments] {
+        let mut light = open(&gateway, JSON);
+        let (before, mark) = (resident(&gateway), gateway.log().mark());
+        write_raw(&mut light, start);
+        let part = [header, &text[..]].concat();
+        let _ = (0..6400).all(|_| light.stream().write_all(&part).is_ok());
+        let ended = gateway.log().wait_after(mark, "association.ended");
+        assert_eq!(ended.text("why"), "message too large");
+        let grown = resident(&gateway).saturating_sub(before);
+        assert!(grown < 8 << 10, "{grown} KiB");
+    }
+    assert_serves(&gateway);
+}
+
 #[test]
 fn message_that_does_not_come_whole_ends_connection() {
     // With pings that keep the connection alive, and with none before the timeout.
@@ -204,23 +234,18 @@ fn ping_flood_is_answered_and_hinders_nobody() {
 #[test]
 fn pongs_that_are_not_read_are_bounded() {
     let gateway = Setup::new().start();
-    let memory = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
     let socket = std::net::TcpStream::connect(("127.0.0.1", gateway.port())).unwrap();
     let second = std::time::Duration::from_secs(1);
     let light = Light::over(socket, LIGHT1, second).unwrap();
     let mut light = light.websocket(&[JSON]).unwrap();
     let ping = [&b"\x89\xfd\0\0\0\0"[..], &[b'x'; 125]].concat();
     let pings = ping.repeat(100);
-    let before = memory();
+    let before = resident(&gateway);
     // 50 MB at most. The gateway ends the connection when the pongs do not fit into its buffer.
     let ends = (0..4000).any(|_| light.stream().write_all(&pings).is_err());
     assert!(ends, "the gateway goes on reading");
     gateway.log().wait("association.ended");
-    let grown = memory().saturating_sub(before);
+    let grown = resident(&gateway).saturating_sub(before);
     assert!(grown < 16 << 10, "{grown} KiB");
     assert_serves(&gateway);
 }

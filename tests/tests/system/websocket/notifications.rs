@@ -62,6 +62,18 @@ fn notifications_arrive_over_open_connection() {
     assert!(gateway.log().all(Mark::START, "notification.failed", 0).is_empty());
 }
 
+/// Nothing listens at the point of access.
+#[test]
+fn open_connection_comes_before_point_of_access() {
+    let (gateway, mut light) = with_subscription();
+    let poa = json!({"m2m:ae": {"poa": ["http://127.0.0.1:1/"]}});
+    light.expect(json!({"op": 3, "to": "cse/light1", "fr": OWN, "pc": poa}), 2004);
+    gateway.switch_light1("on");
+    let (request, got) = notification(&mut light);
+    assert_eq!(got, "on");
+    respond(&mut light, &request, 2000);
+}
+
 #[test]
 fn notification_waits_for_connection_of_its_ae() {
     let (gateway, light) = with_subscription();

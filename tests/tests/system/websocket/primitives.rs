@@ -58,6 +58,18 @@ fn websocket_request_is_checked() {
     light.expect(json!({"op": 2, "to": "cse/light1", "fr": OWN}), 2000);
 }
 
+/// Some clients name an originator in the handshake. Each primitive is checked for itself.
+#[test]
+fn originator_in_handshake_is_ignored() {
+    let gateway = Setup::new().start();
+    for named in [OWN, "Clight-AE2"] {
+        let light = Light::connect(gateway.port(), LIGHT1).unwrap();
+        let mut light = light.websocket(&[JSON, ("X-M2M-Origin", named)]).unwrap();
+        light.expect(json!({"op": 2, "to": "cse/nothing", "fr": "Clight-AE2"}), 4106);
+        light.expect(json!({"op": 2, "to": "cse/nothing", "fr": OWN}), 4004);
+    }
+}
+
 /// Both responses would have the same identifier.
 #[test]
 fn second_request_with_pending_identifier_is_refused() {

@@ -200,3 +200,19 @@ fn notifications_for_former_ae_id_end_at_once() {
     assert_eq!((lost.text("to").as_str(), lost.number("notifications")), (FORMER, 1), "{lost:?}");
     assert!(gateway.log().all(Mark::START, "notification.failed", 0).is_empty());
 }
+
+/// Notifications that wait for an AE are removed with its credential, and do not reach a later client.
+#[test]
+fn notifications_of_removed_credential_are_removed() {
+    const TABLE: &str = "policies/psk-lookup-table.csv";
+    let (gateway, mut light, _other) = with_lights(Setup::new());
+    put(&mut light, OWN, "on");
+    let (all, without) = (gateway.table(), gateway.table_without(LIGHT1));
+    gateway.in_force_after(|g| g.replace(TABLE, without));
+    let dropped = gateway.log().wait("notification.dropped");
+    assert!(dropped.message().contains("was revoked"), "{}", dropped.message());
+    gateway.in_force_after(|g| g.replace(TABLE, all));
+    let (mut light, mut own) = (connect(&gateway, LIGHT1), websocket(&gateway));
+    put(&mut light, OWN, "off");
+    assert_eq!(answer_notification(&mut own), "off");
+}

@@ -58,6 +58,18 @@ impl ActiveRequests {
     }
 }
 
+impl ActiveRequest {
+    /// Counts as active for some more time.
+    pub fn release_after(self, delay: Duration) {
+        if !delay.is_zero() {
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                drop(self);
+            });
+        }
+    }
+}
+
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.permit = None;
@@ -160,18 +172,6 @@ impl State {
     }
 }
 
-impl Slot {
-    /// Releases the slot after a delay.
-    pub fn release_after(self, delay: Duration) {
-        if !delay.is_zero() {
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                drop(self);
-            });
-        }
-    }
-}
-
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(slots) = self.slots.take() {
@@ -240,17 +240,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slot_is_released_after_delay() {
-        let slots = FairSlots::new(2);
-        let (first, second) = (credential("a"), credential("b"));
-        slots.take(&first).await.release_after(Duration::ZERO);
-        assert_eq!(slots.state().free, 2);
-        slots.take(&first).await.release_after(Duration::from_millis(1));
-        let held = slots.take(&first).await;
-        assert_eq!(slots.state().free, 0);
-        drop(slots.take(&second).await);
-        drop(held);
-        assert_eq!(slots.state().free, 2);
+    async fn request_is_released_after_delay() {
+        let (requests, own) = (ActiveRequests::new(1), credential("a"));
+        requests.admit(&own).await.release_after(Duration::ZERO);
+        assert!(requests.of().is_empty());
+        requests.admit(&own).await.release_after(Duration::from_millis(1));
+        assert_eq!(requests.of().len(), 1);
+        drop(requests.admit(&own).await);
+        assert!(requests.of().is_empty());
     }
 
     #[tokio::test]

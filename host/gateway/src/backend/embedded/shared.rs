@@ -7,15 +7,16 @@ use saegis_onem2m::id::CredentialId;
 use tokio::sync::Semaphore;
 
 use super::fair_slots::{ActiveRequests, FairSlots};
-use super::usage::Usage;
+use super::heavy_writers::HeavyWriters;
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedLimiter;
 use crate::low_priority::LowPriority;
+use crate::notification::sender::Notifier;
+use crate::session::usage::Usage;
 
 /// Maximum numbers of requests that the embedded CSE executes at a time: writers, of which one uses the
-/// disk, writers of heavy credentials, and long requests that only read, at a low priority.
+/// disk, and long requests that only read, at a low priority.
 const MAX_WRITERS: usize = 8;
-const MAX_HEAVY_WRITERS: usize = 2;
 const MAX_LONG_READERS: usize = 8;
 
 /// Maximum number of concurrent short readers for each processor: one computes, and one may wait
@@ -32,8 +33,10 @@ pub(super) struct Shared {
     pub(super) readers: Arc<FairSlots>,
     pub(super) long_readers: Arc<FairSlots>,
     pub(super) writers: Arc<FairSlots>,
-    pub(super) heavy_writers: Arc<FairSlots>,
+    pub(super) heavy_writers: HeavyWriters,
     pub(super) usage: Arc<Usage>,
+    /// Sender of notifications.
+    pub(super) notifier: Arc<Notifier>,
     /// Threads for long readers.
     pub(super) low_priority: LowPriority,
     /// Acknowledged requests whose results have not been sent: of each credential, and the number
@@ -44,7 +47,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Creates the resources, without an active request.
-    pub(super) fn new(limits: RequestLimits) -> Self {
+    pub(super) fn new(limits: RequestLimits, usage: Arc<Usage>, notifier: Arc<Notifier>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             limits,
@@ -52,8 +55,9 @@ impl Shared {
             readers: FairSlots::new(MAX_READERS_PER_PROCESSOR * processors),
             long_readers: FairSlots::new(MAX_LONG_READERS),
             writers: FairSlots::new(MAX_WRITERS),
-            heavy_writers: FairSlots::new(MAX_HEAVY_WRITERS),
-            usage: Arc::default(),
+            heavy_writers: HeavyWriters::new(),
+            usage,
+            notifier,
             low_priority: LowPriority::for_blocking_work("long-request", MAX_LONG_READERS),
             acknowledged: KeyedLimiter::new(limits.per_credential),
             may_acknowledge: Arc::new(Semaphore::new(MAX_ACKNOWLEDGED)),

@@ -1,17 +1,20 @@
 //! A request to the embedded CSE, slice by slice.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use saegis_cse::{CancelOnDrop, Continuation, EmbeddedCse, Handled, RequestBudget};
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
+use tokio::runtime::Handle;
 
-use super::fair_slots::{ActiveRequest, FairSlots, Slot};
+use super::fair_slots::{ActiveRequest, Slot};
+use super::heavy_writers::HeavyTurn;
 use super::shared::Shared;
-use super::usage::{COMMIT_COST, thread_time};
 use crate::backend::outcome::Asker;
+use crate::notification::sender::Notifier;
+use crate::session::usage::{COMMIT_COST, Usage, thread_time};
 
 /// A request to the embedded CSE.
 pub(super) struct Work<'a> {
@@ -29,6 +32,23 @@ pub(super) struct Work<'a> {
     active: Option<Arc<ActiveRequest>>,
 }
 
+/// The turn of a slice of work.
+enum Turn {
+    Usual(Slot),
+    /// That of a writer that gives way.
+    Heavy(HeavyTurn),
+}
+
+impl Turn {
+    /// Ends the turn after it has had the store for this time.
+    fn end(self, usage: &Usage, written: Duration) {
+        match self {
+            Self::Usual(slot) => drop(slot),
+            Self::Heavy(turn) => turn.end(usage.rest_after(written)),
+        }
+    }
+}
+
 impl<'a> Work<'a> {
     /// Creates the work of a request, without starting it.
     pub(super) fn new(
@@ -37,8 +57,18 @@ impl<'a> Work<'a> {
         asker: Asker<'a>,
         request: &RequestPrimitive,
     ) -> Self {
-        let deadline = Instant::now() + shared.limits.time;
         let reads = matches!(request.operation, Operation::Retrieve | Operation::Notify);
+        Self::with(cse, shared, asker, reads)
+    }
+
+    /// Creates work that only reads, or may write.
+    pub(super) fn with(
+        cse: &'a Arc<EmbeddedCse>,
+        shared: &'a Shared,
+        asker: Asker<'a>,
+        reads: bool,
+    ) -> Self {
+        let deadline = Instant::now() + shared.limits.time;
         Self {
             cse,
             shared,
@@ -49,6 +79,11 @@ impl<'a> Work<'a> {
             deadline,
             active: None,
         }
+    }
+
+    /// Returns the time until which the request must be executed.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Returns the credential that the request counts for.
@@ -67,8 +102,11 @@ impl<'a> Work<'a> {
         if request.operation == Operation::Retrieve && !self.is_low_priority() {
             let first = self.budget.first_try();
             let (budget, tried) = (first.clone(), request.clone());
-            let work = move |at: &EmbeddedCse, _: &_| at.handle(&tried, &budget, SystemTime::now());
-            let mut handled = self.enter_and(work).await?;
+            let work = move |at: &EmbeddedCse, _: &RequestBudget| {
+                at.handle(&tried, &budget, SystemTime::now())
+            };
+            let turn = self.admitted().await?;
+            let mut handled = self.handled(Some(turn), work).await?;
             while let Handled::Continue(more) = handled {
                 handled = self.go_on(more).await?;
             }
@@ -77,7 +115,10 @@ impl<'a> Work<'a> {
             }
             self.low_priority = true;
         }
-        self.enter_and(move |at, budget| at.handle(&request, budget, SystemTime::now())).await
+        let work =
+            move |at: &EmbeddedCse, budget: &_| at.handle(&request, budget, SystemTime::now());
+        let turn = self.admitted().await?;
+        self.handled(Some(turn), work).await
     }
 
     /// Restarts with a time limit of its own, after waiting for others.
@@ -87,32 +128,36 @@ impl<'a> Work<'a> {
     ) -> Result<Handled, Rsc> {
         self.deadline = Instant::now() + self.shared.limits.time;
         self.budget = self.budget.with_deadline(self.deadline);
-        self.enter_and(work).await
+        let turn = self.admitted().await?;
+        self.handled(Some(turn), work).await
     }
 
-    /// Waits for a slot, then works.
+    /// Waits for a turn, then works.
     pub(super) async fn enter_and<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
     ) -> Result<T, Rsc> {
+        let turn = self.admitted().await?;
+        self.carried_out(Some(turn), work).await
+    }
+
+    /// Waits until the request is active and has a turn.
+    async fn admitted(&mut self) -> Result<Turn, Rsc> {
         let deadline = self.deadline.into();
         if self.active.is_none() {
             let admission = self.shared.active_requests.admit(self.credential);
             let active = tokio::time::timeout_at(deadline, admission).await;
             self.active = Some(Arc::new(active.map_err(|_| Rsc::RequestTimeout)?));
         }
-        let taking = self.slots().take(self.credential);
-        let slot = tokio::time::timeout_at(deadline, taking).await;
-        let slot = slot.map_err(|_| Rsc::RequestTimeout)?;
-        self.carried_out(Some(slot), work).await
+        let turn = tokio::time::timeout_at(deadline, self.turn()).await;
+        turn.map_err(|_| Rsc::RequestTimeout)
     }
 
     /// Continues after others had their turn.
     pub(super) async fn go_on(&mut self, more: Box<Continuation>) -> Result<Handled, Rsc> {
-        let slot = self.slots().take(self.credential);
         // After the deadline, only the response is left to do.
-        let slot = tokio::time::timeout_at(self.deadline.into(), slot).await.ok();
-        self.carried_out(slot, |at, _| at.proceed(*more, SystemTime::now())).await
+        let turn = tokio::time::timeout_at(self.deadline.into(), self.turn()).await.ok();
+        self.handled(turn, |at, _| at.proceed(*more, SystemTime::now())).await
     }
 
     /// Returns whether it gives way: it turned out to be long, or its credential has heavy recent
@@ -127,20 +172,65 @@ impl<'a> Work<'a> {
         self.low_priority
     }
 
-    /// Returns the slots for this work. A request that gives way uses other slots, so that no other
-    /// request waits for it.
-    fn slots(&mut self) -> &'a Arc<FairSlots> {
-        match (self.reads, self.is_low_priority()) {
+    /// Waits for a turn. A request that gives way uses other slots, so that no other request waits
+    /// for it.
+    async fn turn(&mut self) -> Turn {
+        let slots = match (self.reads, self.is_low_priority()) {
             (true, false) => &self.shared.readers,
             (true, true) => &self.shared.long_readers,
             (false, false) => &self.shared.writers,
-            (false, true) => &self.shared.heavy_writers,
-        }
+            (false, true) => {
+                return Turn::Heavy(self.shared.heavy_writers.take(self.credential).await);
+            }
+        };
+        Turn::Usual(slots.take(self.credential).await)
     }
 
     /// Stops counting as active while it waits for others.
     pub(super) fn leave(&mut self) {
         self.active = None;
+    }
+
+    /// Returns a slice of work with its turn, for the thread that carries it out.
+    fn slice<T, W>(&self, turn: Option<Turn>, work: W) -> impl FnOnce() -> T + Send + use<T, W>
+    where
+        W: FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
+    {
+        let (at, budget) = (self.cse.clone(), self.budget.clone());
+        let active = self.active.clone();
+        let (usage, credential, reads) =
+            (self.shared.usage.clone(), self.credential.clone(), self.reads);
+        let gives_way = self.low_priority;
+        move || {
+            // Moved into the work, because the waiting future may be dropped.
+            let _active = active;
+            let (written, start) = (budget.writing_time(), thread_time());
+            if !reads && !gives_way {
+                usage.note_usual_write();
+            }
+            let done = work(&at, &budget);
+            let used = thread_time().saturating_sub(start);
+            usage.charge(&credential, if reads { used } else { used + COMMIT_COST });
+            if let Some(turn) = turn {
+                turn.end(&usage, budget.writing_time().saturating_sub(written));
+            }
+            done
+        }
+    }
+
+    /// Handles a request on a thread that may block.
+    async fn handled(
+        &self,
+        turn: Option<Turn>,
+        work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> Handled + Send + 'static,
+    ) -> Result<Handled, Rsc> {
+        let (notifier, cause) = (self.shared.notifier.clone(), self.credential.clone());
+        let work = move |at: &EmbeddedCse, budget: &RequestBudget| {
+            let handled = Some(work(at, budget));
+            Unfetched { handled, notifier, cause }
+        };
+        let mut unfetched = self.carried_out(turn, work).await?;
+        unfetched.handled.take().ok_or(Rsc::InternalServerError)
     }
 
     /// Works on a thread that may block.
@@ -149,29 +239,10 @@ impl<'a> Work<'a> {
     /// Returns the Response Status Code if the work fails.
     async fn carried_out<T: Send + 'static>(
         &self,
-        slot: Option<Slot>,
+        turn: Option<Turn>,
         work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> T + Send + 'static,
     ) -> Result<T, Rsc> {
-        let (at, budget) = (self.cse.clone(), self.budget.clone());
-        let active = self.active.clone();
-        let (usage, credential, reads) =
-            (self.shared.usage.clone(), self.credential.clone(), self.reads);
-        let gives_way = self.low_priority;
-        let work = move || {
-            // Moved into the work, because the waiting future may be dropped.
-            let _active = active;
-            let (begun, start) = (Instant::now(), thread_time());
-            if !reads && !gives_way {
-                usage.note_usual_write();
-            }
-            let done = work(&at, &budget);
-            let used = thread_time().saturating_sub(start);
-            usage.charge(&credential, if reads { used } else { used + COMMIT_COST });
-            if let Some(slot) = slot.filter(|_| !reads && gives_way) {
-                slot.release_after(usage.rest_after(begun.elapsed()));
-            }
-            done
-        };
+        let work = self.slice(turn, work);
         // A writer uses the disk, and a lower priority would block other writers for longer.
         let done = if self.reads && self.low_priority {
             self.shared.low_priority.spawn_blocking(work)
@@ -182,5 +253,25 @@ impl<'a> Work<'a> {
             tracing::error!(event = "cse.store-failed", "the CSE failed: {e}");
             Rsc::InternalServerError
         })
+    }
+}
+
+/// The result of a request that the waiting future has not taken yet. If that future was dropped, the
+/// notifications are sent nevertheless: the changes that they report are on disk.
+struct Unfetched {
+    /// Absent when it was taken.
+    handled: Option<Handled>,
+    notifier: Arc<Notifier>,
+    cause: CredentialId,
+}
+
+impl Drop for Unfetched {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and stored notifications are sent after the next start.
+        if let Some(Handled::Done(answer)) = self.handled.take()
+            && Handle::try_current().is_ok()
+        {
+            self.notifier.send_in_background(answer.notifications, &self.cause);
+        }
     }
 }

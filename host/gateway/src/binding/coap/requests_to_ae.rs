@@ -1,6 +1,5 @@
 //! Requests to the AE within its own association, which reach it behind a NAT.
 
-use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +23,8 @@ use crate::session::response_memory::Room;
 pub(super) struct AePath {
     channel: Arc<Channel>,
     requests: RequestsToAe,
-    delivering: BoxFuture<'static, Infallible>,
+    /// Ends when another association takes the requests.
+    delivering: BoxFuture<'static, ()>,
     sent: Option<Sent>,
     next_token: u32,
 }
@@ -65,14 +65,13 @@ impl AePath {
     /// Waits for the next request to the AE. Returns `None` if another association takes them now.
     pub async fn next(path: Option<&mut Self>) -> Option<Box<RequestPrimitive>> {
         let Some(path) = path else { return pending().await };
-        let Self { channel, requests, delivering, sent, .. } = path;
+        let Self { requests, delivering, sent, .. } = path;
         let is_free = sent.is_none();
         tokio::select! {
             biased;
-            () = channel.superseded() => None,
-            never = delivering => match never {},
-            Some(request) = requests.asked.recv(), if is_free => Some(request),
-            Some(request) = requests.waiting.recv(), if is_free => Some(request),
+            () = delivering => None,
+            request = requests.asked.recv(), if is_free => Some(request),
+            request = requests.waiting.recv(), if is_free => Some(request),
         }
     }
 
@@ -117,7 +116,7 @@ impl AePath {
             }
         };
         let size = message.payload.len();
-        let room = session.response_memory.hold_request(size, &session.evicted);
+        let room = session.response_memory.hold_request(size, session.active.ending());
         let PathLimits { max_message, max_content, timeout } = limits;
         let (transfer, first) = ClientTransfer::start(message, max_message, max_content);
         self.next_token = self.next_token.wrapping_add(1);

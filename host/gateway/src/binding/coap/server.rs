@@ -14,15 +14,15 @@ use saegis_handshake::dtls::{Channel, Read};
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::binding::BindingError;
 use saegis_onem2m::coap::{
-    Exchange, Exchanges, Parts, Received, ResponseForm, Step, Token, Transfers, read_request,
-    write_refusal, write_response,
+    Exchange, Exchanges, Parts, Received, ResponseForm, Step, Token, Transfers, bounded,
+    read_request, write_refusal, write_response,
 };
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::serialization::Serialization;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::requests_to_ae::{AePath, PathLimits, Unexpected};
@@ -92,6 +92,8 @@ struct Connection<'a> {
     shared: &'a Shared,
     pipeline: &'a Pipeline,
     session: &'a Arc<Session>,
+    /// Maximum length of a message that is sent, in bytes.
+    max_message: usize,
     in_flight: FuturesUnordered<BoxFuture<'a, Answer>>,
     /// Requests to the AE of the association.
     path: Option<AePath>,
@@ -113,12 +115,14 @@ pub async fn serve(
         let spread = random.random_range(1.0..1.5);
         (random.random(), ACKNOWLEDGEMENT_TIMEOUT.mul_f64(spread))
     };
+    let max_message = pipeline.coap().max_message().min(link.channel.max_message());
     let mut connection = Connection {
         link,
         exchanges: Exchanges::new(first_id, timeout),
         shared,
         pipeline,
         session,
+        max_message,
         in_flight: FuturesUnordered::new(),
         path: None,
         serialization: Serialization::default(),
@@ -160,30 +164,38 @@ impl Connection<'_> {
         }
         self.open_path();
         let mut ended = pin!(session.ended());
+        let mut was_replaced = pin!(replaced.cancelled());
+        let mut stopped = pin!(stop.cancelled());
+        let mut timer = pin!(sleep(idle));
         let mut stopping = false;
         loop {
             // An association with requests is not idle.
             let idle_at = self.in_flight.is_empty().then(|| self.last_message + idle);
             let until = self.path.as_ref().and_then(AePath::until);
             let due = self.exchanges.next_poll().into_iter().chain(until).map(Instant::from);
-            let due = due.chain(idle_at).min();
+            // A timer that fires too early costs less than one for each message.
+            if let Some(due) = due.chain(idle_at).min().filter(|due| *due < timer.deadline()) {
+                timer.as_mut().reset(due);
+            }
             tokio::select! {
                 // The end of an association comes before its messages. New messages come last, so
                 // that they do not hold up requests that use resources of the CSE.
                 biased;
                 why = &mut ended => return Ending::announced(why),
-                () = replaced.cancelled() => return Ending::silent("replaced"),
-                () = stop.cancelled(), if !stopping => stopping = true,
+                () = &mut was_replaced => return Ending::silent("replaced"),
+                () = &mut stopped, if !stopping => stopping = true,
                 Some(answer) = self.in_flight.next() => self.respond(answer),
                 request = AePath::next(self.path.as_mut()), if !stopping => match request {
                     Some(request) => self.ask(&request),
                     None => self.close_path(),
                 },
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    if idle_at.is_some_and(|idle_at| idle_at <= Instant::now()) {
+                () = &mut timer => {
+                    let now = Instant::now();
+                    if idle_at.is_some_and(|idle_at| idle_at <= now) {
                         return Ending::announced("idle");
                     }
                     self.poll();
+                    timer.as_mut().reset(now + idle);
                 }
                 datagram = self.link.incoming.recv(), if !stopping => {
                     let Some(datagram) = datagram else { return Ending::silent("replaced") };
@@ -241,7 +253,7 @@ impl Connection<'_> {
     /// Sends a request to the AE.
     fn ask(&mut self, request: &RequestPrimitive) {
         let limits = PathLimits {
-            max_message: self.pipeline.coap().max_message(),
+            max_message: self.max_message,
             max_content: self.pipeline.limits().content_bytes,
             timeout: self.pipeline.notification_timeout(),
         };
@@ -292,12 +304,15 @@ impl Connection<'_> {
         self.last_message = Instant::now();
         let SecurityAssociation { id, credential_id, .. } = &self.session.active.association;
         let (of, now) = ((id, credential_id), self.last_message.into());
-        let response = self.shared.transfers().respond(of, &request, response, now);
+        let mut transfers = self.shared.transfers();
+        let response = transfers.respond_within(self.max_message, of, &request, response, now);
+        drop(transfers);
         self.send_response(exchange, response);
     }
 
     fn send_response(&mut self, exchange: Exchange, response: Parts) -> bool {
         let now = Instant::now();
+        let response = bounded(response, self.max_message);
         match self.exchanges.respond(exchange, response, now.into()) {
             Some(datagram) => self.link.send(&datagram),
             None => true,
@@ -327,7 +342,7 @@ async fn handle(pipeline: &Pipeline, session: &Arc<Session>, request: &Parts) ->
         Err(refusal) => {
             let BindingError { rsc, request_id, why, .. } = &refusal.error;
             let id = request_id.as_deref().unwrap_or_default();
-            audit::request_refused(&session.active.association, id, None, *rsc, why);
+            audit::undecoded_refused(&session.active.association, id, None, *rsc, why);
             pipeline.count_undecoded(&ResponsePrimitive::refusal(id, None, *rsc, why));
             return write_refusal(&refusal, form);
         }

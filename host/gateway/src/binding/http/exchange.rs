@@ -84,7 +84,7 @@ impl Exchange {
             }
             Err(refused) => {
                 let (rsc, why) = (Rsc::BadRequest, refused.why);
-                audit::request_refused(&self.session.active.association, "", None, rsc, why);
+                audit::undecoded_refused(&self.session.active.association, "", None, rsc, why);
                 let refusal = ResponsePrimitive::refusal("", None, rsc, why);
                 self.pipeline.count_undecoded(&refusal);
                 let refusal = write_server_response(refusal, None, Serialization::Json);
@@ -132,7 +132,7 @@ impl Exchange {
             }
         };
         let id = request_id.unwrap_or_default();
-        audit::request_refused(&self.session.active.association, &id, None, rsc, &why);
+        audit::undecoded_refused(&self.session.active.association, &id, None, rsc, &why);
         Err(ResponsePrimitive::refusal(&id, None, rsc, &why))
     }
 }

@@ -1,6 +1,6 @@
 //! The state of one client, and what its packets do.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,11 +17,13 @@ use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::Serialization;
 use saegis_onem2m::timestamp::check_times;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::clients::Connected;
+use crate::binding::outbox::Outbox;
 use crate::binding::primitives::{Encoded, Exchange, Held, Incoming};
 use crate::notification::ae_channels::{Channel, RequestsToAe};
+use crate::session::durable_sessions::Filter;
 use crate::telemetry::audit;
 
 /// Maximum number of subscriptions of one client, and of filters in one packet.
@@ -74,7 +76,7 @@ pub(super) struct Answer {
 
 /// A subscription, with its filter and whether its Quality of Service is 1.
 struct Subscribed {
-    filter: String,
+    filter: Filter,
     subscription: Subscription,
     is_acknowledged: bool,
 }
@@ -91,19 +93,20 @@ enum Expected {
 pub(super) struct Client<'a> {
     exchange: &'a Exchange,
     connected: Arc<Connected>,
-    /// Boxed, because a channel has the memory of many messages, also without any.
-    outgoing: mpsc::UnboundedSender<Box<Outgoing>>,
+    outgoing: &'a Outbox<Outgoing>,
     subscriptions: Vec<Subscribed>,
     /// The connection as those see it who send requests to the AE, while the client subscribes to
     /// them.
     channel: Option<Arc<Channel>>,
     /// Requests to the AE.
     pub(super) requests: Option<RequestsToAe>,
+    /// AEs whose requests the client subscribes to.
+    aes: Vec<AeIdStem>,
     /// Delivers what waits for the AE, and ends when another connection supersedes the channel.
     pub(super) delivery: BoxFuture<'static, ()>,
     /// Messages that the client has not acknowledged: its request that is acknowledged with it, if the
     /// message is a response.
-    unacknowledged: HashMap<u16, Option<Pid>>,
+    unacknowledged: Vec<(Pid, Option<Pid>)>,
     /// Packet identifiers of the client's messages in their order, each with what its acknowledgment
     /// releases once it is due.
     acknowledgments: VecDeque<(Pid, Option<Held>)>,
@@ -115,8 +118,8 @@ impl<'a> Client<'a> {
     pub(super) fn new(
         exchange: &'a Exchange,
         connected: Arc<Connected>,
-        filters: &[(String, bool)],
-        outgoing: mpsc::UnboundedSender<Box<Outgoing>>,
+        filters: Vec<(Filter, bool)>,
+        outgoing: &'a Outbox<Outgoing>,
     ) -> Self {
         let mut client = Self {
             exchange,
@@ -125,14 +128,15 @@ impl<'a> Client<'a> {
             subscriptions: Vec::new(),
             channel: None,
             requests: None,
+            aes: Vec::new(),
             delivery: Box::pin(std::future::pending()),
-            unacknowledged: HashMap::new(),
+            unacknowledged: Vec::new(),
             acknowledgments: VecDeque::new(),
             last_pid: Pid::default(),
         };
         // The client may have lost its right to some of them.
         for (filter, is_acknowledged) in filters {
-            client.add(filter, if *is_acknowledged { QoS::Level1 } else { QoS::Level0 });
+            client.add(filter, if is_acknowledged { QoS::Level1 } else { QoS::Level0 });
         }
         client.follow_requests();
         client
@@ -141,10 +145,11 @@ impl<'a> Client<'a> {
     /// The rights of the association, whose AE-ID may have become known since it began.
     fn rights(&self) -> TopicRights<'a> {
         let cse = self.exchange.pipeline.this_cse();
+        let association = &self.exchange.session.active.association;
         TopicRights {
             cse: &cse.cse_id,
             service_provider: cse.service_provider.as_deref(),
-            entity: self.exchange.session.active.association.entity(),
+            entity: association.entity(),
         }
     }
 
@@ -160,7 +165,7 @@ impl<'a> Client<'a> {
         match packet {
             Packet::Publish(publish) => return self.publish(publish, permit),
             Packet::Puback(pid) => {
-                if let Some(Some(request)) = self.unacknowledged.remove(&pid.value()) {
+                if let Some(Some(request)) = self.remove_unacknowledged(pid) {
                     self.acknowledge(request, (None, Some(permit)));
                 }
             }
@@ -291,16 +296,23 @@ impl<'a> Client<'a> {
     pub(super) fn request(
         &mut self,
         request: &RequestPrimitive,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: OwnedSemaphorePermit,
     ) -> Result<(), &'static str> {
         let Some(channel) = self.channel.clone() else { return Ok(()) };
-        let of_requests = |s: &&Subscribed| s.subscription.messages == Messages::Requests;
-        let subscribed = self.subscriptions.iter().find(of_requests);
-        let serialization = subscribed.map(|s| s.subscription.serialization());
-        let serialization = serialization.unwrap_or_default();
-        let Some((topic, is_acknowledged)) = self.topic(Messages::Requests, serialization) else {
+        let cse = &self.exchange.pipeline.this_cse().cse_id;
+        let of_ae = |s: &&Subscribed| {
+            let subscription = &s.subscription;
+            subscription.messages == Messages::Requests
+                && subscription.names_ae(cse, &request.to.resource)
+        };
+        let subscribed = self.subscriptions.iter().filter(of_ae);
+        let Some(subscribed) = subscribed.max_by_key(|s| s.is_acknowledged) else {
+            channel.reject(&request.request_id);
             return Ok(());
         };
+        let (is_acknowledged, serialization) =
+            (subscribed.is_acknowledged, subscribed.subscription.serialization());
+        let Some(topic) = subscribed.subscription.topic(cse, serialization) else { return Ok(()) };
         match self.exchange.request(serialization, request, &channel, permit) {
             Some(encoded) => self.send_message(&topic, is_acknowledged.then_some(None), encoded),
             None => Ok(()),
@@ -329,10 +341,10 @@ impl<'a> Client<'a> {
                 if self.unacknowledged.len() >= MAX_UNACKNOWLEDGED {
                     return Err(UNACKNOWLEDGED);
                 }
-                while self.unacknowledged.contains_key(&self.last_pid.value()) {
+                while self.unacknowledged.iter().any(|(pid, _)| *pid == self.last_pid) {
                     self.last_pid += 1;
                 }
-                self.unacknowledged.insert(self.last_pid.value(), request);
+                self.unacknowledged.push((self.last_pid, request));
                 let pid = self.last_pid;
                 self.last_pid += 1;
                 Some(pid)
@@ -356,14 +368,30 @@ impl<'a> Client<'a> {
             let held = self.acknowledgments.pop_front().and_then(|(_, held)| held);
             self.send(&Packet::Puback(pid), held.unwrap_or_default());
         }
+        if self.acknowledgments.is_empty() {
+            // An idle client has no buffer.
+            self.acknowledgments = VecDeque::new();
+        }
         self.release_permits();
+    }
+
+    /// Takes the acknowledgment of a message. Returns the request of the client that is acknowledged with
+    /// it, or `None` if there is no such message.
+    fn remove_unacknowledged(&mut self, pid: Pid) -> Option<Option<Pid>> {
+        let at = self.unacknowledged.iter().position(|(other, _)| *other == pid)?;
+        let (_, request) = self.unacknowledged.swap_remove(at);
+        if self.unacknowledged.is_empty() {
+            // An idle client has no buffer.
+            self.unacknowledged = Vec::new();
+        }
+        Some(request)
     }
 
     /// Releases the permits of acknowledgments that wait for a PUBACK of the client, which needs a
     /// permit to be read.
     fn release_permits(&mut self) {
         let Some((first, _)) = self.acknowledgments.front() else { return };
-        if self.unacknowledged.values().any(|request| request.as_ref() == Some(first)) {
+        if self.unacknowledged.iter().any(|(_, request)| request.as_ref() == Some(first)) {
             for (_, held) in self.acknowledgments.iter_mut().filter(|(_, held)| held.is_some()) {
                 *held = Some(Held::default());
             }
@@ -372,7 +400,8 @@ impl<'a> Client<'a> {
 
     fn subscribe(&mut self, subscribe: &Subscribe, permit: OwnedSemaphorePermit) -> Received<'a> {
         let topics = subscribe.topics.iter();
-        let granted: Vec<_> = topics.map(|(filter, qos)| self.add(filter, *qos)).collect();
+        let granted: Vec<_> =
+            topics.map(|(filter, qos)| self.add((&**filter).into(), *qos)).collect();
         self.subscriptions_changed(packet::suback(subscribe.pid, &granted), permit)
     }
 
@@ -383,10 +412,9 @@ impl<'a> Client<'a> {
         permit: OwnedSemaphorePermit,
     ) -> Received<'a> {
         let filters = self.subscriptions.iter().map(|s| (s.filter.clone(), s.is_acknowledged));
-        let entity = self.exchange.session.active.association.entity();
-        let aes = entity.stems().iter().filter(|_| self.wants_requests());
-        let aes = aes.map(ToString::to_string);
-        let Some(durable) = self.connected.store(filters, aes) else {
+        let aes = self.subscribed_aes();
+        let Some(durable) = self.connected.store(filters, aes.iter().map(ToString::to_string))
+        else {
             self.queue([acknowledgment, Bytes::new()], (None, Some(permit)));
             self.follow_requests();
             return Received::Done;
@@ -399,8 +427,8 @@ impl<'a> Client<'a> {
     }
 
     /// Adds a subscription. Returns its Quality of Service, or none if it is refused.
-    fn add(&mut self, filter: &str, qos: QoS) -> Option<QoS> {
-        let subscription = match self.rights().subscription(filter) {
+    fn add(&mut self, filter: Filter, qos: QoS) -> Option<QoS> {
+        let subscription = match self.rights().subscription(&filter) {
             Ok(subscription) => subscription,
             Err(error) => {
                 self.refuse_topic(&error.to_string());
@@ -412,11 +440,9 @@ impl<'a> Client<'a> {
             return None;
         }
         let is_acknowledged = qos != QoS::Level0;
-        self.subscriptions.push(Subscribed {
-            filter: filter.into(),
-            subscription,
-            is_acknowledged,
-        });
+        // A client has few, for long.
+        self.subscriptions.reserve_exact(1);
+        self.subscriptions.push(Subscribed { filter, subscription, is_acknowledged });
         Some(if is_acknowledged { QoS::Level1 } else { QoS::Level0 })
     }
 
@@ -431,35 +457,47 @@ impl<'a> Client<'a> {
         self.subscriptions_changed(unsuback, permit)
     }
 
-    fn wants_requests(&self) -> bool {
-        self.subscriptions.iter().any(|s| s.subscription.messages == Messages::Requests)
+    /// Returns the AEs of the client whose requests it subscribes to.
+    fn subscribed_aes(&self) -> Vec<AeIdStem> {
+        let cse = &self.exchange.pipeline.this_cse().cse_id;
+        let entity = self.exchange.session.active.association.entity();
+        let is_subscribed = |ae: &&AeIdStem| {
+            self.subscriptions.iter().any(|s| {
+                s.subscription.messages == Messages::Requests
+                    && s.subscription.names_ae(cse, ae.as_str())
+            })
+        };
+        entity.stems().iter().filter(is_subscribed).cloned().collect()
     }
 
-    /// Opens the channel of the AE while the client subscribes to requests, and closes it otherwise.
+    /// Opens the channel of the AEs while the client subscribes to requests, and closes it otherwise.
     fn follow_requests(&mut self) {
-        let is_wanted = self.wants_requests();
-        if is_wanted && self.channel.is_none() {
-            let active = self.exchange.session.active.clone();
-            let (channel, requests) = self.exchange.pipeline.ae_channels().open(active);
-            let channel = Arc::new(channel);
-            self.channel = Some(channel.clone());
-            self.requests = Some(requests);
-            self.delivery = Box::pin(async move {
-                tokio::select! {
-                    never = channel.deliver_waiting() => match never {},
-                    () = channel.superseded() => {}
-                }
-            });
-        } else if !is_wanted && self.channel.is_some() {
+        let aes = self.subscribed_aes();
+        if aes == self.aes {
+            return;
+        }
+        self.aes = aes;
+        self.aes.shrink_to_fit();
+        if self.aes.is_empty() {
             self.delivery = Box::pin(std::future::pending());
             self.requests = None;
             self.channel = None;
+            return;
         }
+        let channel = self.channel.take().unwrap_or_else(|| {
+            let active = self.exchange.session.active.clone();
+            let (channel, requests) = self.exchange.pipeline.ae_channels().open(active);
+            self.requests = Some(requests);
+            Arc::new(channel)
+        });
+        self.channel = Some(channel.clone());
+        // From the first one, because some may wait for an AE that was not subscribed.
+        self.delivery = Box::pin(async move { channel.deliver_waiting().await });
     }
 
     fn refuse_topic(&self, why: &str) {
         let association = &self.exchange.session.active.association;
-        audit::request_refused(association, "", None, Rsc::OriginatorNotAuthenticated, why);
+        audit::undecoded_refused(association, "", None, Rsc::OriginatorNotAuthenticated, why);
     }
 
     /// Sends a packet without a payload.
@@ -471,8 +509,7 @@ impl<'a> Client<'a> {
     }
 
     fn queue(&self, parts: [Bytes; 2], held: Held) {
-        // It is received for as long as the connection is served.
-        let _ = self.outgoing.send(Box::new(Outgoing { parts, _held: held }));
+        self.outgoing.push(Outgoing { parts, _held: held });
     }
 }
 

@@ -7,15 +7,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use saegis_onem2m::id::CredentialId;
-use tokio_util::sync::CancellationToken;
 
-use crate::session::durable_sessions::{Durable, DurableSessions};
+use crate::session::durable_sessions::{Durable, DurableSessions, Filter};
+use crate::session::registry::Ending;
 
-type Key = (CredentialId, String);
+type Key = (CredentialId, Arc<str>);
 
-/// The connected clients.
+/// Reason for the end of a connection.
+const CONNECTED_AGAIN: &str = "the same client has connected again";
+
+/// The connected clients, each with what ends its association.
 #[derive(Default)]
-pub struct Clients(Mutex<HashMap<Key, CancellationToken>>);
+pub struct Clients(Mutex<HashMap<Key, Ending>>);
 
 /// A connected client. Dropped, it is not connected any more.
 pub struct Connected {
@@ -23,29 +26,29 @@ pub struct Connected {
     key: Key,
     /// Its session outlives the connection.
     session: Option<Arc<DurableSessions>>,
-    /// Canceled when the same client connects again.
-    superseded: CancellationToken,
+    ending: Ending,
 }
 
 impl Clients {
-    fn all(&self) -> MutexGuard<'_, HashMap<Key, CancellationToken>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, Ending>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connects a client, and ends its earlier connection. Its session outlives the connection if it is
-    /// one of `session`.
+    /// Connects a client, whose association `ending` ends, and ends its earlier connection. Its session
+    /// outlives the connection if it is one of `session`.
     pub fn connect(
         self: &Arc<Self>,
         credential: CredentialId,
-        client_id: String,
+        client_id: Arc<str>,
         session: Option<Arc<DurableSessions>>,
+        ending: Ending,
     ) -> Connected {
         let key = (credential, client_id);
-        let superseded = CancellationToken::new();
-        if let Some(before) = self.all().insert(key.clone(), superseded.clone()) {
-            before.cancel();
+        if let Some(before) = self.all().insert(key.clone(), ending.clone()) {
+            // The first reason counts.
+            let _ = before.set(CONNECTED_AGAIN);
         }
-        Connected { all: self.clone(), key, session, superseded }
+        Connected { all: self.clone(), key, session, ending }
     }
 }
 
@@ -54,25 +57,22 @@ impl Connected {
     /// requests. Returns `None` for another session.
     pub fn store(
         &self,
-        filters: impl Iterator<Item = (String, bool)>,
+        filters: impl Iterator<Item = (Filter, bool)>,
         aes: impl Iterator<Item = String>,
     ) -> Option<Durable> {
         let (credential, client_id) = &self.key;
         let session = self.session.as_ref()?;
         Some(session.subscribe(credential, client_id, filters.collect(), aes.collect()))
     }
-
-    /// Waits until the same client has connected again.
-    pub async fn superseded(&self) {
-        self.superseded.cancelled().await;
-    }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        // Otherwise the entry is that of the later connection.
-        if !self.superseded.is_cancelled() {
-            self.all.all().remove(&self.key);
+        let mut all = self.all.all();
+        // Otherwise the entry is that of a later connection.
+        if all.get(&self.key).is_some_and(|ending| Arc::ptr_eq(ending, &self.ending)) {
+            all.remove(&self.key);
+            // Under the lock: a client that connects again meanwhile has not left.
             let (credential, client_id) = &self.key;
             self.session.iter().for_each(|session| session.leave(credential, client_id));
         }
@@ -87,15 +87,17 @@ mod tests {
     fn same_client_of_same_credential_supersedes() {
         let credential = |name: &str| CredentialId::parse(&format!("12-{name}@b.c")).unwrap();
         let clients = Arc::new(Clients::default());
-        let first = clients.connect(credential("a"), "lamp".into(), None);
-        let other = clients.connect(credential("b"), "lamp".into(), None);
-        let another = clients.connect(credential("a"), "lamp2".into(), None);
-        assert!(!first.superseded.is_cancelled());
-        let second = clients.connect(credential("a"), "lamp".into(), None);
-        assert!(first.superseded.is_cancelled());
+        let connect =
+            |name, id: &str| clients.connect(credential(name), id.into(), None, Ending::default());
+        let first = connect("a", "lamp");
+        let other = connect("b", "lamp");
+        let another = connect("a", "lamp2");
+        assert!(!first.ending.initialized());
+        let second = connect("a", "lamp");
+        assert_eq!(first.ending.get(), Some(&CONNECTED_AGAIN));
         drop(first);
         assert_eq!(clients.all().len(), 3);
-        assert!(!second.superseded.is_cancelled() && !other.superseded.is_cancelled());
+        assert!(!second.ending.initialized() && !other.ending.initialized());
         drop((second, other, another));
         assert!(clients.all().is_empty());
     }

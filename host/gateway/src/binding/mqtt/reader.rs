@@ -1,17 +1,24 @@
 //! Reads control packets from a stream.
 
+use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use saegis_onem2m::mqtt::packet::{self, Packet, PacketError};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 /// Minimum and maximum number of bytes that the buffer grows by. A packet gets its memory as it comes,
 /// not as it is announced.
 const MIN_GROWTH: usize = 512;
 const MAX_GROWTH: usize = 16 << 10;
+
+/// Maximum number of bytes of the first read of a packet.
+const MAX_FIRST: usize = 2 << 10;
 
 /// Why there is no packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +72,14 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
             {
                 return self.take(length).map_err(ReadError::Packet);
             }
-            let missing = length.unwrap_or_default().saturating_sub(self.buffer.len());
-            self.buffer.reserve(missing.clamp(MIN_GROWTH, MAX_GROWTH));
-            let reading = self.stream.read_buf(&mut self.buffer);
             let read = match self.incomplete_since {
-                None => reading.await,
+                None => self.read_first().await,
                 Some(since) => {
-                    let in_time = timeout_at(since + self.timeout, reading).await;
+                    let missing = length.unwrap_or_default().saturating_sub(self.buffer.len());
+                    self.buffer.reserve(missing.clamp(MIN_GROWTH, MAX_GROWTH));
+                    let reading = self.stream.read_buf(&mut self.buffer);
+                    // Boxed, because an idle client does not need its memory.
+                    let in_time = Box::pin(timeout_at(since + self.timeout, reading)).await;
                     in_time.map_err(|_| ReadError::Late)?
                 }
             };
@@ -84,6 +92,18 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
                 Err(_) => return Err(ReadError::Broken),
             }
         }
+    }
+
+    /// Reads the start of a packet. There is no buffer while nothing has arrived.
+    async fn read_first(&mut self) -> std::io::Result<usize> {
+        poll_fn(|cx| {
+            let mut first = [MaybeUninit::uninit(); MAX_FIRST];
+            let mut first = ReadBuf::uninit(&mut first);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut first))?;
+            self.buffer.extend_from_slice(first.filled());
+            Poll::Ready(Ok(first.filled().len()))
+        })
+        .await
     }
 
     fn take(&mut self, length: usize) -> Result<Packet, PacketError> {

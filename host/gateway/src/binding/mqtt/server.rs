@@ -3,8 +3,10 @@
 //! Packets are read for as long as fewer than the bound are under way, a response that is not sent yet
 //! included. One future writes them, so a client that does not read delays nobody else.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -15,16 +17,21 @@ use saegis_onem2m::mqtt::packet::{self, Connack, Connect, ConnectReturnCode, Pac
 use saegis_onem2m::mqtt::{ClientId, MAX_TOPIC, TopicRights};
 use saegis_onem2m::primitive::RequestPrimitive;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Completed, Outgoing, Received};
 use super::clients::Connected;
 use super::reader::{PacketReader, ReadError};
+use crate::binding::outbox::Outbox;
 use crate::binding::primitives::Exchange;
+use crate::notification::ae_channels::RequestsToAe;
+use crate::notification::request_queue::acquire;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
+use crate::session::durable_sessions::Filter;
 
 /// Maximum size of a CONNECT, in bytes. Its user name and password are not used.
 const MAX_CONNECT: usize = 4 << 10;
@@ -57,7 +64,7 @@ struct Opened {
     keep_alive: u16,
     connected: Arc<Connected>,
     /// Filters of an earlier session.
-    filters: Vec<(String, bool)>,
+    filters: Vec<(Filter, bool)>,
 }
 
 /// Timeouts of a connection.
@@ -73,7 +80,7 @@ struct Timeouts {
 /// Why no further packets are read.
 enum Ending<'a> {
     /// The client has disconnected. Its requests are carried out all the same.
-    Disconnected(InFlight<'a>),
+    Disconnected(Option<InFlight<'a>>),
     Because(&'static str),
 }
 
@@ -96,8 +103,10 @@ where
     };
     let mut reader = PacketReader::new(read, timeouts.packet);
     let exchange = Exchange::new(pipeline, session);
+    // Boxed, because an idle client does not need its memory.
+    let opening = Box::pin(timeout(timeouts.packet, open(&exchange, &mut reader, &mut write)));
     let opened = tokio::select! {
-        opened = timeout(timeouts.packet, open(&exchange, &mut reader, &mut write)) => opened,
+        opened = opening => opened,
         why = exchange.session.ended() => return why,
         () = stop.cancelled() => return "gateway stopping",
     };
@@ -111,15 +120,16 @@ where
         timeouts.silence = Duration::from_secs(u64::from(keep_alive)) * 3 / 2;
     }
     // Bounded by the permits that the queued packets hold.
-    let (outgoing, queue) = mpsc::unbounded_channel();
-    let mut client = Client::new(&exchange, connected.clone(), &filters, outgoing);
+    let outgoing = Outbox::default();
+    let mut client = Client::new(&exchange, connected.clone(), filters, &outgoing);
     let ending = {
         let reading = pin!(read_packets(&mut client, &exchange, &mut reader, &timeouts, stop));
-        let writing = pin!(write_packets(&mut write, queue, timeouts.read));
+        let writing = pin!(write_packets(&mut write, &outgoing, timeouts.read));
         tokio::select! {
+            // The writer after the reader, which fills the outbox.
+            biased;
             ending = reading => ending,
             why = writing => Ending::Because(why),
-            () = connected.superseded() => Ending::Because("the same client has connected again"),
             why = exchange.session.ended() => Ending::Because(why),
         }
     };
@@ -128,7 +138,7 @@ where
     match ending {
         Ending::Because(why) => why,
         Ending::Disconnected(mut in_flight) => tokio::select! {
-            () = async { while in_flight.next().await.is_some() {} } => "closed",
+            () = async { while next_completed(&mut in_flight).await.is_some() {} } => "closed",
             why = exchange.session.ended() => why,
         },
     }
@@ -147,17 +157,19 @@ where
         Ok(Packet::Connect(connect)) => match check(exchange, &connect) {
             Ok(()) => {
                 let credential = exchange.session.active.association.credential_id.clone();
-                let client_id = match &*connect.client_id {
+                let client_id: Arc<str> = match &*connect.client_id {
                     // Any other one than those of clients that have one.
-                    "" => format!("\0{}", exchange.session.active.association.id),
+                    "" => format!("\0{}", exchange.session.active.association.id).into(),
                     client_id => client_id.into(),
                 };
                 let clients = exchange.pipeline.mqtt_clients();
                 let sessions = exchange.pipeline.mqtt_sessions();
                 let clean = connect.clean_session;
+                let ending = exchange.session.active.ending().clone();
                 let session = sessions.filter(|_| !clean).cloned();
-                let connected = clients.connect(credential.clone(), client_id.clone(), session);
-                let resumed = sessions.and_then(|s| s.resume(&credential, &client_id, clean));
+                let connected =
+                    clients.connect(credential.clone(), client_id.clone(), session, ending);
+                let resumed = sessions.and_then(|s| s.resume(&credential, client_id, clean));
                 let connack = Connack::new(resumed.is_some(), ConnectReturnCode::Accepted);
                 send_connack(write, connack).await;
                 let filters = resumed.map(|session| session.filters).unwrap_or_default();
@@ -229,98 +241,133 @@ where
     let most = exchange.pipeline.mqtt().requests;
     let max_packet = exchange.max_message().saturating_add(MAX_HEADER);
     let slots = Arc::new(Semaphore::new(most));
-    let request_slots = Arc::new(Semaphore::new(MAX_QUEUED_REQUESTS));
-    let waiting_slot = Arc::new(Semaphore::new(1));
-    let mut in_flight = InFlight::new();
+    // Absent while there is none, because most clients are idle.
+    let mut in_flight: Option<InFlight<'a>> = None;
+    // It is set again when it fires, because each packet extends the time.
+    let mut silence = pin!(sleep_until(reader.last_packet() + timeouts.silence));
+    let mut stopped = pin!(stop.cancelled());
+    let mut slot = None;
     let mut stopping = false;
     loop {
-        let is_listening = slots.available_permits() > 0 && !stopping;
-        if !is_listening {
+        if slot.is_none() {
             reader.resume();
+            slot = slots.clone().try_acquire_owned().ok();
         }
-        let silence = reader.last_packet() + timeouts.silence;
+        let is_listening = slot.is_some() && !stopping;
         let next = async {
+            if is_listening {
+                return Some(reader.next(max_packet).await);
+            }
             // The semaphore is never closed.
-            let permit = slots.clone().acquire_owned().await.ok();
-            (permit, reader.next(max_packet).await)
+            slot = acquire(&slots).await;
+            None
         };
-        let (asked, waiting) = match &mut client.requests {
-            Some(requests) => (Some(&mut requests.asked), Some(&mut requests.waiting)),
-            None => (None, None),
-        };
+        let next_request = next_request(client.requests.as_mut());
         // No branch waits for the client to read: requests in flight hold resources that others wait
         // for, and must be polled.
         let done = tokio::select! {
-            (permit, packet) = next, if !stopping => match (permit, packet) {
-                (Some(permit), Ok(packet)) => match client.receive(packet, permit) {
+            // Packets last: reading looks into the TLS session, even if nothing has come, and a client
+            // that floods could starve what is below.
+            biased;
+            Some(completed) = next_completed(&mut in_flight) => client.finish(completed),
+            Some((permit, request)) = next_request, if !stopping => {
+                client.request(&request, permit)
+            }
+            () = &mut client.delivery => Err("another connection of the same credential"),
+            () = &mut silence, if is_listening => {
+                let until = reader.last_packet() + timeouts.silence;
+                silence.as_mut().reset(until);
+                if until <= Instant::now() { Err("no packet within the keep alive") } else { Ok(()) }
+            }
+            () = &mut stopped, if !stopping => {
+                stopping = true;
+                Ok(())
+            }
+            packet = next, if !stopping => match (slot.take(), packet) {
+                (Some(permit), Some(Ok(packet))) => match client.receive(packet, permit) {
                     Ok(Received::Later(completed)) => {
-                        in_flight.push(completed);
+                        in_flight.get_or_insert_default().push(completed);
                         Ok(())
                     }
                     Ok(Received::Disconnect) => return Ending::Disconnected(in_flight),
                     Ok(Received::Done) => Ok(()),
                     Err(why) => Err(why),
                 },
-                (_, Err(error)) => Err(error.why()),
+                (_, Some(Err(error))) => Err(error.why()),
                 (None, _) => Err("closed"),
+                (permit, None) => {
+                    reader.resume();
+                    slot = permit;
+                    Ok(())
+                }
             },
-            Some(completed) = in_flight.next() => client.finish(completed),
-            (permit, Some(request)) = next_request(&request_slots, asked), if !stopping => {
-                client.request(&request, permit)
-            }
-            (permit, Some(request)) = next_request(&waiting_slot, waiting), if !stopping => {
-                client.request(&request, permit)
-            }
-            () = &mut client.delivery => Err("another connection of the same credential"),
-            () = sleep_until(silence), if is_listening => Err("no packet within the keep alive"),
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                Ok(())
-            }
         };
         if let Err(why) = done {
             return Ending::Because(why);
         }
-        if stopping && in_flight.is_empty() {
+        if stopping && in_flight.is_none() {
+            drop(slot);
             // Until the last response is sent.
-            let _ = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
+            let all = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX));
+            let _ = Box::pin(all).await;
             return Ending::Because("gateway stopping");
         }
     }
 }
 
-/// Waits for a slot, and then for a request to the AE.
+/// Waits for the next result. Returns `None` if nothing is in flight.
+async fn next_completed(in_flight: &mut Option<InFlight<'_>>) -> Option<Completed> {
+    let completed = in_flight.as_mut()?.next().await;
+    in_flight.take_if(|in_flight| in_flight.is_empty());
+    completed
+}
+
+/// Waits for a request to the AE, and a permit for it.
 async fn next_request(
-    slots: &Arc<Semaphore>,
-    requests: Option<&mut mpsc::Receiver<Box<RequestPrimitive>>>,
-) -> (Option<OwnedSemaphorePermit>, Option<Box<RequestPrimitive>>) {
-    let Some(requests) = requests else { return std::future::pending().await };
-    let permit = slots.clone().acquire_owned().await.ok();
-    (permit, requests.recv().await)
+    requests: Option<&mut RequestsToAe>,
+) -> Option<(OwnedSemaphorePermit, Box<RequestPrimitive>)> {
+    let Some(RequestsToAe { asked, waiting }) = requests else {
+        return std::future::pending().await;
+    };
+    // One future of both queues, because each idle client has its memory. Only one request of the first
+    // queue is in flight at a time, so it does not delay the other queue.
+    poll_fn(|cx| match waiting.poll_recv_with(cx, 1) {
+        Poll::Pending => asked.poll_recv_with(cx, MAX_QUEUED_REQUESTS),
+        ready @ Poll::Ready(_) => ready,
+    })
+    .await
 }
 
 /// Writes what is queued, and returns why it cannot.
 async fn write_packets(
     write: &mut (impl AsyncWrite + Unpin),
-    mut queue: mpsc::UnboundedReceiver<Box<Outgoing>>,
+    queue: &Outbox<Outgoing>,
     read_timeout: Duration,
 ) -> &'static str {
-    while let Some(outgoing) = queue.recv().await {
-        // Each part that the client has read extends the timeout.
-        let mut deadline = Instant::now() + read_timeout;
-        for part in outgoing.parts.iter().flat_map(|part| part.chunks(PART)) {
-            match timeout_at(deadline, write.write_all(part)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return "broken",
-                Err(_) => return "answer not read",
-            }
-            deadline += Duration::from_secs(part.len() as u64 / MIN_READ_RATE);
-        }
-        match timeout_at(deadline, write.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return "broken",
-            Err(_) => return "answer not read",
+    loop {
+        // Boxed, because an idle client does not need its memory.
+        let written = Box::pin(write_packet(write, queue.next().await, read_timeout));
+        if let Err(why) = written.await {
+            return why;
         }
     }
-    "closed"
+}
+
+/// Writes a packet. Each part that the client has read extends the timeout.
+async fn write_packet(
+    write: &mut (impl AsyncWrite + Unpin),
+    outgoing: Outgoing,
+    read_timeout: Duration,
+) -> Result<(), &'static str> {
+    let written = |result| match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err::<(), std::io::Error>(_)) => Err("broken"),
+        Err::<_, Elapsed>(_) => Err("answer not read"),
+    };
+    let mut deadline = Instant::now() + read_timeout;
+    for part in outgoing.parts.iter().flat_map(|part| part.chunks(PART)) {
+        written(timeout_at(deadline, write.write_all(part)).await)?;
+        deadline += Duration::from_secs(part.len() as u64 / MIN_READ_RATE);
+    }
+    written(timeout_at(deadline, write.flush()).await)
 }

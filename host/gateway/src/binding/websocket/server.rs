@@ -14,7 +14,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::serialization::Serialization;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
@@ -27,9 +27,11 @@ use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
+use crate::binding::outbox::Outbox;
 use crate::binding::primitives::{Encoded, Exchange, Incoming};
 use crate::config::WebSocket;
 use crate::notification::ae_channels::{Channel, RequestsToAe};
+use crate::notification::request_queue::acquire;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
 
@@ -121,15 +123,16 @@ where
     let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config));
     let (mut sink, mut messages) = socket.await.split();
     // Bounded by the permits that the queued primitives hold.
-    let (outgoing, queue) = mpsc::unbounded_channel();
+    let outgoing = Outbox::default();
     let ending = {
         let reading = pin!(connection.read(&mut messages, requests, &outgoing, &activity, stop));
-        let writing = pin!(connection.write(&mut sink, queue, &activity));
+        let writing = pin!(connection.write(&mut sink, &outgoing, &activity));
         tokio::select! {
+            // The writer after the reader, which fills the outbox.
+            biased;
             ending = reading => ending,
             why = writing => Ending::silent(why),
-            never = connection.channel.deliver_waiting() => match never {},
-            () = connection.channel.superseded() => {
+            () = connection.channel.deliver_waiting() => {
                 Ending::new("another connection of the same credential", CloseCode::Policy)
             }
             why = connection.exchange.session.ended() => Ending::new(why, CloseCode::Policy),
@@ -167,7 +170,7 @@ impl Connection {
         &self,
         messages: &mut SplitStream<WebSocketStream<S>>,
         mut requests: RequestsToAe,
-        outgoing: &mpsc::UnboundedSender<Outgoing>,
+        outgoing: &Outbox<Outgoing>,
         activity: &Activity,
         stop: &CancellationToken,
     ) -> Ending
@@ -176,34 +179,61 @@ impl Connection {
     {
         let most = self.settings.requests;
         let slots = Arc::new(Semaphore::new(most));
-        let request_slots = Arc::new(Semaphore::new(MAX_QUEUED_REQUESTS));
-        let waiting_slot = Arc::new(Semaphore::new(1));
         let mut in_flight = FuturesUnordered::new();
         let mut timers = Timers { pinged: None };
+        // It is set again when it fires, because each message extends the times.
+        let mut timer = pin!(sleep_until(timers.next(self, activity)));
+        let mut stopped = pin!(stop.cancelled());
+        let mut slot = None;
         let mut stopping = false;
         loop {
+            let is_listening = (slot.is_some() || slots.available_permits() > 0) && !stopping;
             let next_message = async {
-                // The semaphore is never closed.
-                let permit = slots.clone().acquire_owned().await.ok();
+                if slot.is_none() {
+                    // The semaphore is never closed.
+                    slot = acquire(&slots).await;
+                }
                 tokio::select! {
                     // The stream first, because its reads begin and complete messages.
                     biased;
-                    message = messages.next() => Ok((permit, message)),
+                    message = messages.next() => Ok(message),
                     () = activity.incomplete_for(self.message_timeout) => {
                         let why = "the message did not come in time";
                         Err(Ending::new(why, CloseCode::Policy))
                     }
                 }
             };
-            let is_listening = slots.available_permits() > 0 && !stopping;
             // No branch waits for the peer to read: requests in flight hold resources that others
             // wait for, and must be polled.
             tokio::select! {
+                // Messages last: reading looks into the TLS session, even if nothing has come, and a
+                // peer that floods could starve what is below.
+                biased;
+                Some(response) = in_flight.next() => send(outgoing, response),
+                Some((permit, request)) = requests.asked.recv_with(MAX_QUEUED_REQUESTS), if !stopping => {
+                    self.send_request(outgoing, &request, permit);
+                }
+                Some((permit, request)) = requests.waiting.recv_with(1), if !stopping => {
+                    self.send_request(outgoing, &request, permit);
+                }
+                () = &mut timer => {
+                    let is_busy = !in_flight.is_empty();
+                    match timers.check(self, activity, is_busy, is_listening) {
+                        Check::Fine => {}
+                        Check::Ping => {
+                            // One ping at most is queued, and the writer has its own timeout.
+                            outgoing.push(Outgoing::Ping);
+                        }
+                        Check::End(ending) => return ending,
+                    }
+                    timer.as_mut().reset(timers.next(self, activity));
+                }
+                () = &mut stopped, if !stopping => stopping = true,
                 received = next_message, if !stopping => {
-                    let (permit, message) = match received {
-                        Ok((Some(permit), Some(message))) => (permit, message),
-                        Ok(_) => return Ending::silent("closed"),
-                        Err(ending) => return ending,
+                    let (permit, message) = match (slot.take(), received) {
+                        (Some(permit), Ok(Some(message))) => (permit, message),
+                        (_, Ok(_)) => return Ending::silent("closed"),
+                        (_, Err(ending)) => return ending,
                     };
                     match self.dispatch(message, permit, activity) {
                         Ok(Dispatched::Request(response)) => in_flight.push(response),
@@ -212,27 +242,9 @@ impl Connection {
                         Err(ending) => return ending,
                     }
                 }
-                Some(response) = in_flight.next() => send(outgoing, response),
-                (permit, Some(request)) = next(&request_slots, &mut requests.asked), if !stopping => {
-                    self.send_request(outgoing, &request, permit);
-                }
-                (permit, Some(request)) = next(&waiting_slot, &mut requests.waiting), if !stopping => {
-                    self.send_request(outgoing, &request, permit);
-                }
-                () = sleep_until(timers.next(self, activity)) => {
-                    let is_busy = !in_flight.is_empty();
-                    match timers.check(self, activity, is_busy, is_listening) {
-                        Check::Fine => {}
-                        Check::Ping => {
-                            // One ping at most is queued, and the writer has its own timeout.
-                            let _ = outgoing.send(Outgoing::Ping);
-                        }
-                        Check::End(ending) => return ending,
-                    }
-                }
-                () = stop.cancelled(), if !stopping => stopping = true,
             }
             if stopping && in_flight.is_empty() {
+                drop(slot);
                 // Until the last response is sent.
                 let _ = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
                 return Ending::new("gateway stopping", CloseCode::Away);
@@ -243,9 +255,9 @@ impl Connection {
     /// Queues a request to the AE for writing.
     fn send_request(
         &self,
-        outgoing: &mpsc::UnboundedSender<Outgoing>,
+        outgoing: &Outbox<Outgoing>,
         request: &RequestPrimitive,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: OwnedSemaphorePermit,
     ) {
         let request = self.exchange.request(self.serialization, request, &self.channel, permit);
         if let Some(request) = request {
@@ -324,14 +336,14 @@ impl Connection {
     async fn write<S>(
         &self,
         sink: &mut SplitSink<WebSocketStream<S>, Message>,
-        mut queue: mpsc::UnboundedReceiver<Outgoing>,
+        queue: &Outbox<Outgoing>,
         activity: &Activity,
     ) -> &'static str
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        while let Some(outgoing) = queue.recv().await {
-            let sent = match outgoing {
+        loop {
+            let sent = match queue.next().await {
                 Outgoing::Ping => {
                     timeout(self.read_timeout, sink.send(Message::Ping(Bytes::new()))).await
                 }
@@ -348,7 +360,6 @@ impl Connection {
                 Err(_) => return "answer not read",
             }
         }
-        "closed"
     }
 
     /// Writes a message, in fragments if it is large. Each fragment that the peer has read extends
@@ -382,18 +393,8 @@ impl Connection {
     }
 }
 
-/// Waits for a slot, and then for a request.
-async fn next(
-    slots: &Arc<Semaphore>,
-    requests: &mut mpsc::Receiver<Box<RequestPrimitive>>,
-) -> (Option<OwnedSemaphorePermit>, Option<Box<RequestPrimitive>>) {
-    let permit = slots.clone().acquire_owned().await.ok();
-    (permit, requests.recv().await)
-}
-
-fn send(outgoing: &mpsc::UnboundedSender<Outgoing>, primitive: Encoded) {
-    // It is received for as long as the connection is served.
-    let _ = outgoing.send(Outgoing::Primitive(primitive));
+fn send(outgoing: &Outbox<Outgoing>, primitive: Encoded) {
+    outgoing.push(Outgoing::Primitive(primitive));
 }
 
 /// Timeouts of a connection on which nothing comes.

@@ -21,6 +21,8 @@ pub(in crate::notification) enum Loss {
     Expired,
     /// Its AE is no longer registered.
     Deregistered,
+    /// Policy no longer has the credential of its AE.
+    Revoked,
 }
 
 impl Loss {
@@ -31,6 +33,7 @@ impl Loss {
             Self::NoRoom => "no room beside those of credentials that have caused less",
             Self::Displaced => "displaced by others that wait",
             Self::Expired => "the AE did not take them in time",
+            Self::Revoked => "the credential of the AE was revoked",
             Self::Deregistered => "the AE that they are for is no longer registered",
         }
     }

@@ -9,6 +9,7 @@ use saegis_handshake::dtls::{Accepted, ClientHello, Credentials, Transport};
 use saegis_policy::Generation;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::routes::RouteGuard;
 use super::state::Datagrams;
@@ -16,10 +17,9 @@ use crate::binding::coap::{self, Link};
 use crate::listener::peer_limits::ActiveHandshake;
 use crate::pipeline::Pipeline;
 use crate::server::connection::{DISPLACED, failed, refused};
-use crate::session::Session;
+use crate::server::served_session::ServedSession;
 use crate::session::revalidation::{CredentialRevalidation, PolicyLookup, PolicyMapping};
 use crate::state::Gateway;
-use crate::telemetry::audit;
 
 /// Reason for ending a handshake after another ClientHello of the same address.
 const REPLACED: &str = "the client started another handshake from the same port";
@@ -63,6 +63,20 @@ impl Lookups {
     }
 }
 
+/// Performs a handshake. Returns `None` if another one replaces it.
+///
+/// The queue of a replaced handshake ends too, and the handshake may fail by that first.
+async fn unless_replaced<T, E>(
+    replaced: &CancellationToken,
+    handshake: impl Future<Output = Result<T, E>>,
+) -> Option<Result<T, E>> {
+    tokio::select! {
+        biased;
+        () = replaced.cancelled() => None,
+        outcome = handshake => Some(outcome).filter(|o| o.is_ok() || !replaced.is_cancelled()),
+    }
+}
+
 impl Association {
     /// Performs the handshake, and serves the association until it ends.
     pub async fn serve(
@@ -79,15 +93,8 @@ impl Association {
         };
         let Accepted { association, channel, exported } = accepted;
         let gateway = &self.all.gateway;
-        let saef = association.saef;
-        tracing::Span::current().record("association", association.id);
-        gateway.metrics.established(saef, start.elapsed());
-        let (associations, policy) = (&gateway.associations, &gateway.policy);
-        let list = associations.list(association, evidence, policy, &gateway.ae_ids);
-        let listed = Box::pin(list).await;
-        gateway.aes.note(&listed.live);
-        let memory = gateway.response_memory.share_of(&listed.live.association.credential_id);
-        let session = Arc::new(Session::new(listed.live.clone(), exported, memory, permit));
+        let begin = ServedSession::begin(gateway, (association, exported), evidence, permit, start);
+        let served = Box::pin(begin).await;
         let pipeline = Pipeline::new(gateway.clone());
         self.route.establish();
         let link = Link {
@@ -98,13 +105,9 @@ impl Association {
             replaced: self.route.replaced.clone(),
         };
         let (shared, stop) = (&self.all.shared, &self.all.common.stop);
-        let why = coap::serve(link, &pipeline, &session, shared, stop).await;
-        if session.has_acknowledged() {
-            session.acknowledged_are_done().await;
-        }
-        listed.live.close().await;
-        gateway.metrics.ended(saef);
-        audit::ended(&listed.live.association, why);
+        let why = coap::serve(link, &pipeline, &served.session, shared, stop).await;
+        served.close().await;
+        served.log_end(why);
     }
 
     /// Performs the handshake, and waits for a permit. The handshake counts as active until then.
@@ -118,33 +121,35 @@ impl Association {
         let (gateway, peer) = (&self.all.gateway, self.canonical);
         let deadline = start + gateway.config.limits.handshake();
         let lookups = Lookups::new(gateway, peer.ip());
+        let handshake = self.handshake(hello, &mut incoming, &lookups);
         let outcome = tokio::select! {
             biased;
-            // First, because the queue of a replaced handshake ends too.
-            //
+            outcome = unless_replaced(&self.route.replaced, handshake) => outcome,
+            () = active.displaced() => {
+                refused(gateway, peer, "displaced", DISPLACED);
+                return None;
+            }
+        };
+        let (accepted, evidence) = match outcome {
+            Some(Ok(accepted)) => accepted,
             // A guess of a key counts as failed, or else it could avoid that by the next one. A
-            // ClientHello alone does not: anybody can replay it from the address.
-            () = self.route.replaced.cancelled() => {
+            // ClientHello alone does not, here and after a timeout: anybody can replay it from the
+            // address.
+            None => {
                 if lookups.have_started() {
                     active.failed();
                 }
                 refused(gateway, peer, "replaced", REPLACED);
                 return None;
             }
-            () = active.displaced() => {
-                refused(gateway, peer, "displaced", DISPLACED);
-                return None;
-            }
-            outcome = self.handshake(hello, &mut incoming, &lookups) => outcome,
-        };
-        let (accepted, evidence) = match outcome {
-            Ok(accepted) => accepted,
-            Err(Refusal::Connection(e)) if e.kind() == ErrorKind::TimedOut => {
-                active.failed();
+            Some(Err(Refusal::Connection(e))) if e.kind() == ErrorKind::TimedOut => {
+                if lookups.have_started() {
+                    active.failed();
+                }
                 refused(gateway, peer, "timeout", "the handshake took too long");
                 return None;
             }
-            Err(refusal) => {
+            Some(Err(refusal)) => {
                 failed(gateway, peer, active, &refusal);
                 return None;
             }
@@ -198,5 +203,27 @@ impl Association {
             Some(evidence) => Ok((accepted, evidence)),
             None => Err(Refusal::Protocol("the handshake finished without a lookup".into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::datagrams::routes::Routes;
+
+    /// A handshake that fails because it is replaced is not a failed connection.
+    #[tokio::test]
+    async fn queue_that_ends_with_replacement_is_replaced() {
+        let replaced = CancellationToken::new();
+        let failing = async { Err::<(), _>("the queue has ended") };
+        assert_eq!(unless_replaced(&replaced, failing).await, Some(Err("the queue has ended")));
+        // The replacement comes from another thread, while the handshake is polled.
+        let (routes, peer) = (Arc::new(Routes::default()), "192.0.2.1:40000".parse().unwrap());
+        let (route, mut incoming) = routes.begin(peer, [1; 32]).unwrap();
+        let failing = async {
+            routes.begin(peer, [2; 32]).map(drop).unwrap();
+            incoming.recv().await.map(drop).ok_or("the queue has ended")
+        };
+        assert_eq!(unless_replaced(&route.replaced, failing).await, None);
     }
 }

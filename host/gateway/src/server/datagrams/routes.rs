@@ -11,6 +11,10 @@ use tokio_util::sync::CancellationToken;
 /// Maximum number of datagrams that wait for a task.
 const MAX_QUEUED: usize = 32;
 
+/// Maximum number of handshakes of one address that new ones replace, one after the other, without one
+/// that ends otherwise. Each costs the work of a ServerHello, and anybody can replay a ClientHello.
+const MAX_REPLACED: usize = 8;
+
 /// The random value of a ClientHello.
 pub type Random = [u8; 32];
 
@@ -36,6 +40,8 @@ struct Entry {
     hello: Random,
     datagrams: mpsc::Sender<Vec<u8>>,
     replaced: CancellationToken,
+    /// Number of handshakes that it and its predecessors have replaced.
+    has_replaced: usize,
 }
 
 /// The entry of a task, until it is dropped.
@@ -55,6 +61,8 @@ pub enum Dropped {
     UnknownAddress,
     /// The queue of the address is full.
     QueueFull,
+    /// The address has started too many handshakes one after the other.
+    TooManyHellos,
 }
 
 impl Dropped {
@@ -63,6 +71,7 @@ impl Dropped {
         match self {
             Self::UnknownAddress => "unknown-address",
             Self::QueueFull => "queue-full",
+            Self::TooManyHellos => "too-many-hellos",
         }
     }
 }
@@ -107,22 +116,30 @@ impl Routes {
     }
 
     /// Adds a handshake. It replaces an earlier one of the address, but not the association.
+    ///
+    /// # Errors
+    /// Fails if too many handshakes have replaced each other. The last one continues.
     pub fn begin(
         self: &Arc<Self>,
         peer: SocketAddr,
         hello: Random,
-    ) -> (RouteGuard, mpsc::Receiver<Vec<u8>>) {
+    ) -> Result<(RouteGuard, mpsc::Receiver<Vec<u8>>), Dropped> {
         let (datagrams, incoming) = mpsc::channel(MAX_QUEUED);
         let replaced = CancellationToken::new();
         let mut routing = self.lock();
         let number = routing.next;
         routing.next += 1;
-        let entry = Entry { number, hello, datagrams, replaced: replaced.clone() };
-        if let Some(former) = routing.of.entry(peer).or_default().handshake.replace(entry) {
+        let route = routing.of.entry(peer).or_default();
+        let has_replaced = route.handshake.as_ref().map_or(0, |former| former.has_replaced + 1);
+        if has_replaced > MAX_REPLACED {
+            return Err(Dropped::TooManyHellos);
+        }
+        let entry = Entry { number, hello, datagrams, replaced: replaced.clone(), has_replaced };
+        if let Some(former) = route.handshake.replace(entry) {
             former.replaced.cancel();
         }
         drop(routing);
-        (RouteGuard { routes: self.clone(), peer, number, replaced }, incoming)
+        Ok((RouteGuard { routes: self.clone(), peer, number, replaced }, incoming))
     }
 }
 
@@ -163,14 +180,14 @@ mod tests {
     fn association_stays_until_new_handshake_is_whole() {
         let routes = Arc::new(Routes::default());
         assert_eq!(routes.dispatch(peer(), b"1"), Err(Dropped::UnknownAddress));
-        let (first, mut of_first) = routes.begin(peer(), [1; 32]);
+        let (first, mut of_first) = routes.begin(peer(), [1; 32]).unwrap();
         first.establish();
-        let (second, mut of_second) = routes.begin(peer(), [2; 32]);
+        let (second, mut of_second) = routes.begin(peer(), [2; 32]).unwrap();
         assert!(routes.has(peer(), &[1; 32]) && routes.has(peer(), &[2; 32]));
         assert_eq!(routes.dispatch(peer(), b"2"), Ok(()));
         assert_eq!(of_first.try_recv().unwrap(), b"2");
         assert_eq!(of_second.try_recv().unwrap(), b"2");
-        let (third, _of_third) = routes.begin(peer(), [3; 32]);
+        let (third, _of_third) = routes.begin(peer(), [3; 32]).unwrap();
         assert!(second.replaced.is_cancelled() && !first.replaced.is_cancelled());
         // A handshake that was replaced establishes nothing.
         second.establish();
@@ -186,7 +203,7 @@ mod tests {
     #[test]
     fn queue_of_an_address_is_bounded() {
         let routes = Arc::new(Routes::default());
-        let (_route, _incoming) = routes.begin(peer(), [1; 32]);
+        let (_route, _incoming) = routes.begin(peer(), [1; 32]).unwrap();
         for _ in 0..MAX_QUEUED {
             assert_eq!(routes.dispatch(peer(), b"1"), Ok(()));
         }

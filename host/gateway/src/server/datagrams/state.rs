@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::routes::Routes;
 use crate::binding::coap::Shared;
+use crate::config::Coap;
 use crate::listener::peer_limits::PeerLimits;
 use crate::state::Gateway;
 
@@ -40,6 +41,8 @@ pub struct Datagrams {
     pub certificates: Mutex<Option<(Arc<Certificates>, Arc<dtls::Server>)>>,
     /// The tasks by address.
     pub routes: Arc<Routes>,
+    /// Counts the associations of the socket.
+    pub associations: TaskTracker,
     /// Transfers of all associations.
     pub shared: Shared,
     /// State that is shared with connections.
@@ -61,12 +64,17 @@ impl Datagrams {
         {
             return Ok(engine.clone());
         }
-        let coap = &self.gateway.config.coap;
-        let mtu = u32::try_from(coap.datagram_bytes).unwrap_or(dtls::DEFAULT_MTU);
-        let engine = dtls::Server::new(&coap.suites)?.with_mtu(mtu);
+        let engine = server(&self.gateway.config.coap)?;
         let engine = engine.with_certificates(certificates.trust.clone(), &certificates.own)?;
         let engine = Arc::new(engine);
         *kept = Some((certificates.clone(), engine.clone()));
         Ok(engine)
     }
+}
+
+/// Returns the engine for pre-shared keys.
+pub(super) fn server(config: &Coap) -> Result<dtls::Server, EngineError> {
+    let mtu = u32::try_from(config.datagram_bytes).unwrap_or(dtls::DEFAULT_MTU);
+    let server = dtls::Server::new(&config.suites)?;
+    Ok(server.with_mtu(mtu).with_psk_engine(config.psk_engine.into()))
 }

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use saegis_onem2m::id::CredentialId;
+
 /// Interval in which one more event of a source may be written by itself.
 const REFILL_INTERVAL: Duration = Duration::from_secs(10);
 /// Minimum and maximum interval between two sums of a kind.
@@ -39,7 +41,7 @@ pub struct Source {
     /// The originator of the event.
     pub by: By,
     /// Cause; empty for events without one.
-    pub cause: String,
+    pub cause: Box<str>,
 }
 
 /// Subject of an event: the first event of each subject is always written. A subject without
@@ -47,22 +49,22 @@ pub struct Source {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// The entity that an association stands for.
-    pub entity: Option<String>,
+    pub entity: Option<Box<str>>,
     /// The network of the peer.
-    pub peer: Option<String>,
+    pub peer: Option<Box<str>>,
     /// The From of a request.
-    pub from: Option<String>,
+    pub from: Option<Box<str>>,
 }
 
 /// Originator of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum By {
-    /// Holder of a credential, by its Credential-ID.
-    Credential(String),
+    /// Holder of a credential.
+    Credential(CredentialId),
     /// Peers of an address or a network.
-    Peer(String),
+    Peer(Box<str>),
     /// A module.
-    Module(String),
+    Module(Box<str>),
     /// All beyond the maximum of separately counted originators.
     Others,
 }
@@ -72,7 +74,9 @@ impl Source {
     fn burst(&self) -> f64 {
         match &self.by {
             // Refused by a limit that the line names.
-            By::Peer(_) if self.cause.starts_with("too-many") || self.cause == "displaced" => 16.0,
+            By::Peer(_) if self.cause.starts_with("too-many") || &*self.cause == "displaced" => {
+                16.0
+            }
             // Many devices may have one address.
             By::Peer(_) => 256.0,
             By::Credential(_) if self.event != "request.refused" => 128.0,
@@ -110,14 +114,15 @@ struct Seen {
     /// Remaining number of events that are written by themselves, at that time.
     left: f64,
     at: Instant,
-    subjects: HashMap<Subject, Counted>,
+    /// They are few. Most sources have one, for as long as the source is known.
+    subjects: Vec<(Subject, Counted)>,
 }
 
 /// Events of a subject.
 struct Counted {
     last: Instant,
     pause: Duration,
-    pending: Option<Pending>,
+    pending: Option<Box<Pending>>,
 }
 
 struct Pending {
@@ -166,10 +171,12 @@ impl Repeats {
     fn sums_at(&self, all: bool, now: Instant) -> Vec<Sum> {
         let mut sums = Vec::new();
         for table in [&self.peers, &self.rest] {
-            for (source, seen) in &mut lock(table).sources {
+            let mut table = lock(table);
+            for (source, seen) in &mut table.sources {
                 for (subject, counted) in &mut seen.subjects {
                     match counted.pending.take() {
-                        Some(Pending { count, since, until, due }) if all || due <= now => {
+                        Some(pending) if all || pending.due <= now => {
+                            let Pending { count, since, until, .. } = *pending;
                             counted.pause = (counted.pause * 2).min(MAX_SUM_INTERVAL);
                             let kind = Kind { source: source.clone(), subject: subject.clone() };
                             sums.push(Sum { kind, count, since, until });
@@ -178,44 +185,58 @@ impl Repeats {
                     }
                 }
             }
+            table.remove_quiet(now);
         }
         sums
     }
 }
 
 impl Table {
+    /// Removes the sources that may write a whole burst again, as one that is not known.
+    fn remove_quiet(&mut self, now: Instant) {
+        self.sources.retain(|source, seen| !seen.is_quiet(source, now));
+        self.subjects = self.sources.values().map(|seen| seen.subjects.len()).sum();
+        if self.sources.capacity() > 8 * self.sources.len().max(64) {
+            self.sources.shrink_to(2 * self.sources.len());
+        }
+    }
+
     fn is_single(&mut self, kind: Kind, now: Instant, time: SystemTime) -> bool {
         let Kind { mut source, mut subject } = kind;
         let most = source.by.most();
         if !self.sources.contains_key(&source) && self.sources.len() >= most {
-            self.sources.retain(|source, seen| !seen.is_quiet(source, now));
-            self.subjects = self.sources.values().map(|seen| seen.subjects.len()).sum();
+            self.remove_quiet(now);
             if self.sources.len() >= most {
                 source.by = By::Others;
                 subject = Subject::default();
             }
         }
         let burst = source.burst();
-        let fresh = || Seen { left: burst, at: now, subjects: HashMap::new() };
+        let fresh = || Seen { left: burst, at: now, subjects: Vec::new() };
         let seen = self.sources.entry(source).or_insert_with(fresh);
         seen.left = seen.left_at(now, burst);
         seen.at = now;
-        if !seen.subjects.contains_key(&subject) {
+        let mut found = seen.position(&subject);
+        if found.is_none() {
             let before = seen.subjects.len();
             if before >= MAX_SUBJECTS {
-                seen.subjects.retain(|_, counted| !counted.is_old(now));
+                seen.subjects.retain(|(_, counted)| !counted.is_old(now));
                 self.subjects = self.subjects.saturating_sub(before - seen.subjects.len());
             }
             if seen.subjects.len() >= MAX_SUBJECTS || self.subjects >= MAX_ALL_SUBJECTS {
                 subject = Subject::default();
+                found = seen.position(&subject);
             }
         }
-        let is_new = subject != Subject::default() && !seen.subjects.contains_key(&subject);
-        let subjects = &mut self.subjects;
-        let counted = seen.subjects.entry(subject).or_insert_with(|| {
-            *subjects += 1;
-            Counted { last: now, pause: MIN_SUM_INTERVAL, pending: None }
-        });
+        let is_new = subject != Subject::default() && found.is_none();
+        let at = found.unwrap_or(seen.subjects.len());
+        if found.is_none() {
+            self.subjects += 1;
+            let counted = Counted { last: now, pause: MIN_SUM_INTERVAL, pending: None };
+            seen.subjects.reserve_exact(1);
+            seen.subjects.push((subject, counted));
+        }
+        let Some((_, counted)) = seen.subjects.get_mut(at) else { return true };
         counted.last = now;
         // While a sum is pending, single events would overtake it.
         if is_new || (counted.pending.is_none() && seen.left >= 1.0) {
@@ -223,8 +244,9 @@ impl Table {
             return true;
         }
         let due = now + counted.pause;
-        let pending =
-            counted.pending.get_or_insert(Pending { count: 0, since: time, until: time, due });
+        let pending = counted
+            .pending
+            .get_or_insert_with(|| Box::new(Pending { count: 0, since: time, until: time, due }));
         pending.count += 1;
         pending.until = time;
         false
@@ -232,6 +254,10 @@ impl Table {
 }
 
 impl Seen {
+    fn position(&self, subject: &Subject) -> Option<usize> {
+        self.subjects.iter().position(|(other, _)| other == subject)
+    }
+
     fn left_at(&self, now: Instant, burst: f64) -> f64 {
         let since = now.saturating_duration_since(self.at);
         (self.left + since.as_secs_f64() / REFILL_INTERVAL.as_secs_f64()).min(burst)
@@ -240,7 +266,7 @@ impl Seen {
     /// Returns whether the entry can be removed without losing a count.
     fn is_quiet(&self, source: &Source, now: Instant) -> bool {
         let burst = source.burst();
-        let is_pending = self.subjects.values().any(|counted| counted.pending.is_some());
+        let is_pending = self.subjects.iter().any(|(_, counted)| counted.pending.is_some());
         !is_pending && self.left_at(now, burst) >= burst
     }
 }
@@ -261,6 +287,11 @@ mod tests {
         Kind { source, subject: Subject::default() }
     }
 
+    fn of_credential(name: &str) -> Kind {
+        let id = CredentialId::parse(&format!("12-{name}@in.provider.com")).unwrap();
+        refused(By::Credential(id))
+    }
+
     fn of(kind: &Kind, from: &str) -> Kind {
         let subject = Subject { from: Some(from.into()), ..Subject::default() };
         Kind { source: kind.source.clone(), subject }
@@ -274,8 +305,7 @@ mod tests {
     #[test]
     fn repeats_are_counted_separately_by_subject() {
         let (repeats, now) = (Repeats::default(), Instant::now());
-        let (bad, good) =
-            (refused(By::Credential("bad".into())), refused(By::Credential("good".into())));
+        let (bad, good) = (of_credential("bad"), of_credential("good"));
         let written = singles(&repeats, &bad, 10_000, now);
         assert_eq!(written, 64);
         assert_eq!(singles(&repeats, &good, 10, now), 10);
@@ -297,7 +327,7 @@ mod tests {
         let (repeats, now) = (Repeats::default(), Instant::now());
         let mut written = 0;
         for n in 0..10_000 {
-            written += singles(&repeats, &refused(By::Peer(n.to_string())), 2, now);
+            written += singles(&repeats, &refused(By::Peer(n.to_string().into())), 2, now);
         }
         assert_eq!(written, 2 * 256 + 64);
         let sums = repeats.sums_at(true, now);
@@ -309,13 +339,13 @@ mod tests {
         assert_eq!(singles(&repeats, &refused(By::Peer("new".into())), 2, later), 2);
         assert!(lock(&repeats.peers).sources.len() < 5);
         // Many peers do not displace credentials.
-        assert_eq!(singles(&repeats, &refused(By::Credential("c".into())), 1, now), 1);
+        assert_eq!(singles(&repeats, &of_credential("c"), 1, now), 1);
     }
 
     #[test]
     fn flood_does_not_hide_new_subject() {
         let (repeats, now) = (Repeats::default(), Instant::now());
-        let bad = refused(By::Credential("bad".into()));
+        let bad = of_credential("bad");
         assert_eq!(singles(&repeats, &of(&bad, "Cjunk"), 1000, now), 64);
         // While a sum is pending, and with an exhausted rate.
         assert_eq!(singles(&repeats, &of(&bad, "Cvictim"), 3, now), 1);
@@ -327,7 +357,7 @@ mod tests {
     #[test]
     fn old_subjects_release_their_slots() {
         let (repeats, now) = (Repeats::default(), Instant::now());
-        let bad = refused(By::Credential("bad".into()));
+        let bad = of_credential("bad");
         let many = |now| -> usize {
             (0..1000).map(|n| singles(&repeats, &of(&bad, &format!("C{n}")), 1, now)).sum()
         };

@@ -1,0 +1,1 @@
+//! Without content: the package only names its dependency.

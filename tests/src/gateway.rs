@@ -154,7 +154,7 @@ impl Gateway {
     #[track_caller]
     pub fn in_force_after(&self, change: impl FnOnce(&Self)) -> Event {
         let mark = self.log.mark();
-        change(self);
+        self.change_at_once(change);
         self.log.wait_after(mark, "generation.in-force")
     }
 
@@ -163,12 +163,21 @@ impl Gateway {
     #[track_caller]
     pub fn refused_after(&self, why: &str, change: impl FnOnce(&Self)) -> Event {
         let mark = self.log.mark();
-        change(self);
+        self.change_at_once(change);
         let fits = |event: &Event| event.message().contains(why);
         let event = self.log.wait_for(mark, "generation.refused", fits);
         let in_force = self.log.all(mark, "generation.in-force", 0);
         assert!(in_force.is_empty(), "{in_force:?}");
         event
+    }
+
+    /// Changes files while the gateway is stopped by a signal. Otherwise it could load some of the changes
+    /// as a generation of their own, because a busy machine can pause this thread between two of them.
+    #[track_caller]
+    fn change_at_once(&self, change: impl FnOnce(&Self)) {
+        self.signal("STOP");
+        change(self);
+        self.signal("CONT");
     }
 
     /// Waits for the refusal of a handshake after a mark.

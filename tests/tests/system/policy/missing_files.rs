@@ -90,12 +90,12 @@ fn missing_file_does_not_delay_revocation() {
 fn reload_reports_missing_file() {
     let gateway = Setup::new().file("second.csv", "credential_id,ae_id\n").start();
     let table = gateway.table_without(LIGHT1);
-    gateway.in_force_after(|g| {
-        fs::remove_file(g.path("policies/second.csv")).unwrap();
-        g.replace(TABLE, table);
-        let reload = ask(g, &["reload"]).expect(4);
-        assert!(reload.err.contains("second.csv: is missing"), "{reload:?}");
-    });
+    let mark = gateway.log().mark();
+    fs::remove_file(gateway.path("policies/second.csv")).unwrap();
+    gateway.replace(TABLE, table);
+    let reload = ask(&gateway, &["reload"]).expect(4);
+    assert!(reload.err.contains("second.csv: is missing"), "{reload:?}");
+    gateway.log().wait_after(mark, "generation.in-force");
     let mark = gateway.log().mark();
     gateway.write("policies/second.csv", "credential_id,ae_id\n");
     gateway.log().wait_after(mark, "generation.recovered");

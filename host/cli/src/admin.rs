@@ -192,8 +192,8 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             let columns = ["cse_id", "address", "saef", "registration", "expires", "why"];
             show(table(answer.get("peers"), &columns));
         }
-        // `saegis backup` sends it.
-        Request::Backup => {}
+        // `saegis backup` and `saegis top` send them.
+        Request::Backup | Request::Totals => {}
         Request::ReleaseAeId { credential_id } => {
             if !read::<Released>(&answer)?.released {
                 let what = format!("{credential_id} has no AE-ID from a registration");
@@ -267,6 +267,24 @@ pub fn copy_stores(config: &Config) -> Result<Option<BackupReport>, String> {
 fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, AdminError> {
     let read = T::deserialize(answer);
     read.map_err(|e| AdminError::Failed(format!("the gateway sent an unexpected response: {e}")))
+}
+
+/// Queries a running gateway.
+///
+/// # Errors
+/// Fails if no gateway answers, or its response is unexpected.
+#[cfg(feature = "top")]
+pub fn query<T: DeserializeOwned>(
+    socket: &std::path::Path,
+    request: &Request,
+    timeout: Duration,
+) -> Result<T, AdminError> {
+    let answer = ask(socket, request, timeout);
+    let answer = answer.map_err(|error| AdminError::NoAnswer { socket: socket.into(), error })?;
+    if let Ok(Failed { error }) = read(&answer) {
+        return Err(AdminError::Failed(error));
+    }
+    read(&answer)
 }
 
 fn ask(socket: &std::path::Path, request: &Request, timeout: Duration) -> io::Result<Value> {

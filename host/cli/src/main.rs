@@ -26,6 +26,8 @@ mod output;
 mod replaced_file;
 mod table;
 mod tail;
+#[cfg(feature = "top")]
+mod top;
 mod trail;
 
 use std::path::{Path, PathBuf};
@@ -87,6 +89,9 @@ enum Command {
     Explain(explain::Args),
     /// Print events of the audit trail, and follow it
     Tail(tail::Args),
+    /// Watch associations, requests, refusals and decisions of the running gateway
+    #[cfg(feature = "top")]
+    Top(top::Args),
     #[command(flatten)]
     Admin(admin::Command),
     /// Act as an AE: establish an association with a registrar and send a request
@@ -175,6 +180,11 @@ fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
         Command::Doctor(args) => ExitCode::from(runtime.block_on(doctor::run(&args, as_json))),
         Command::Explain(args) => exit_code(explain::run(&args, as_json)),
         Command::Tail(args) => exit_code(tail::run(&args, as_json)),
+        #[cfg(feature = "top")]
+        Command::Top(args) => match top::run(&args, as_json) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => print_error(&e.to_string(), e.exit_code()),
+        },
         Command::Backup(args) => exit_code(backup::backup(&args, as_json)),
         Command::Restore(args) => exit_code(backup::restore(&args, as_json)),
         Command::Config(args) => exit_code(config::run(&args, as_json)),

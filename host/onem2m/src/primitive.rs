@@ -27,6 +27,10 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// All operations.
+    pub const ALL: [Self; 5] =
+        [Self::Create, Self::Retrieve, Self::Update, Self::Delete, Self::Notify];
+
     /// Returns the name of the operation, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {

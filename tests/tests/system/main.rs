@@ -142,6 +142,7 @@ mod operations {
     mod socket_activation;
     mod storms;
     mod systemd_unit;
+    mod top;
     mod upstream_state;
     mod worked_example;
 }

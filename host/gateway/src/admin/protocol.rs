@@ -15,6 +15,8 @@ pub enum Request {
     Status,
     /// Lists the active associations.
     Associations,
+    /// Returns the counters since the start.
+    Totals,
     /// Lists the modules and tables of the generation in force.
     Modules,
     /// Reloads the policy files and modules.
@@ -62,7 +64,12 @@ impl Request {
     /// Returns the command for the audit trail, if it changes something.
     pub fn change(&self) -> Option<String> {
         match self {
-            Self::Status | Self::Associations | Self::Modules | Self::AeIds | Self::Peers => None,
+            Self::Status
+            | Self::Associations
+            | Self::Totals
+            | Self::Modules
+            | Self::AeIds
+            | Self::Peers => None,
             Self::Backup => Some("backup".into()),
             Self::Reload { accept_removals, force } => {
                 let removals = if *accept_removals { " --accept-removals" } else { "" };
@@ -87,6 +94,8 @@ pub enum Response {
     Status(Box<StatusReport>),
     /// To `associations`.
     Associations(AssociationList),
+    /// To `totals`.
+    Totals(TotalsReport),
     /// To `modules`.
     Modules(Box<GenerationReport>),
     /// To `reload`.
@@ -188,6 +197,52 @@ pub struct AssociationEntry {
     pub established: String,
     /// The time at which its credential expires.
     pub expires: Option<String>,
+}
+
+/// Counters since the start. Those that are zero are omitted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TotalsReport {
+    /// Connections: `established`, or the cause of the refusal.
+    pub handshakes: Vec<OutcomeCount>,
+    /// Requests that got a response.
+    pub requests: Vec<RequestCount>,
+    /// Calls of the modules of the generation in force.
+    pub decisions: Vec<CallCount>,
+    /// Reloads: `in-force`, `unchanged` or `refused`.
+    pub reloads: Vec<OutcomeCount>,
+}
+
+/// Counter of an outcome.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OutcomeCount {
+    /// The outcome.
+    pub outcome: String,
+    /// The number since the start.
+    pub count: u64,
+}
+
+/// Counter of requests.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RequestCount {
+    /// The operation, or `unknown` if the request could not be parsed.
+    pub operation: String,
+    /// The Response Status Code, unless the specification does not define it.
+    pub rsc: Option<u16>,
+    /// The number since the start.
+    pub count: u64,
+}
+
+/// Counter of calls of a module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallCount {
+    /// The module.
+    pub module: String,
+    /// The hook.
+    pub hook: String,
+    /// The outcome.
+    pub outcome: String,
+    /// The number since the start.
+    pub count: u64,
 }
 
 /// The content of a generation.

@@ -171,6 +171,11 @@ async fn carry_out(
             let associations = all.iter().map(|live| association(&live.association)).collect();
             Response::Associations(AssociationList { associations })
         }
+        Request::Totals => {
+            let modules = gateway.policy.current().modules();
+            let names = modules.iter().map(|module| module.name.as_str());
+            Response::Totals(gateway.metrics.totals(names))
+        }
         Request::Modules => {
             let generation = gateway.policy.current();
             let report = status::report(&generation);

@@ -1,7 +1,11 @@
 //! Metrics, in the OpenMetrics text format.
 
+mod totals;
+
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
@@ -132,6 +136,8 @@ pub struct Metrics {
     associations: Family<BySaef, Gauge>,
     handshakes: Family<ByOutcome, Counter>,
     handshake_time: Histogram,
+    /// The causes of refusals that were counted.
+    refusal_causes: Mutex<BTreeSet<&'static str>>,
     requests: Family<ByRequest, Counter>,
     unexpected_responses: Counter,
     upstream_time: Histogram,
@@ -176,6 +182,7 @@ impl Metrics {
             associations: Family::default(),
             handshakes: Family::default(),
             handshake_time: slow(),
+            refusal_causes: Mutex::default(),
             requests: Family::default(),
             unexpected_responses: Counter::default(),
             upstream_time: slow(),
@@ -382,7 +389,7 @@ impl Metrics {
 
     /// Counts an established association and the time that it took.
     pub fn established(&self, saef: Saef, after: Duration) {
-        self.handshakes.get_or_create(&ByOutcome { outcome: "established" }).inc();
+        self.handshakes.get_or_create(&ByOutcome { outcome: totals::ESTABLISHED }).inc();
         self.handshake_time.observe(after.as_secs_f64());
         self.associations.get_or_create(&BySaef { saef: saef.to_string() }).inc();
     }
@@ -395,6 +402,8 @@ impl Metrics {
     /// Counts a connection that did not become an association.
     pub fn refused(&self, cause: &'static str) {
         self.handshakes.get_or_create(&ByOutcome { outcome: cause }).inc();
+        // Code that holds the lock does not panic.
+        self.refusal_causes.lock().unwrap_or_else(PoisonError::into_inner).insert(cause);
     }
 
     /// Counts a response to a request that was not sent.
@@ -419,7 +428,7 @@ impl Metrics {
 
     /// Counts a response. The operation of an undecodable request is not known.
     pub fn answered(&self, operation: Option<Operation>, rsc: Rsc) {
-        let operation = operation.map_or("unknown", Operation::name);
+        let operation = operation.map_or(totals::UNKNOWN, Operation::name);
         self.requests.get_or_create(&ByRequest { operation, rsc: KnownRsc::of(rsc) }).inc();
     }
 

@@ -36,6 +36,10 @@ pub enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// The names of all outcomes.
+    pub const NAMES: [&'static str; 6] =
+        ["found", "not-mine", "refused", "allowed", "denied", "failed"];
+
     /// Returns a short name, for counters.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -38,6 +38,8 @@ cp "$deb" "$root/tmp/saegis.deb"
 inside dpkg -i /tmp/saegis.deb > /dev/null
 inside saegis version
 inside id saegis > /dev/null
+inside bash -c '. /usr/share/bash-completion/completions/saegis && complete -p saegis' > /dev/null
+zcat "$root/usr/share/man/man1/saegis-explain.1.gz" | grep -q '^\.SH SYNOPSIS' || fail "there is no manual page"
 found=$(stat -c '%a %u' "$root/etc/saegis/saegis.toml")
 [ "$found" = "640 0" ] || fail "saegis.toml has mode and owner $found"
 inside setpriv --reuid saegis --regid saegis --clear-groups \

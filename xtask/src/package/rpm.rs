@@ -15,6 +15,9 @@ use crate::{
 pub fn write(project: &Project, release: &Release) -> Result<String> {
     let (root, top) = (release.work.join("rpm-files"), release.work.join("rpm"));
     tree::write(project, release, &root)?;
+    // Only Debian has a folder for packages.
+    let zsh = root.join("usr/share/zsh");
+    fs::rename(zsh.join("vendor-completions"), zsh.join("site-functions"))?;
     fs::create_dir_all(&top)?;
     let spec = fs::read_to_string(project.root.join("packaging/rpm/saegis.spec"))?;
     let spec = spec.replace("@VERSION@", &release.version).replace("@DESCRIPTION@", DESCRIPTION);

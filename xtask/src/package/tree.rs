@@ -4,9 +4,10 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{package::release::Release, process::run, project::Project};
 
@@ -33,7 +34,14 @@ pub fn write(project: &Project, release: &Release, root: &Path) -> Result<Vec<St
         "usr/share/doc/saegis/configuration.md",
         0o644,
     )?;
-    put(&repository("examples/grafana/saegis.json"), "usr/share/doc/saegis/grafana.json", 0o644)?;
+    for (from, to) in [
+        ("examples/grafana/saegis.json", "grafana.json"),
+        ("examples/prometheus/saegis-rules.yml", "prometheus-rules.yml"),
+    ] {
+        put(&repository(from), &format!("usr/share/doc/saegis/{to}"), 0o644)?;
+    }
+    write_manual(release, root)?;
+    write_completions(release, root)?;
     // From here, `saegis init` copies the modules.
     for file in files(&repository("policies/modules"))? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -60,6 +68,38 @@ pub fn write(project: &Project, release: &Release, root: &Path) -> Result<Vec<St
         }
     }
     Ok(configuration)
+}
+
+/// Files of completions, where the shells look for them.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions/saegis"),
+    ("zsh", "usr/share/zsh/vendor-completions/_saegis"),
+    ("fish", "usr/share/fish/vendor_completions.d/saegis.fish"),
+];
+
+/// Writes the manual pages, compressed as distributions do it.
+fn write_manual(release: &Release, root: &Path) -> Result<()> {
+    let folder = root.join("usr/share/man/man1");
+    fs::create_dir_all(&folder)?;
+    run(Command::new(&release.binary).args(["man", "--folder"]).arg(&folder))?;
+    let pages = files(&folder)?;
+    // Without the time, so that the package depends on nothing but the files.
+    run(Command::new("gzip").args(["-9", "--no-name"]).args(&pages))?;
+    files(&folder)?.iter().try_for_each(|page| set_mode(page, 0o644))
+}
+
+fn write_completions(release: &Release, root: &Path) -> Result<()> {
+    for (shell, to) in COMPLETIONS {
+        let to = root.join(to);
+        create_folder(&to)?;
+        let ran = Command::new(&release.binary).args(["completions", shell]).output()?;
+        if !ran.status.success() {
+            bail!("saegis completions {shell} failed: {}", String::from_utf8_lossy(&ran.stderr));
+        }
+        fs::write(&to, ran.stdout)?;
+        set_mode(&to, 0o644)?;
+    }
+    Ok(())
 }
 
 /// Returns the files of a folder that are not hidden, in the order of their names.

@@ -123,7 +123,11 @@ fn subscriber_that_never_reads_is_disconnected() {
 #[test]
 fn requests_of_client_that_never_reads_are_carried_out() {
     let setup = Setup::new().with_mqtt().with_metrics();
-    let gateway = setup.with("limits", "response-bytes-per-credential = 67108864").start();
+    let gateway = setup
+        .with("limits", "response-bytes-per-credential = 67108864")
+        // The listings take longer than the default on a busy machine.
+        .with("notifications", "timeout-seconds = 60")
+        .start();
     let _light = register(&gateway, LIGHT1, OWN, "light1");
     let mut other = register(&gateway, LIGHT2, OTHER, "light2");
     create(&mut other, OTHER, "/cse/light2", 3, json!({"m2m:cnt": {"rn": "log"}}));

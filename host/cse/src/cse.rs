@@ -12,7 +12,7 @@ use crate::access::names;
 use crate::attempts::Attempts;
 use crate::budget::RequestBudget;
 use crate::channel_requests::ChannelResponse;
-use crate::notification::answer::{Answer, Outcome};
+use crate::notification::answer::{Answer, Outcome, ResultNotifications};
 use crate::notification::asynchronous::{self, NonBlockingRequest, ResultTargets};
 use crate::notification::awaiting::AwaitingRequest;
 use crate::notification::delivery::{self, Delivery};
@@ -151,7 +151,6 @@ impl EmbeddedCse {
                 names::resolve_all(writer, &settings, registrant, now)?;
                 writer.set_about("schema", SCHEMA)?;
             }
-            stored_request::fail_all(writer, &settings, now)?;
             let compacted = writer.about(COMPACTED)?;
             Ok::<_, OpenError>(compacted.and_then(|length| length.parse().ok()))
         })?;
@@ -169,6 +168,7 @@ impl EmbeddedCse {
         };
         retry::restore(&state)?;
         monitor::restore(&state)?;
+        stored_request::fail_all(&state, now)?;
         Ok(Self { state })
     }
 
@@ -319,33 +319,32 @@ impl EmbeddedCse {
 
     /// Stores the result of an accepted request at the time `now` in its `<request>`, if it has one,
     /// and puts it into the polling channels of its targets. Returns the notifications for the other
-    /// targets, and the number of channels without space for the result. Blocks on the disk.
+    /// targets and for subscribers of the `<request>`. Blocks on the disk.
     pub fn result(
         &self,
         to: &ResultTargets,
         response: &ResponsePrimitive,
         now: SystemTime,
-    ) -> (Vec<Notification>, usize) {
-        if let Some(ri) = to.stored() {
-            log_failure(stored_request::complete(&self.state, ri, response, seconds(now)));
-        }
-        asynchronous::result(&self.state, to, response)
+    ) -> ResultNotifications {
+        let stored = to.stored();
+        let stored =
+            stored.map(|ri| stored_request::complete(&self.state, ri, response, seconds(now)));
+        let (results, lost) = asynchronous::result(&self.state, to, response);
+        ResultNotifications { results, lost, events: or_logged(stored) }
     }
 
     /// Removes the `<request>` of a request whose result all targets have received, unless the
-    /// originator has asked to keep it. Blocks on the disk.
-    pub fn has_sent_result(&self, to: &ResultTargets) {
-        if let Some(ri) = to.stored().filter(|_| !to.is_kept()) {
-            log_failure(stored_request::remove(&self.state, ri));
-        }
+    /// originator has asked to keep it. Returns the notifications for its subscribers. Blocks on the
+    /// disk.
+    pub fn has_sent_result(&self, to: &ResultTargets, now: SystemTime) -> Vec<Notification> {
+        let stored = to.stored().filter(|_| !to.is_kept());
+        or_logged(stored.map(|ri| stored_request::remove(&self.state, ri, seconds(now))))
     }
 
-    /// Marks an accepted request without a result as failed, if it has a `<request>`. Blocks on the
-    /// disk.
-    pub fn abandon(&self, to: &ResultTargets, now: SystemTime) {
-        if let Some(ri) = to.stored() {
-            log_failure(stored_request::fail(&self.state, ri, seconds(now)));
-        }
+    /// Marks an accepted request without a result as failed, if it has a `<request>`. Returns the
+    /// notifications for its subscribers. Blocks on the disk.
+    pub fn abandon(&self, to: &ResultTargets, now: SystemTime) -> Vec<Notification> {
+        or_logged(to.stored().map(|ri| stored_request::fail(&self.state, ri, seconds(now))))
     }
 
     /// Returns the notifications that batches and rate limits have held back, and that are due at the
@@ -418,11 +417,15 @@ impl EmbeddedCse {
     }
 }
 
-/// Logs that a `<request>` could not be changed.
-fn log_failure(changed: Result<(), StoreError>) {
-    if let Err(error) = changed {
-        tracing::error!(event = "cse.store-failed", "cannot store a result: {error}");
-    }
+/// Returns the notifications of a changed `<request>`, or logs that it could not be changed.
+fn or_logged(changed: Option<Result<Vec<Notification>, StoreError>>) -> Vec<Notification> {
+    changed
+        .transpose()
+        .unwrap_or_else(|error| {
+            tracing::error!(event = "cse.store-failed", "cannot store a result: {error}");
+            None
+        })
+        .unwrap_or_default()
 }
 
 /// Initializes a new store, or checks that an existing one belongs to this CSE, and updates the

@@ -128,7 +128,7 @@ pub use compaction::Compaction;
 pub use cse::{EmbeddedCse, Handled, OpenError};
 pub use definitions::{DefinitionError, Definitions};
 pub use inspection::{InspectedResource, Inspection, InspectionError, compact};
-pub use notification::answer::Answer;
+pub use notification::answer::{Answer, ResultNotifications};
 pub use notification::asynchronous::{NonBlockingRequest, ResultTargets, is_non_blocking};
 pub use notification::awaiting::AwaitingRequest;
 pub use notification::delivery::Delivery;

@@ -69,6 +69,7 @@ mod cse {
     mod observers;
     mod primitives;
     mod request_budget;
+    mod request_subscriptions;
     mod retries;
     mod schedules;
     mod second_association;

@@ -22,6 +22,17 @@ impl From<ResponsePrimitive> for Answer {
     }
 }
 
+/// The notifications when the result of an acknowledged request exists.
+#[derive(Debug, Default)]
+pub struct ResultNotifications {
+    /// Result for its targets.
+    pub results: Vec<Notification>,
+    /// Number of polling channels without space for the result.
+    pub lost: usize,
+    /// Events for the subscribers of the `<request>`.
+    pub events: Vec<Notification>,
+}
+
 /// The result of a request that may take longer.
 pub(crate) enum Outcome<T> {
     /// The request is answered.

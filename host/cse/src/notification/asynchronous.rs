@@ -416,7 +416,7 @@ mod tests {
             assert!(blocking.options.is_empty());
             let mut response = ResponsePrimitive::to(&blocking, Rsc::Ok);
             response.content = Some(content.to_string().into());
-            assert!(bench.cse().result(&recipients, &response, bench.time()).0.is_empty());
+            assert!(bench.cse().result(&recipients, &response, bench.time()).results.is_empty());
             let poll = retrieve("/cse/light1/queue/pcu");
             let crate::Handled::Wait(poll) = bench.handle(&poll) else {
                 panic!("it does not wait")

@@ -289,6 +289,10 @@ impl Criteria {
         if self.events.contains(&Event::RetrieveOfEmpty) && of != ResourceType::Container {
             return Err(wrong("can have 5 in net only at a container"));
         }
+        // The CSE updates a <request>, and waits for nobody.
+        if self.blocks() && of == ResourceType::Request {
+            return Err(wrong("cannot have 7 in net at a request"));
+        }
         match self.child_types.iter().flatten().find(|child| !may_have(of, **child)) {
             None => Ok(()),
             Some(child) => Err(wrong(&format!(

@@ -11,12 +11,11 @@ use crate::access::decision::{NamedOriginator, Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::notification::criteria::{ContentType, Criteria, Event};
-use crate::notification::outbox::{self, Delivery, Outbox};
+use crate::notification::outbox::{self, Delivery};
 use crate::notification::policy::Policy;
 use crate::notification::sending::Sending;
 use crate::notification::{statistics, subscription, waiting};
 use crate::record::{Attributes, Record, Seconds, alive, earlier};
-use crate::request::context::Context;
 use crate::resource::address::{ResolvedResource, by_id};
 use crate::resource::content_instance;
 use crate::resource::representation::{self, in_root_element};
@@ -37,48 +36,44 @@ struct ChangeEvent<'a> {
 /// Reports the creation of a child.
 pub(crate) fn created(
     writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     child: &ResolvedResource,
 ) -> Result<(), StoreError> {
-    of_child(writer, context, outbox, Event::CreateOfChild, child)
+    of_child(writer, sending, Event::CreateOfChild, child)
 }
 
 /// Reports that a resource will be deleted with everything below it.
 pub(crate) fn ended(
     read: &dyn Read,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     resource: &ResolvedResource,
 ) -> Result<(), StoreError> {
-    end(read, context, outbox, &resource.record, resource.expires)
+    end(read, sending, &resource.record, resource.expires)
 }
 
 /// Reports to the parent's subscribers that a resource will be deleted.
 pub(crate) fn deleted(
     writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     resource: &ResolvedResource,
 ) -> Result<(), StoreError> {
-    of_child(writer, context, outbox, Event::DeleteOfChild, resource)
+    of_child(writer, sending, Event::DeleteOfChild, resource)
 }
 
 /// Reports the update of a resource.
 pub(crate) fn updated(
     writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     before: &Record,
     after: &Record,
     expires: Option<Seconds>,
 ) -> Result<(), StoreError> {
-    let subscriptions = subscription::to(writer.read(), &after.ri, context.now)?;
+    let subscriptions = subscription::to(writer.read(), &after.ri, sending.now)?;
     if subscriptions.is_empty() {
         return Ok(());
     }
-    let old = representation::of_resource(context.settings, before, before.expires);
-    let new = representation::of_resource(context.settings, after, expires);
+    let old = representation::of_resource(sending.settings, before, before.expires);
+    let new = representation::of_resource(sending.settings, after, expires);
     let mut modified: Attributes = Map::new();
     // The representation has the expiration time of the ancestor that expires first, so the stored
     // one is compared.
@@ -89,18 +84,17 @@ pub(crate) fn updated(
     let gone = old.keys().filter(|n| !new.contains_key(*n));
     modified.extend(gone.map(|n| (n.clone(), Value::Null)));
     let happened = ChangeEvent { event: Event::Update, about: after, expires, modified };
-    notify_subscribers(writer, context, outbox, subscriptions, &happened)
+    notify_subscribers(writer, sending, subscriptions, &happened)
 }
 
 fn of_child(
     writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     event: Event,
     child: &ResolvedResource,
 ) -> Result<(), StoreError> {
     let Some(parent) = &child.record.parent else { return Ok(()) };
-    let mut subscriptions = subscription::to(writer.read(), parent, context.now)?;
+    let mut subscriptions = subscription::to(writer.read(), parent, sending.now)?;
     // A subscription does not report itself.
     subscriptions.retain(|s| s.ri != child.record.ri);
     let happened = ChangeEvent {
@@ -109,22 +103,21 @@ fn of_child(
         expires: child.expires,
         modified: Attributes::new(),
     };
-    notify_subscribers(writer, context, outbox, subscriptions, &happened)
+    notify_subscribers(writer, sending, subscriptions, &happened)
 }
 
 /// Reports the latest instances of a container, oldest first, to a new subscription that asks for
 /// former events (`psn`). Only instances that are still there can be reported.
 pub(crate) fn former(
     writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     subscription: &mut Record,
 ) -> Result<(), StoreError> {
     let Some(number) = subscription.attributes.get("psn").and_then(Value::as_u64) else {
         return Ok(());
     };
     let Some(container) = subscription.parent.as_deref() else { return Ok(()) };
-    let Some(container) = by_id(writer.read(), container, context.now)? else { return Ok(()) };
+    let Some(container) = by_id(writer.read(), container, sending.now)? else { return Ok(()) };
     let Some(ty) = container.record.ty.instances() else { return Ok(()) };
     // Instances that are stored while retrievals are disabled cannot be retrieved later either.
     if content_instance::is_closed(&container.record) {
@@ -137,11 +130,10 @@ pub(crate) fn former(
         let Some(child) = child else { break };
         let record = writer.read().get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
         beyond = Some(child.sequence);
-        if alive(record.expires, context.now) {
+        if alive(record.expires, sending.now) {
             instances.push(record);
         }
     }
-    let sending = sending(context, outbox);
     for instance in instances.into_iter().rev() {
         let happened = ChangeEvent {
             event: Event::CreateOfChild,
@@ -149,9 +141,9 @@ pub(crate) fn former(
             expires: earlier(container.expires, instance.expires),
             modified: Attributes::new(),
         };
-        if may_see(writer.read(), &sending, subscription, &instance)?
-            && let Some(event) = event(context, subscription, &happened)
-            && report(writer, &sending, subscription, event)?
+        if may_see(writer.read(), sending, subscription, &instance)?
+            && let Some(event) = event(sending, subscription, &happened)
+            && report(writer, sending, subscription, event)?
         {
             break;
         }
@@ -192,18 +184,16 @@ pub(crate) fn may_see(
 /// Notifies the interested subscribers. A subscription whose counter reaches its end is removed.
 fn notify_subscribers(
     writer: &mut Writer<'_>,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     subscriptions: Vec<Record>,
     happened: &ChangeEvent<'_>,
 ) -> Result<(), StoreError> {
-    let sending = sending(context, outbox);
     for mut subscription in subscriptions {
-        if !may_see(writer.read(), &sending, &subscription, happened.about)? {
+        if !may_see(writer.read(), sending, &subscription, happened.about)? {
             continue;
         }
-        let Some(event) = event(context, &subscription, happened) else { continue };
-        report(writer, &sending, &mut subscription, event)?;
+        let Some(event) = event(sending, &subscription, happened) else { continue };
+        report(writer, sending, &mut subscription, event)?;
     }
     Ok(())
 }
@@ -258,13 +248,9 @@ pub(crate) fn report(
     Ok(false)
 }
 
-fn sending<'a>(context: &'a Context<'_>, outbox: &'a Outbox) -> Sending<'a> {
-    Sending { settings: context.settings, now: context.now, outbox }
-}
-
 /// Returns the event as a subscription reports it (m2m:notificationEvent), if it does.
 fn event(
-    context: &Context<'_>,
+    sending: &Sending<'_>,
     subscription: &Record,
     happened: &ChangeEvent<'_>,
 ) -> Option<Value> {
@@ -279,11 +265,11 @@ fn event(
     let representation = match criteria.detail {
         ContentType::All => in_root_element(
             about,
-            representation::of_resource(context.settings, about, happened.expires),
+            representation::of_resource(sending.settings, about, happened.expires),
         ),
         ContentType::Modified => in_root_element(about, happened.modified.clone()),
         ContentType::ResourceId | ContentType::TimeSeries => {
-            json!({ "m2m:uri": outbox::reference(context.settings, &about.ri) })
+            json!({ "m2m:uri": outbox::reference(sending.settings, &about.ri) })
         }
     };
     Some(json!({ "rep": representation, "net": happened.event.number() }))
@@ -293,23 +279,21 @@ fn event(
 /// subscriptions are deleted.
 fn end(
     read: &dyn Read,
-    context: &Context<'_>,
-    outbox: &Outbox,
+    sending: &Sending<'_>,
     record: &Record,
     expires: Option<Seconds>,
 ) -> Result<(), StoreError> {
-    let sending = sending(context, outbox);
     if record.ty == ResourceType::Subscription {
-        return deletion(read, &sending, record);
+        return deletion(read, sending, record);
     }
-    if record.ty.is_instance() || outbox.is_full() {
+    if record.ty.is_instance() || sending.outbox.is_full() {
         return Ok(());
     }
     let modified = Attributes::new();
     let happened = ChangeEvent { event: Event::Delete, about: record, expires, modified };
-    for subscription in subscription::to(read, &record.ri, context.now)? {
-        if may_see(read, &sending, &subscription, record)?
-            && let Some(event) = event(context, &subscription, &happened)
+    for subscription in subscription::to(read, &record.ri, sending.now)? {
+        if may_see(read, sending, &subscription, record)?
+            && let Some(event) = event(sending, &subscription, &happened)
         {
             let event = sending.notification(&subscription, "nev", event);
             let policy = Policy::read(&subscription.attributes).unwrap_or_default();
@@ -317,7 +301,7 @@ fn end(
             let how = (policy.category(false), Delivery::Once);
             sending.send_to_all(read, &subscription, &json!({ "m2m:sgn": event }), how)?;
         }
-        deletion(read, &sending, &subscription)?;
+        deletion(read, sending, &subscription)?;
     }
     // The recursion is bounded by the maximum depth of resources.
     for ty in ResourceType::ALL {
@@ -327,7 +311,7 @@ fn end(
         let mut after = None;
         while let Some(child) = read.next_of_type(&record.ri, ty, after)? {
             let below = read.get(&child.ri)?.ok_or(StoreError::Corrupt(child.ri))?;
-            end(read, context, outbox, &below, earlier(expires, below.expires))?;
+            end(read, sending, &below, earlier(expires, below.expires))?;
             after = Some(child.sequence);
         }
     }

@@ -182,6 +182,17 @@ impl Outbox {
         (notifications, lost)
     }
 
+    /// Lets the stored messages be sent with the next ones that are due, and drops the others.
+    pub(crate) fn send_later(self, state: &State) {
+        for SubscribedTarget { key, owner, delivery, .. } in
+            self.empty().into_iter().filter_map(|entry| entry.target)
+        {
+            if let Delivery::Stored(number, size, now) = delivery {
+                state.retries.restore((&key, owner.as_deref()), number, (size, now));
+            }
+        }
+    }
+
     /// Adds a notification with this content for the subscription `sur`. Returns whether its
     /// destination is reachable.
     pub(crate) fn send(

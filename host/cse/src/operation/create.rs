@@ -95,15 +95,15 @@ pub(crate) fn create(
             return Err(OperationError::Unverified(Box::new(unverified)));
         }
     }
+    let sending = Sending { settings: context.settings, now: context.now, outbox };
     for created in locations.iter().chain([&created]) {
-        events::created(writer, context, outbox, created)?;
+        events::created(writer, &sending, created)?;
     }
     match ty {
         ResourceType::Subscription => {
-            events::former(writer, context, outbox, &mut created.record)?;
+            events::former(writer, &sending, &mut created.record)?;
         }
         ResourceType::Schedule => {
-            let sending = Sending { settings: context.settings, now: context.now, outbox };
             waiting::schedule_changed(writer, &sending, &created.record)?;
         }
         _ => {}

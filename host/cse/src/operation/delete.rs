@@ -75,7 +75,8 @@ impl Deletion {
     ) -> Result<(), Refusal> {
         let budget = context.budget.with_steps(context.budget.left() / 2);
         let snapshot = store.snapshot(&budget)?;
-        match events::ended(snapshot.read(), context, outbox, &self.top) {
+        let sending = Sending { settings: context.settings, now: context.now, outbox };
+        match events::ended(snapshot.read(), &sending, &self.top) {
             Err(StoreError::Stopped(StopReason::Steps)) => outbox.count_dropped(),
             done => done?,
         }
@@ -113,7 +114,8 @@ pub(crate) fn delete(
         true => discovery::list(writer.read(), context, who, &found)?,
         false => None,
     };
-    events::deleted(writer, context, outbox, &found)?;
+    let sending = Sending { settings: context.settings, now: context.now, outbox };
+    events::deleted(writer, &sending, &found)?;
     let listing = match (record.ty.is_instance(), deletion) {
         (true, _) => {
             content_instance::remove(writer, record, RemovalReason::Deleted(context.now))?;
@@ -129,7 +131,6 @@ pub(crate) fn delete(
                 discard(writer, &container)?;
             }
             if record.ty == ResourceType::Schedule {
-                let sending = Sending { settings: context.settings, now: context.now, outbox };
                 waiting::schedule_changed(writer, &sending, record)?;
             }
             listing

@@ -19,12 +19,17 @@ use crate::budget::RequestBudget;
 use crate::error::Refusal;
 use crate::identifiers::may_be_ae;
 use crate::notification::asynchronous::{NonBlockingRequest, PERSISTENCE};
+use crate::notification::events;
+use crate::notification::message::Notification;
+use crate::notification::outbox::Outbox;
+use crate::notification::sending::Sending;
 use crate::operation::quota;
 use crate::operation::request_status::{PARAMETERS, PENDING, STATUS, is_pending};
 use crate::operation::resource_id;
 use crate::record::names::Names;
 use crate::record::{Attributes, Record, Seconds, seconds};
 use crate::request::parameters::OptionError;
+use crate::resource::address::by_id;
 use crate::resource::registrant;
 use crate::resource::remote_cse;
 use crate::resource::schema::ORIGINATOR;
@@ -205,7 +210,7 @@ fn time(text: &str, from: Seconds) -> Option<Seconds> {
     parse_relative(text, UNIX_EPOCH + Duration::from_secs(from)).ok().map(seconds)
 }
 
-/// Stores the result of a request.
+/// Stores the result of a request. Returns the notifications of its subscribers.
 ///
 /// # Errors
 /// Returns an error if the store fails.
@@ -214,7 +219,7 @@ pub(crate) fn complete(
     ri: &str,
     response: &ResponsePrimitive,
     now: Seconds,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Notification>, StoreError> {
     let from = state.settings.cse_id.to_string();
     settle(state, ri, now, |originator| {
         let result = json_response(response, &from, originator);
@@ -229,18 +234,21 @@ pub(crate) fn complete(
     })
 }
 
-/// Marks a request as failed that has no result: its work was stopped.
+/// Marks a request as failed that has no result: its work was stopped. Returns the notifications of
+/// its subscribers.
 ///
 /// # Errors
 /// Returns an error if the store fails.
-pub(crate) fn fail(state: &State, ri: &str, now: Seconds) -> Result<(), StoreError> {
+pub(crate) fn fail(state: &State, ri: &str, now: Seconds) -> Result<Vec<Notification>, StoreError> {
+    let outbox = Outbox::default();
     let settled = state.store.write(&RequestBudget::unlimited(), |writer| {
-        match pending(writer.read(), ri)? {
-            Some(mut record) => interrupt(writer, &state.settings, &mut record, now),
-            None => Ok(()),
-        }
+        let Some(before) = pending(writer.read(), ri)? else { return Ok(()) };
+        let mut record = before.clone();
+        interrupt(writer, &state.settings, &mut record, now)?;
+        report(writer, state, &outbox, &before, now)
     });
-    settled.inspect_err(|error| state.suspect_store(error))
+    settled.inspect_err(|error| state.suspect_store(error))?;
+    Ok(outbox.post(state).0)
 }
 
 fn settle(
@@ -248,9 +256,11 @@ fn settle(
     ri: &str,
     now: Seconds,
     result: impl FnOnce(Option<&str>) -> (u64, Value),
-) -> Result<(), StoreError> {
+) -> Result<Vec<Notification>, StoreError> {
+    let outbox = Outbox::default();
     let settled = state.store.write(&RequestBudget::unlimited(), |writer| {
-        let Some(mut record) = pending(writer.read(), ri)? else { return Ok(()) };
+        let Some(former) = pending(writer.read(), ri)? else { return Ok(()) };
+        let mut record = former.clone();
         let originator = record.attributes.get(ORIGINATOR).and_then(Value::as_str);
         let (status, result) = result(originator);
         let (owner, limits) = (record.owner.clone(), &state.settings.limits);
@@ -268,9 +278,24 @@ fn settle(
         if quota::check(writer, limits, owner.as_deref(), before).is_err() {
             interrupt(writer, &state.settings, &mut record, now)?;
         }
-        Ok(())
+        report(writer, state, &outbox, &former, now)
     });
-    settled.inspect_err(|error| state.suspect_store(error))
+    settled.inspect_err(|error| state.suspect_store(error))?;
+    Ok(outbox.post(state).0)
+}
+
+/// Reports the end of a request to the subscribers of its `<request>`, in the same transaction.
+fn report(
+    writer: &mut Writer<'_>,
+    state: &State,
+    outbox: &Outbox,
+    before: &Record,
+    now: Seconds,
+) -> Result<(), StoreError> {
+    let Some(found) = by_id(writer.read(), &before.ri, now)? else { return Ok(()) };
+    let sending = Sending { settings: &state.settings, now, outbox };
+    events::updated(writer, &sending, before, &found.record, found.expires)?;
+    outbox.store(writer, state, now)
 }
 
 /// Returns a stored request without a result. It may have been deleted.
@@ -285,19 +310,31 @@ pub(crate) fn is_recalled(state: &State, ri: &str) -> bool {
     snapshot.is_ok_and(|snapshot| matches!(pending(snapshot.read(), ri), Ok(None)))
 }
 
-/// Removes the `<request>` of a request whose result was sent.
+/// Removes the `<request>` of a request whose result was sent. Returns the notifications of its
+/// subscribers.
 ///
 /// # Errors
 /// Returns an error if the store fails.
-pub(crate) fn remove(state: &State, ri: &str) -> Result<(), StoreError> {
-    let removed =
-        state.store.write(&RequestBudget::unlimited(), |writer| match writer.read().get(ri)? {
-            Some(record) if record.ty == ResourceType::Request && record.parent.is_some() => {
+pub(crate) fn remove(
+    state: &State,
+    ri: &str,
+    now: Seconds,
+) -> Result<Vec<Notification>, StoreError> {
+    let outbox = Outbox::default();
+    let removed = state.store.write(&RequestBudget::unlimited(), |writer| {
+        match by_id(writer.read(), ri, now)? {
+            Some(found) if found.record.ty == ResourceType::Request => {
+                let sending = Sending { settings: &state.settings, now, outbox: &outbox };
+                events::ended(writer.read(), &sending, &found)?;
+                outbox.store(writer, state, now)?;
                 writer.remove_tree(ri, usize::MAX).map(drop)
             }
+            // The next sweep removes an expired one.
             _ => Ok::<_, StoreError>(()),
-        });
-    removed.inspect_err(|error| state.suspect_store(error))
+        }
+    });
+    removed.inspect_err(|error| state.suspect_store(error))?;
+    Ok(outbox.post(state).0)
 }
 
 /// Marks a request as failed that has no result.
@@ -327,31 +364,34 @@ fn finish(
     writer.put(record)
 }
 
-/// Marks the requests as failed that a former run of the CSE did not complete.
+/// Marks the requests as failed that a former run of the CSE did not complete. Their subscribers are
+/// notified with the next notifications that are due.
 ///
 /// # Errors
 /// Returns an error if the store fails.
-pub(crate) fn fail_all(
-    writer: &mut Writer<'_>,
-    settings: &Settings,
-    now: Seconds,
-) -> Result<(), StoreError> {
-    for ty in [ResourceType::Ae, ResourceType::RemoteCse] {
-        let mut registree = None;
-        while let Some(parent) =
-            writer.read().next_of_type(settings.cse_id.bare(), ty, registree)?
-        {
-            let mut after = None;
-            while let Some(child) =
-                writer.read().next_of_type(&parent.ri, ResourceType::Request, after)?
-            {
-                if let Some(mut record) = pending(writer.read(), &child.ri)? {
-                    interrupt(writer, settings, &mut record, now)?;
+pub(crate) fn fail_all(state: &State, now: Seconds) -> Result<(), StoreError> {
+    let outboxes = state.store.write(&RequestBudget::unlimited(), |writer| {
+        let mut outboxes = Vec::new();
+        for ty in [ResourceType::Ae, ResourceType::RemoteCse] {
+            let (base, mut registree) = (state.settings.cse_id.bare(), None);
+            while let Some(parent) = writer.read().next_of_type(base, ty, registree)? {
+                let mut after = None;
+                while let Some(child) =
+                    writer.read().next_of_type(&parent.ri, ResourceType::Request, after)?
+                {
+                    if let Some(before) = pending(writer.read(), &child.ri)? {
+                        let (mut record, outbox) = (before.clone(), Outbox::default());
+                        interrupt(writer, &state.settings, &mut record, now)?;
+                        report(writer, state, &outbox, &before, now)?;
+                        outboxes.push(outbox);
+                    }
+                    after = Some(child.sequence);
                 }
-                after = Some(child.sequence);
+                registree = Some(parent.sequence);
             }
-            registree = Some(parent.sequence);
         }
-    }
+        Ok::<_, StoreError>(outboxes)
+    })?;
+    outboxes.into_iter().for_each(|outbox| outbox.send_later(state));
     Ok(())
 }

@@ -104,11 +104,11 @@ pub(crate) fn update(
     if let Some(unverified) = approval {
         return Err(OperationError::Unverified(Box::new(unverified)));
     }
-    events::updated(writer, context, outbox, &before, &record, expires)?;
+    events::updated(writer, &sending, &before, &record, expires)?;
     if let Some(record) = instance {
         quota::check_count(writer.read(), limits)?;
         let expires = earlier(expires, record.expires);
-        events::created(writer, context, outbox, &ResolvedResource { record, expires })?;
+        events::created(writer, &sending, &ResolvedResource { record, expires })?;
     }
     Ok(answer(context, &record, expires, (&as_given, &allowed)))
 }

@@ -79,18 +79,17 @@ fn known(parent: ResourceType) -> &'static [u64] {
         T::ContentInstance
         | T::FlexContainerInstance
         | T::PollingChannel
-        | T::Request
         | T::TimeSeriesInstance => &[],
-        T::Schedule => &[23],
+        T::Request | T::Schedule => &[23],
         T::Subscription => &[18],
     }
 }
 
 /// Returns whether a resource type can be subscribed to (TS-0001 clause 9.6).
 pub(crate) fn is_subscribable(ty: ResourceType) -> bool {
-    use ResourceType::{ContentInstanceAnnc, PollingChannel, Request, Schedule, Subscription};
+    use ResourceType::{ContentInstanceAnnc, PollingChannel, Schedule, Subscription};
     !ty.is_instance()
-        && !matches!(ty, ContentInstanceAnnc | PollingChannel | Request | Schedule | Subscription)
+        && !matches!(ty, ContentInstanceAnnc | PollingChannel | Schedule | Subscription)
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Non-blocking requests whose result the originator fetches.
 
+use std::time::SystemTime;
+
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use serde_json::{Value, json};
 
 use super::policies::{govern, policy, rule};
-use crate::ResultTargets;
-use crate::testing::{Bench, LIGHT1, LIGHT2, request};
+use crate::testing::{Bench, LIGHT1, LIGHT2, Reply, agree, request, settings, subscribe};
+use crate::{Notification, ResultTargets};
 
 fn retrieval(from: &str) -> RequestPrimitive {
     request(Operation::Retrieve, "/cse/light1/state?rt=1", Some(from), None)
@@ -51,7 +53,7 @@ fn result_is_stored_for_originator() {
     assert_eq!(pending["et"], "20261124T103000");
     let mut response = ResponsePrimitive::to(&blocking, Rsc::Ok);
     response.content = Some(json!({"m2m:cnt": {}}).to_string().into());
-    assert!(bench.cse().result(&targets, &response, bench.time()).0.is_empty());
+    assert!(bench.cse().result(&targets, &response, bench.time()).results.is_empty());
     let done = shown(&bench, &path);
     assert_eq!(
         (&done["rs"], &done["ors"]["rsc"], &done["ors"]["pc"]),
@@ -77,8 +79,8 @@ fn result_is_closed_to_others() {
     assert!(bench.retrieve(LIGHT2, "/cse?fu=1&ty=17").found().is_empty());
     assert_eq!(bench.retrieve(LIGHT1, "/cse?fu=1&ty=17").found().len(), 1);
     assert_eq!(bench.update(LIGHT1, &path, json!({"m2m:req": {"rs": 1}})).code, 4005);
-    let sub = json!({"m2m:sub": {"nu": [LIGHT1]}});
-    assert_eq!(bench.create(Some(LIGHT1), &path, 23, sub).code, 5203);
+    let sub = json!({"m2m:sub": {"nu": [LIGHT2]}});
+    assert_eq!(bench.create(Some(LIGHT2), &path, 23, sub).code, 4103);
     // A request to a request is a blocking one.
     let again = request(Operation::Retrieve, &format!("{path}?rt=1"), Some(LIGHT1), None);
     assert_eq!(refused(&bench, again), 4000);
@@ -187,10 +189,10 @@ fn sent_result_is_kept_on_request() {
         let (path, targets, blocking) = accept(&bench, request);
         assert_eq!(shown(&bench, &path)["rs"], 3);
         let response = ResponsePrimitive::to(&blocking, Rsc::Ok);
-        let (sent, _) = bench.cse().result(&targets, &response, bench.time());
+        let sent = bench.cse().result(&targets, &response, bench.time()).results;
         assert_eq!(shown(&bench, &path)["rs"], 1);
         assert_eq!(sent.len(), usize::from(blocking.parameters.is_empty()), "{query}");
-        bench.cse().has_sent_result(&targets);
+        bench.cse().has_sent_result(&targets, bench.time());
         let code = if is_kept { 2000 } else { 4004 };
         assert_eq!(bench.retrieve(LIGHT1, &path).code, code, "{query}");
     }
@@ -206,4 +208,108 @@ fn request_is_recalled_before_its_execution() {
     assert!(!bench.cse().is_recalled(&targets));
     assert_eq!(bench.delete(LIGHT1, &path).code, 2002);
     assert!(bench.cse().is_recalled(&targets));
+}
+
+/// Subscribes light 1 to a `<request>`.
+fn watch(bench: &Bench, path: &str, attributes: Value) -> Reply {
+    let mut sub = json!({"rn": "sub", "nu": ["http://a.b/"]});
+    sub.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+    agree(bench, subscribe(bench, LIGHT1, path, sub))
+}
+
+/// Returns the events of notifications.
+fn events(notifications: &[Notification]) -> Vec<Value> {
+    let event = |notification: &Notification| {
+        let content: Value = serde_json::from_slice(&notification.content).unwrap();
+        content["m2m:sgn"]["nev"].clone()
+    };
+    notifications.iter().map(event).collect()
+}
+
+#[test]
+fn subscriber_learns_of_result() {
+    let bench = Bench::with_lights();
+    let (path, targets, blocking) = accept(&bench, retrieval(LIGHT1));
+    assert_eq!(watch(&bench, &path, json!({"enc": {"atr": ["rs"]}, "nct": 2})).code, 2001);
+    let response = ResponsePrimitive::to(&blocking, Rsc::Ok);
+    let sent = bench.cse().result(&targets, &response, bench.time());
+    assert!(sent.results.is_empty());
+    let told = events(&sent.events);
+    assert_eq!(told.len(), 1);
+    assert_eq!((&told[0]["net"], &told[0]["rep"]["m2m:req"]["rs"]), (&json!(1), &json!(1)));
+    assert_eq!(told[0]["rep"]["m2m:req"]["ors"]["rsc"], 2000);
+    // A late result changes nothing.
+    assert!(bench.cse().result(&targets, &response, bench.time()).events.is_empty());
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn subscriber_learns_of_failure_and_deletion() {
+    let bench = Bench::with_lights();
+    let (path, targets, _) = accept(&bench, retrieval(LIGHT1));
+    let of = json!({"enc": {"net": [1, 2]}, "su": "http://c.d/"});
+    assert_eq!(watch(&bench, &path, of).code, 2001);
+    let told = events(&bench.cse().abandon(&targets, bench.time()));
+    assert_eq!(told.len(), 1);
+    assert_eq!((&told[0]["net"], &told[0]["rep"]["m2m:req"]["rs"]), (&json!(1), &json!(2)));
+    let reply = bench.delete(LIGHT1, &path);
+    assert_eq!((reply.code, reply.notifications.len()), (2002, 2));
+    assert_eq!(events(&reply.notifications)[0]["net"], 2);
+    assert_eq!(reply.told()[1].1["sud"], true);
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn subscriber_learns_of_removal_of_sent_result() {
+    let bench = Bench::with_lights();
+    let ae = json!({"m2m:ae": {"rr": true, "poa": ["http://a.b/"]}});
+    assert_eq!(bench.update(LIGHT1, "/cse/light1", ae).code, 2004);
+    let (path, targets, blocking) = accept(&bench, request_with("rt=2"));
+    assert_eq!(watch(&bench, &path, json!({"enc": {"net": [2]}, "nct": 3})).code, 2001);
+    let response = ResponsePrimitive::to(&blocking, Rsc::Ok);
+    let sent = bench.cse().result(&targets, &response, bench.time());
+    assert_eq!((sent.results.len(), sent.events.len()), (1, 0));
+    let told = events(&bench.cse().has_sent_result(&targets, bench.time()));
+    assert_eq!((told.len(), &told[0]["net"]), (1, &json!(2)));
+    assert_eq!(told[0]["rep"]["m2m:uri"], path.trim_start_matches("/~"));
+    assert_eq!(bench.retrieve(LIGHT1, &path).code, 4004);
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn subscriber_learns_of_interruption_after_restart() {
+    // The start uses the clock of the system.
+    let mut bench = Bench::new(settings());
+    let ahead = SystemTime::now().duration_since(bench.time()).unwrap_or_default();
+    bench.pass(ahead.as_secs());
+    assert_eq!(bench.register(LIGHT1, "light1").code, 2001);
+    assert_eq!(bench.container(LIGHT1, "/cse/light1", json!({"rn": "state"})).code, 2001);
+    let (path, _, _) = accept(&bench, retrieval(LIGHT1));
+    assert_eq!(watch(&bench, &path, json!({})).code, 2001);
+    let mut bench = bench.reopen();
+    bench.pass(1);
+    let told = events(&bench.take_due());
+    assert_eq!((told.len(), &told[0]["rep"]["m2m:req"]["rs"]), (1, &json!(2)));
+    assert!(bench.take_due().is_empty());
+    let bench = bench.reopen();
+    assert!(bench.take_due().is_empty());
+    bench.cse().store().assert_consistent();
+}
+
+#[test]
+fn invalid_subscription_to_request_is_refused() {
+    let bench = Bench::with_lights();
+    let (path, _, _) = accept(&bench, retrieval(LIGHT1));
+    for (attributes, code) in [
+        (json!({"nu": [LIGHT1], "enc": {"net": [7]}}), 4000),
+        (json!({"nu": [LIGHT1], "enc": {"net": [3], "chty": [4]}}), 4000),
+        (json!({"nu": [LIGHT1], "enc": {"net": [5]}}), 4000),
+        (json!({"nu": [LIGHT1], "enc": {"net": [3], "chty": [23]}}), 2001),
+    ] {
+        let sub = json!({ "m2m:sub": attributes });
+        let reply = bench.create(Some(LIGHT1), &path, 23, sub);
+        assert_eq!(reply.code, code, "{attributes}: {}", reply.why());
+    }
+    let child = json!({"m2m:cnt": {}});
+    assert_eq!(bench.create(Some(LIGHT1), &path, 3, child).code, 4108);
 }

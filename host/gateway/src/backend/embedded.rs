@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use saegis_cse::{
     Answer, Checked, Compaction, Destination, DueNotifications, EmbeddedCse, Handled, LongPoll,
-    Notification, RequestBudget, ResultTargets, SWEEP_BATCH, StoreError,
+    Notification, RequestBudget, ResultNotifications, ResultTargets, SWEEP_BATCH, StoreError,
 };
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
@@ -70,7 +70,6 @@ pub struct AcceptedRequest {
 /// is marked as failed.
 pub struct ResultSender {
     recipients: PendingResult,
-    notifier: Arc<Notifier>,
     _permits: (KeyedPermit<CredentialId>, OwnedSemaphorePermit),
 }
 
@@ -83,6 +82,7 @@ struct PendingResult {
     /// Credential that its commits count for.
     credential: CredentialId,
     usage: Arc<Usage>,
+    notifier: Arc<Notifier>,
 }
 
 impl EmbeddedBackend {
@@ -164,7 +164,7 @@ impl EmbeddedBackend {
         let mut storing = Work::with(&self.cse, &self.shared, asker, false);
         let _stop_storing = storing.cancel_on_drop();
         let (cse, credential) = (self.cse.clone(), asker.credential.clone());
-        let usage = self.shared.usage.clone();
+        let (usage, notifier) = (self.shared.usage.clone(), self.notifier.clone());
         // The pending result is created on the thread that stores the request, because this future
         // may be dropped.
         let store = move |at: &EmbeddedCse, budget: &RequestBudget| {
@@ -173,7 +173,7 @@ impl EmbeddedBackend {
             let execute_at = accepted.execute_at();
             let (request, targets) = accepted.into_parts();
             let targets = Some(Arc::new(targets));
-            let pending = PendingResult { cse, targets, credential, usage };
+            let pending = PendingResult { cse, targets, credential, usage, notifier };
             Ok::<_, Box<ResponsePrimitive>>((request, acknowledgment, execute_at, pending))
         };
         let (request, acknowledgment, execute_at, recipients) = match storing.enter_and(store).await
@@ -181,8 +181,7 @@ impl EmbeddedBackend {
             Ok(stored) => stored?,
             Err(rsc) => return Err(refuse(rsc, "the CSE timed out")),
         };
-        let sender =
-            ResultSender { recipients, notifier: self.notifier.clone(), _permits: permits };
+        let sender = ResultSender { recipients, _permits: permits };
         Ok(AcceptedRequest { request, acknowledgment, execute_at, sender })
     }
 
@@ -401,15 +400,16 @@ impl ResultSender {
     /// Stores the result, and sends it to each target in turn.
     pub async fn send(mut self, response: &ResponsePrimitive) {
         let response = response.clone();
-        let stored = self.recipients.commit(move |cse, targets| {
-            let (notifications, lost) = cse.result(targets, &response, SystemTime::now());
-            (notifications, lost == 0)
-        });
-        let Some((notifications, mut is_sent)) = stored.await else { return };
-        for notification in notifications {
+        let stored = self
+            .recipients
+            .commit(move |cse, targets| cse.result(targets, &response, SystemTime::now()));
+        let Some(ResultNotifications { results, lost, events }) = stored.await else { return };
+        let (notifier, cause) = (&self.recipients.notifier, &self.recipients.credential);
+        notifier.send_in_background(events, cause);
+        let mut is_sent = lost == 0;
+        for notification in results {
             // The notifier logs a failure.
-            let cause = &self.recipients.credential;
-            is_sent &= match self.notifier.send_over_connection(notification, cause) {
+            is_sent &= match notifier.send_over_connection(notification, cause) {
                 Ok(durable) => match durable {
                     Some(durable) => {
                         durable.wait().await;
@@ -417,11 +417,13 @@ impl ResultSender {
                     }
                     None => false,
                 },
-                Err(notification) => self.notifier.ask(&notification, cause).await.is_ok(),
+                Err(notification) => notifier.ask(&notification, cause).await.is_ok(),
             };
         }
         if is_sent {
-            self.recipients.commit(|cse, targets| cse.has_sent_result(targets)).await;
+            let removed =
+                self.recipients.commit(|cse, to| cse.has_sent_result(to, SystemTime::now()));
+            notifier.send_in_background(removed.await.unwrap_or_default(), cause);
         }
         self.recipients.targets = None;
     }
@@ -461,8 +463,12 @@ impl Drop for PendingResult {
         // Without a runtime the process ends, and the next start marks the request.
         if let (Some(targets), Ok(runtime)) = (targets, Handle::try_current()) {
             let (usage, credential) = (self.usage.clone(), self.credential.clone());
+            let notifier = self.notifier.clone();
             let abandon = move || cse.abandon(&targets, SystemTime::now());
-            drop(runtime.spawn_blocking(move || charged(&usage, &credential, abandon)));
+            drop(runtime.spawn_blocking(move || {
+                let events = charged(&usage, &credential, abandon);
+                notifier.send_in_background(events, &credential);
+            }));
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::serialization::Serialization;
 use crate::target::Target;
 pub use headers::JSON;
 use headers::{
-    CBOR, MediaType, accept, allowed_methods, check_host, named, refuse_lookalikes, single,
+    CBOR, CBOR_OR_JSON, MediaType, NTFY_CBOR, accept, allowed_methods, check_host, named,
+    of_content, refuse_lookalikes, single,
 };
 pub use query::read_query;
 
@@ -215,7 +216,7 @@ pub fn write_request(
     builder.body(body)
 }
 
-/// Parses a response of another CSE. A response with the status 204 and nothing else answers a
+/// Parses a response of another CSE or of an AE, whose content becomes JSON. A response with the status 204 and nothing else answers a
 /// request with the Response Type noResponse: it was accepted, and no result follows.
 ///
 /// # Errors
@@ -231,13 +232,8 @@ pub fn read_response(
             code.and_then(|v| v.parse().ok()).ok_or_else(|| bad("the response has no X-M2M-RSC"))?
         }
     };
-    let content = if body.is_empty() {
-        None
-    } else {
-        serde_json::from_slice::<serde::de::IgnoredAny>(&body)
-            .map_err(|e| bad(format!("the response's content is not JSON: {e}")))?;
-        Some(body)
-    };
+    let content =
+        if body.is_empty() { None } else { Some(of_content(headers).read_response_content(body)?) };
     Ok(ResponsePrimitive {
         rsc: Rsc::from_code(rsc),
         from: single(headers, ORIGIN)?.map(Into::into),
@@ -313,7 +309,7 @@ pub fn write_server_response(
 }
 
 /// Creates the HTTP request that carries a notification to a URL (TS-0009 clause 6.2), with an Event
-/// Category if it has one.
+/// Category if it has one. The content has this serialization.
 ///
 /// # Errors
 /// Returns an error if a value is not valid in a header field.
@@ -323,16 +319,20 @@ pub fn write_notification(
     request_id: &str,
     release: &str,
     category: Option<u16>,
-    content: Bytes,
+    (serialization, content): (Serialization, Bytes),
 ) -> Result<http::Request<Bytes>, http::Error> {
+    let (accept, media) = match serialization {
+        Serialization::Json => (JSON, JSON),
+        Serialization::Cbor => (CBOR_OR_JSON, NTFY_CBOR),
+    };
     let mut request = http::Request::builder()
         .method(Method::POST)
         .uri(url.clone())
         .header(ORIGIN, from)
         .header(REQUEST_ID, request_id)
         .header(RELEASE, release)
-        .header(ACCEPT, JSON)
-        .header(CONTENT_TYPE, JSON);
+        .header(ACCEPT, accept)
+        .header(CONTENT_TYPE, media);
     if let Some(category) = category {
         request = request.header("x-m2m-ec", category);
     }

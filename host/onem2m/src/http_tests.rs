@@ -361,7 +361,7 @@ fn media_type_with_unescaped_plus_is_one_value() {
 #[test]
 fn notification_is_post_with_its_parameters() {
     let url = "http://a.b:8080/notify?x=y".parse().unwrap();
-    let content = Bytes::from_static(b"{}");
+    let content = (Serialization::Json, Bytes::from_static(b"{}"));
     let sent = write_notification(&url, "/mn-cse-123456", "r1", "3", Some(4), content).unwrap();
     assert_eq!(
         (sent.method().as_str(), sent.uri().to_string().as_str()),
@@ -373,6 +373,33 @@ fn notification_is_post_with_its_parameters() {
     assert_eq!(header("x-m2m-rvi"), "3");
     assert_eq!(header("x-m2m-ri"), "r1");
     assert_eq!(header("content-type"), "application/json");
+}
+
+#[test]
+fn notification_in_cbor_names_its_media_type() {
+    let url = "http://a.b/".parse().unwrap();
+    let content = (Serialization::Cbor, Bytes::from_static(b"\xa0"));
+    let sent = write_notification(&url, "/mn-cse-123456", "r1", "3", None, content).unwrap();
+    assert_eq!(sent.headers()["content-type"], "application/vnd.onem2m-ntfy+cbor");
+    assert_eq!(sent.headers()["accept"], "application/vnd.onem2m-res+cbor, application/json;q=0.5");
+    assert_eq!(&sent.body()[..], b"\xa0");
+    // The response may be in either.
+    let response = |media: &'static str, body: &'static [u8]| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-m2m-rsc", HeaderValue::from_static("4103"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        read_response(StatusCode::FORBIDDEN, &headers, Bytes::from_static(body))
+    };
+    for (media, body) in [
+        ("application/vnd.onem2m-res+cbor", &b"\xa1\x67m2m:dbg\x62no"[..]),
+        ("application/cbor", b"\xa1\x67m2m:dbg\x62no"),
+        ("application/json", br#"{"m2m:dbg":"no"}"#),
+    ] {
+        let read = response(media, body).unwrap();
+        assert_eq!(&read.content.unwrap()[..], br#"{"m2m:dbg":"no"}"#, "{media}");
+    }
+    response("application/cbor", br#"{"m2m:dbg":"no"}"#).unwrap_err();
+    response("application/json", b"\xa1\x67m2m:dbg\x62no").unwrap_err();
 }
 
 #[test]

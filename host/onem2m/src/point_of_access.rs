@@ -4,6 +4,12 @@
 use std::fmt;
 
 use http::Uri;
+use http::uri::PathAndQuery;
+
+use crate::serialization::Serialization;
+
+/// Name of the query parameter with the serialization of a notification target.
+const SERIALIZATION: &str = "ct=";
 
 /// The protocol of a point of access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,11 +32,13 @@ impl Scheme {
     }
 }
 
-/// The URI of a notification target that takes JSON. It has a host and no user information.
+/// The URI of a notification target, and the serialization of notifications to it. The URI has a host
+/// and no user information.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PointOfAccess {
     scheme: Scheme,
     uri: Uri,
+    serialization: Serialization,
 }
 
 /// The reason why a text is not a point of access.
@@ -42,13 +50,15 @@ pub enum PointOfAccessError {
     /// The URI has another scheme than the requested one.
     #[error("has another scheme")]
     Scheme,
-    /// The URI requests another serialization than JSON.
-    #[error("asks for another serialization than JSON")]
+    /// The URI requests another serialization than JSON or CBOR.
+    #[error("asks for another serialization than JSON or CBOR")]
     Serialization,
 }
 
 impl PointOfAccess {
-    /// Parses a URI of the given scheme.
+    /// Parses a URI of the given scheme. A notification target can name its serialization in the query
+    /// string, as in `?ct=cbor`, which is not part of the URI then (TS-0001 table 9.6.8-2). Without
+    /// one it is JSON.
     ///
     /// # Errors
     /// Returns the reason why `text` is not a point of access of this scheme.
@@ -57,17 +67,31 @@ impl PointOfAccess {
         if uri.scheme_str() != Some(scheme.name()) {
             return Err(PointOfAccessError::Scheme);
         }
-        // A notification target names its serialization in the query string.
-        let mut serialization = uri.query().unwrap_or_default().split('&');
-        if serialization.find_map(|p| p.strip_prefix("ct=")).is_some_and(|ct| ct != "json") {
-            return Err(PointOfAccessError::Serialization);
-        }
+        let mut parameters = uri.query().unwrap_or_default().split('&');
+        let serialization = match parameters.find_map(|p| p.strip_prefix(SERIALIZATION)) {
+            None | Some("json") => Serialization::Json,
+            Some("cbor") => Serialization::Cbor,
+            Some(_) => return Err(PointOfAccessError::Serialization),
+        };
         match uri.authority() {
             Some(at) if !at.host().is_empty() && !at.as_str().contains('@') => {
-                Ok(Self { scheme, uri })
+                let uri = without_serialization(uri).ok_or(PointOfAccessError::Malformed)?;
+                Ok(Self { scheme, uri, serialization })
             }
             _ => Err(PointOfAccessError::Malformed),
         }
+    }
+
+    /// Returns the same address with this serialization.
+    #[must_use]
+    pub fn with_serialization(self, serialization: Serialization) -> Self {
+        Self { serialization, ..self }
+    }
+
+    /// Returns the serialization of notifications.
+    #[must_use]
+    pub fn serialization(&self) -> Serialization {
+        self.serialization
     }
 
     /// Returns the protocol.
@@ -81,6 +105,20 @@ impl PointOfAccess {
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
+}
+
+/// Removes the serialization from the query string of a URI.
+fn without_serialization(uri: Uri) -> Option<Uri> {
+    let Some(query) = uri.query() else { return Some(uri) };
+    let rest: Vec<_> = query.split('&').filter(|p| !p.starts_with(SERIALIZATION)).collect();
+    if rest.len() == query.split('&').count() {
+        return Some(uri);
+    }
+    let separator = if rest.is_empty() { "" } else { "?" };
+    let changed = format!("{}{separator}{}", uri.path(), rest.join("&"));
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(changed).ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 impl fmt::Display for PointOfAccess {
@@ -113,9 +151,27 @@ mod tests {
             ("coaps://a.b", E::Scheme),
             ("a.b", E::Scheme),
             ("http://a.b/?ct=xml", E::Serialization),
-            ("http://a.b/?x&ct=cbor", E::Serialization),
+            ("http://a.b/?x&ct=CBOR", E::Serialization),
+            ("http://a.b/?ct=", E::Serialization),
         ] {
             assert_eq!(PointOfAccess::parse(bad, Scheme::Http), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn serialization_is_not_part_of_uri() {
+        use Serialization::{Cbor, Json};
+        for (text, serialization, uri) in [
+            ("http://a.b/x?y=z", Json, "http://a.b/x?y=z"),
+            ("http://a.b/x?ct=json", Json, "http://a.b/x"),
+            ("http://a.b:80/x?y&ct=cbor&z=1", Cbor, "http://a.b:80/x?y&z=1"),
+            ("http://a.b?ct=cbor", Cbor, "http://a.b/"),
+            ("http://a.b/?act=cbor", Json, "http://a.b/?act=cbor"),
+        ] {
+            let read = PointOfAccess::parse(text, Scheme::Http).unwrap();
+            assert_eq!((read.serialization(), read.to_string().as_str()), (serialization, uri));
+            let other = read.clone().with_serialization(Cbor);
+            assert_eq!((other == read, other.serialization()), (serialization == Cbor, Cbor));
         }
     }
 }

@@ -24,7 +24,7 @@ pub use writer::response as json_response;
 const MAX_EXPANSION: usize = 8;
 
 /// A serialization of primitives and of their contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Serialization {
     /// JSON.
     #[default]
@@ -63,6 +63,19 @@ impl Serialization {
     pub(crate) fn read_content(self, bytes: Bytes) -> Result<Content, BindingError> {
         let max_bytes = bytes.len().saturating_mul(MAX_EXPANSION);
         Content::parse(self.into_json(bytes, max_bytes)?).map_err(|e| bad(e.to_string()))
+    }
+
+    /// Translates the content of a response to JSON.
+    ///
+    /// # Errors
+    /// Returns an error if it is not in this serialization.
+    pub(crate) fn read_response_content(self, bytes: Bytes) -> Result<Bytes, BindingError> {
+        let max_bytes = bytes.len().saturating_mul(MAX_EXPANSION);
+        let json = self.into_json(bytes, max_bytes)?;
+        match serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
+            Ok(_) => Ok(json),
+            Err(e) => Err(bad(format!("the response's content is not JSON: {e}"))),
+        }
     }
 
     /// Translates JSON to this serialization.

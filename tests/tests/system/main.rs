@@ -57,6 +57,7 @@ mod cse {
     mod asynchronous_requests;
     mod batches;
     mod blocking_updates;
+    mod cbor_notifications;
     mod compaction;
     mod discovery_filters;
     mod flex_containers;

@@ -9,6 +9,7 @@
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::point_of_access::{PointOfAccess, Scheme};
 use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::serialization::Serialization;
 use saegis_onem2m::target::Scope;
 use serde_json::Value;
 
@@ -126,13 +127,24 @@ fn named_by(record: Record) -> NamedBy {
 }
 
 /// Returns the first usable point of access of an AE, preferably one over a security association.
+/// Notifications have the serialization that the AE prefers.
 fn point_of_access(ae: &Record) -> Option<PointOfAccess> {
-    let all = ae.attributes.get("poa").and_then(Value::as_array)?;
-    let of = |scheme| {
-        let mut texts = all.iter().filter_map(Value::as_str);
-        texts.find_map(|text| PointOfAccess::parse(text, scheme).ok())
-    };
-    [Scheme::Https, Scheme::Coaps, Scheme::Http].into_iter().find_map(of)
+    let of = |scheme| ae.texts("poa").find_map(|text| PointOfAccess::parse(text, scheme).ok());
+    let found = [Scheme::Https, Scheme::Coaps, Scheme::Http].into_iter().find_map(of)?;
+    Some(match preferred_serialization(ae) {
+        Some(serialization) => found.with_serialization(serialization),
+        None => found,
+    })
+}
+
+/// Returns the first supported serialization in the `contentSerialization` of an AE (TS-0004 clause
+/// 7.5.1.1).
+fn preferred_serialization(ae: &Record) -> Option<Serialization> {
+    ae.texts("csz").find_map(|text| match text.strip_prefix("application/").unwrap_or(text) {
+        "json" => Some(Serialization::Json),
+        "cbor" => Some(Serialization::Cbor),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -197,6 +209,35 @@ mod tests {
         assert_eq!(to("cse/light1"), own);
         change(json!({"rr": false}));
         assert!(matches!(to("cse/light1"), Route::Unreachable(_)));
+    }
+
+    #[test]
+    fn ae_chooses_serialization() {
+        let bench = Bench::with_lights();
+        let serialization_with = |csz: Value, poa: &str| {
+            let ae = json!({"m2m:ae": {"rr": true, "csz": csz, "poa": [poa]}});
+            assert_eq!(bench.update(LIGHT1, "/cse/light1", ae).code, 2004);
+            let snapshot = bench.snapshot();
+            let address = NotificationTarget::parse("nu", LIGHT1).unwrap();
+            let found = route(snapshot.read(), bench.settings(), bench.now(), &address, LIGHT2);
+            match found.unwrap() {
+                Route::Send(Destination::PointOfAccess(there), _) => there.serialization(),
+                other => panic!("{other:?}"),
+            }
+        };
+        for (csz, expected) in [
+            (Value::Null, Serialization::Json),
+            (json!(["json", "cbor"]), Serialization::Json),
+            (json!(["cbor", "json"]), Serialization::Cbor),
+            (json!(["application/cbor"]), Serialization::Cbor),
+            (json!(["xml", "cbor"]), Serialization::Cbor),
+            // XML is not supported.
+            (json!(["xml"]), Serialization::Json),
+        ] {
+            for poa in ["http://a.b/", "https://a.b/", "coaps://a.b/"] {
+                assert_eq!(serialization_with(csz.clone(), poa), expected, "{csz} {poa}");
+            }
+        }
     }
 
     #[test]

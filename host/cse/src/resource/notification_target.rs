@@ -32,7 +32,7 @@ impl NotificationTarget {
                 "notifications are sent to http:// addresses and AEs only",
             )),
             Err(PointOfAccessError::Serialization) => {
-                Err(Refusal::NotImplemented("notifications are available in JSON only"))
+                Err(Refusal::NotImplemented("notifications are available in JSON and CBOR only"))
             }
         }
     }
@@ -45,9 +45,13 @@ mod tests {
 
     #[test]
     fn target_is_url_or_resource() {
-        for url in
-            ["http://a.b", "http://a.b:80/x?y=z", "http://[::1]:8080/", "HTTP://A/?ct=json&a=b"]
-        {
+        for url in [
+            "http://a.b",
+            "http://a.b:80/x?y=z",
+            "http://[::1]:8080/",
+            "HTTP://A/?ct=json&a=b",
+            "http://a.b/?ct=cbor",
+        ] {
             assert!(
                 matches!(
                     NotificationTarget::parse("nu", url),

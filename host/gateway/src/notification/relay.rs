@@ -118,9 +118,9 @@ impl Relay {
         };
         let from = request.from.as_deref().unwrap_or_default();
         let release = request.release.as_deref().unwrap_or("3");
-        let notification =
-            write_notification(&url, from, &id, release, None, content.bytes().clone())
-                .map_err(|e| Failure::NoResponse(e.to_string()));
+        let content = (Serialization::Json, content.bytes().clone());
+        let notification = write_notification(&url, from, &id, release, None, content)
+            .map_err(|e| Failure::NoResponse(e.to_string()));
         let sent = match notification {
             Ok(notification) => self.send(&credential, notification).await,
             Err(failure) => Err(failure),

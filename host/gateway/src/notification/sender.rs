@@ -303,7 +303,9 @@ impl Notifier {
             Destination::PointOfAccess(there) => there,
         };
         let Notification { from, request_id, release, category, content, .. } = notification;
-        let (uri, content) = (there.uri(), content.clone());
+        let (uri, serialization) = (there.uri(), there.serialization());
+        let content = serialization.from_json(content.clone());
+        let content = (serialization, content.map_err(|e| Failure::NoResponse(e.to_string()))?);
         let http = |content| {
             let written = write_notification(uri, from, request_id, release, *category, content);
             written.map(|r| r.map(Full::new)).map_err(|e| Failure::NoResponse(e.to_string()))

@@ -4,14 +4,15 @@ use bytes::Bytes;
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use super::format::JSON;
+use super::format::{CBOR, JSON};
 use super::message::{Code, Parts};
 use super::options::{ACCEPT, CONTENT_FORMAT, OneM2m, Table, URI_PATH, URI_QUERY};
 use super::parameters::{WriteError, put_parameters, put_text};
 use crate::parameter::Parameter;
+use crate::serialization::Serialization;
 
-/// Creates the CoAP request that carries a notification in JSON to a URI, whose path and query are
-/// those of the request (RFC 7252 clause 6.4).
+/// Creates the CoAP request that carries a notification to a URI, whose path and query are those of
+/// the request (RFC 7252 clause 6.4). The content has this serialization.
 ///
 /// # Errors
 /// Returns an error if a value does not fit an option.
@@ -21,7 +22,7 @@ pub fn write_notification(
     request_id: &str,
     release: &str,
     category: Option<u16>,
-    content: Bytes,
+    (serialization, content): (Serialization, Bytes),
 ) -> Result<Parts, WriteError> {
     let mut parts = Parts::new(Code::POST);
     let options = &mut parts.options;
@@ -45,8 +46,12 @@ pub fn write_notification(
     }
     let category = category.map(|category| (Parameter::EventCategory, category.to_string()));
     put_parameters(&category.into_iter().collect(), Table::Current, options)?;
-    options.push_uint(ACCEPT, JSON.into());
-    options.push_uint(CONTENT_FORMAT, JSON.into());
+    let format = match serialization {
+        Serialization::Json => JSON,
+        Serialization::Cbor => CBOR,
+    };
+    options.push_uint(ACCEPT, format.into());
+    options.push_uint(CONTENT_FORMAT, format.into());
     parts.payload = content;
     Ok(parts)
 }
@@ -60,6 +65,7 @@ mod tests {
     #[test]
     fn notification_has_path_of_point_of_access() {
         let content = Bytes::from_static(br#"{"m2m:sgn":{"vrq":true}}"#);
+        let content = (Serialization::Json, content);
         for (uri, path, query) in [
             ("coaps://a.b:5684", vec![], vec![]),
             ("coaps://a.b/", vec![], vec![]),
@@ -79,6 +85,13 @@ mod tests {
         assert_eq!(read.from.as_deref(), Some("/mn-cse"));
         assert_eq!((read.request_id.as_str(), read.release.as_deref()), ("r1", Some("3")));
         let long = format!("coaps://a.b/{}", "x".repeat(256)).parse().unwrap();
-        write_notification(&long, "/mn-cse", "r1", "3", None, content).unwrap_err();
+        write_notification(&long, "/mn-cse", "r1", "3", None, content.clone()).unwrap_err();
+        let content = (Serialization::Cbor, Serialization::Cbor.from_json(content.1).unwrap());
+        let uri = "coaps://a.b/Clight".parse().unwrap();
+        let parts = write_notification(&uri, "/mn-cse", "r1", "3", None, content).unwrap();
+        assert_eq!(parts.options.uint(CONTENT_FORMAT, 2).unwrap(), Some(CBOR.into()));
+        assert_eq!(parts.options.uint(ACCEPT, 2).unwrap(), Some(CBOR.into()));
+        let read = read_request(&parts).unwrap().content.unwrap();
+        assert_eq!(read.bytes(), &br#"{"m2m:sgn":{"vrq":true}}"#[..]);
     }
 }

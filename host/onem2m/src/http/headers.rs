@@ -14,16 +14,29 @@ pub const JSON: &str = "application/json";
 /// Media types of JSON content that oneM2M registered.
 const RES_JSON: &str = "application/vnd.onem2m-res+json";
 const NTFY_JSON: &str = "application/vnd.onem2m-ntfy+json";
-/// Media types of content in CBOR. The first one is that of responses.
+/// Media types of content in CBOR. The first one is that of responses, and the second one that of
+/// notifications.
 pub(super) const CBOR: &str = "application/vnd.onem2m-res+cbor";
-const NTFY_CBOR: &str = "application/vnd.onem2m-ntfy+cbor";
+pub(super) const NTFY_CBOR: &str = "application/vnd.onem2m-ntfy+cbor";
+const PLAIN_CBOR: &str = "application/cbor";
+
+/// Media types of the response to a notification in CBOR.
+pub(super) const CBOR_OR_JSON: &str = "application/vnd.onem2m-res+cbor, application/json;q=0.5";
+
+/// Returns the serialization of the content that header fields describe. Unknown content is taken
+/// for JSON.
+pub(super) fn of_content(headers: &HeaderMap) -> Serialization {
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media.and_then(|media| media.split(';').next());
+    essence.and_then(|essence| serialization(essence.trim())).unwrap_or_default()
+}
 
 /// Returns the serialization of a media type, without its parameters.
 fn serialization(essence: &str) -> Option<Serialization> {
     let is_one_of = |types: &[&str]| types.iter().any(|m| essence.eq_ignore_ascii_case(m));
     if is_one_of(&[JSON, RES_JSON, NTFY_JSON]) {
         Some(Serialization::Json)
-    } else if is_one_of(&[CBOR, NTFY_CBOR]) {
+    } else if is_one_of(&[CBOR, NTFY_CBOR, PLAIN_CBOR]) {
         Some(Serialization::Cbor)
     } else {
         None
@@ -127,10 +140,7 @@ impl MediaType {
 pub(super) fn accept(headers: &HeaderMap) -> Result<Serialization, BindingError> {
     let mut values = headers.get_all(ACCEPT).iter().peekable();
     if values.peek().is_none() {
-        let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = media.and_then(|media| media.split(';').next());
-        let of_content = essence.and_then(|essence| serialization(essence.trim()));
-        return Ok(of_content.unwrap_or_default());
+        return Ok(of_content(headers));
     }
     let mut accepts_cbor = false;
     for range in values.filter_map(|v| v.to_str().ok()).flat_map(|text| text.split(',')) {

@@ -25,7 +25,7 @@ use crate::notification::retry;
 use crate::notification::verification::{Verification, Verified};
 use crate::operation::delete::{self, SWEEP_BATCH};
 use crate::operation::error::OperationError;
-use crate::operation::execute::execute;
+use crate::operation::execute::{Approval, execute};
 use crate::operation::fan_out::{self, Continuation};
 use crate::operation::group;
 use crate::operation::stored_request;
@@ -245,14 +245,14 @@ impl EmbeddedCse {
             return Ok(Handled::of(polled, Handled::Wait));
         }
         if let Some(point) = group::fan_out_point(&request.to) {
-            let begun = fan_out::begin(state, request, point, budget, seconds(now))?;
+            let begun = fan_out::begin(state, request, point, (None, budget), seconds(now))?;
             return Ok(Handled::of(begun, Handled::Continue));
         }
         if request.operation == Operation::Notify {
             let delivered = delivery::deliver(state, request, budget, now)?;
             return Ok(Handled::of(delivered, Handled::Deliver));
         }
-        Ok(Handled::Done(execute(state, request, None, budget, seconds(now))?))
+        Ok(Handled::Done(execute(state, request, Approval::default(), budget, seconds(now))?))
     }
 
     /// Continues a request to a group for a short while, at the time `now`. Blocks on the disk.
@@ -260,14 +260,24 @@ impl EmbeddedCse {
         Handled::of(fan_out::proceed(&self.state, work, seconds(now)), Handled::Continue)
     }
 
-    /// Executes a subscription whose targets were verified, at the later time `now`.
+    /// Executes a subscription whose targets were verified, at the later time `now`. One through a
+    /// group is only started.
     ///
     /// Changes in the meantime count, so it may still be refused. The originator must be the same
     /// as when the request was handled. Blocks on the disk.
-    pub fn conclude(&self, verified: Verified, budget: &RequestBudget, now: SystemTime) -> Answer {
-        let request = &verified.request;
-        execute(&self.state, request, Some(&verified), budget, seconds(now))
-            .unwrap_or_else(|error| self.state.refuse(request, &error.into_refusal()).into())
+    pub fn conclude(&self, verified: Verified, budget: &RequestBudget, now: SystemTime) -> Handled {
+        let (state, request, now) = (&self.state, &verified.request, seconds(now));
+        let concluded = match group::fan_out_point(&request.to) {
+            Some(point) => fan_out::begin(state, request, point, (Some(&verified), budget), now)
+                .map(|begun| Handled::of(begun, Handled::Continue)),
+            None => {
+                let approval = Approval { verified: Some(&verified), group: None };
+                execute(state, request, approval, budget, now).map(Handled::Done)
+            }
+        };
+        concluded.unwrap_or_else(|error| {
+            Handled::Done(state.refuse(request, &error.into_refusal()).into())
+        })
     }
 
     /// Puts a notification into the polling channel that is its destination. Returns the future of the
@@ -493,6 +503,7 @@ fn prepare(
             size: None,
             opens: false,
             waiting: None,
+            aggregation: None,
             generated: None,
             series: None,
             missing: None,

@@ -73,7 +73,9 @@
 //!                 match target.answered(response.rsc) {
 //!                     Checked::Next(target) => handled = Handled::Verify(target),
 //!                     Checked::Refused(answer) => break answer,
-//!                     Checked::Ready(all) => break cse.conclude(all, &budget, SystemTime::now()),
+//!                     Checked::Ready(all) => {
+//!                         handled = cse.conclude(all, &budget, SystemTime::now());
+//!                     }
 //!                 }
 //!             }
 //!         }

@@ -12,7 +12,7 @@ use saegis_onem2m::resource::ResourceType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::record::names::{Names, Registrant};
+use crate::record::names::{Names, Reference, Registrant};
 
 /// Seconds since 1970-01-01 UTC, the resolution of m2m:timestamp.
 pub(crate) type Seconds = u64;
@@ -75,6 +75,9 @@ pub(crate) struct Record {
     /// State of a subscription's notification policies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waiting: Option<Waiting>,
+    /// Notifications that a group aggregates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aggregation: Option<Aggregation>,
     /// Time at which the data of a `<timeSeriesInstance>` were generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) generated: Option<Milliseconds>,
@@ -112,11 +115,19 @@ impl Record {
 
     /// Returns the addresses in an attribute.
     pub(crate) fn texts(&self, attribute: &str) -> impl Iterator<Item = &str> {
-        let value = self.attributes.get(attribute);
-        let one = value.filter(|value| value.is_string());
-        let many = value.and_then(Value::as_array).into_iter().flatten();
-        many.chain(one).map(|text| text.as_str().unwrap_or_default())
+        texts(&self.attributes, attribute)
     }
+}
+
+/// Returns the texts in an attribute, which has one or a list of them.
+pub(crate) fn texts<'a>(
+    attributes: &'a Attributes,
+    name: &str,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let value = attributes.get(name);
+    let one = value.filter(|value| value.is_string());
+    let many = value.and_then(Value::as_array).into_iter().flatten();
+    many.chain(one).map(|text| text.as_str().unwrap_or_default())
 }
 
 /// The number and size of instances.
@@ -152,6 +163,47 @@ impl Waiting {
     pub(crate) fn count(&self) -> u64 {
         self.next.saturating_sub(self.first)
     }
+}
+
+/// The notifications that a group aggregates for subscribers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Aggregation {
+    /// Number of the next stored notification.
+    pub(crate) next: u64,
+    /// Aggregations that have begun, oldest first.
+    pub(crate) windows: Vec<AggregationWindow>,
+    /// Time at which the first of them is due, as in the index.
+    pub(crate) due: Option<Seconds>,
+}
+
+/// The notifications that a group sends to one target together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AggregationWindow {
+    /// Target, as in `nfu`.
+    pub(crate) target: String,
+    /// AE that the target denoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ae: Option<Reference>,
+    /// Originator that named it.
+    pub(crate) subscriber: String,
+    /// Time of the first notification.
+    pub(crate) since: Seconds,
+    /// Stored notifications, oldest first.
+    pub(crate) notifications: Vec<AggregatedNotification>,
+}
+
+/// A notification that a group aggregates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AggregatedNotification {
+    /// Number in the store.
+    pub(crate) number: u64,
+    /// Resource-ID of its subscription.
+    pub(crate) subscription: String,
+    /// Size in bytes.
+    pub(crate) size: u64,
+    /// Event Category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) category: Option<u16>,
 }
 
 /// The statistics of a target of a subscription.

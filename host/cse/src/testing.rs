@@ -266,7 +266,10 @@ impl Bench {
     }
 
     pub(crate) fn handle(&self, request: &RequestPrimitive) -> Handled {
-        let mut handled = self.cse.handle(request, &self.budget(), self.now);
+        self.finish(self.cse.handle(request, &self.budget(), self.now))
+    }
+
+    fn finish(&self, mut handled: Handled) -> Handled {
         while let Handled::Continue(work) = handled {
             handled = self.cse.proceed(*work, self.now);
         }
@@ -274,7 +277,10 @@ impl Bench {
     }
 
     pub(crate) fn conclude(&self, verified: Verified) -> Reply {
-        Reply::of(self.cse.conclude(verified, &self.budget(), self.now))
+        Reply::of(match self.finish(self.cse.conclude(verified, &self.budget(), self.now)) {
+            Handled::Done(answer) => answer,
+            other => panic!("it is not answered yet: {other:?}"),
+        })
     }
 
     pub(crate) fn create(&self, from: Option<&str>, path: &str, ty: u16, content: Value) -> Reply {

@@ -61,6 +61,7 @@ mod cse {
     mod compaction;
     mod discovery_filters;
     mod flex_containers;
+    mod forwarding;
     mod http_binding;
     mod locations;
     mod management;

@@ -35,13 +35,14 @@ use crate::resource::links;
 use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant::{self, known};
 use crate::resource::schema::{
-    AttributeError, CREATOR, CUSTODIAN, MEMBERS, NAMED_BY, POLICIES, SUBSCRIBER, TARGETS,
+    AttributeError, CREATOR, CUSTODIAN, FORWARDING, MEMBERS, NAMED_BY, POLICIES, SUBSCRIBER,
+    TARGETS,
 };
 use crate::settings::Settings;
 use crate::store::{Edge, Read, StoreError, Writer};
 
 /// Attributes with addresses of resources.
-const ADDRESSES: [&str; 4] = [POLICIES, MEMBERS, TARGETS, SUBSCRIBER];
+const ADDRESSES: [&str; 5] = [POLICIES, MEMBERS, TARGETS, FORWARDING, SUBSCRIBER];
 
 /// Attributes with identifiers of AEs and CSEs.
 const IDENTIFIERS: [&str; 3] = [PRIVILEGES, SELF_PRIVILEGES, CUSTODIAN];

@@ -3,6 +3,7 @@
 use saegis_onem2m::resource::ResourceType;
 
 use crate::budget::RequestBudget;
+use crate::notification::aggregation;
 use crate::notification::message::Notification;
 use crate::notification::missing_data;
 use crate::notification::monitor;
@@ -81,7 +82,7 @@ fn waiting_events(state: &State, now: Seconds) -> Result<Vec<Settled>, StoreErro
         {
             current = Some((at, ri.clone()));
             let (reports, done) = settle(writer, &state.settings, now, (at, &ri))?;
-            done.1.store(writer, state, now)?;
+            aggregation::store(writer, state, &done.1, now)?;
             work += 1 + reports + done.1.len();
             settled.push(done);
         }
@@ -94,7 +95,7 @@ fn waiting_events(state: &State, now: Seconds) -> Result<Vec<Settled>, StoreErro
     settled
 }
 
-/// Handles a subscription or timeSeries that is due. Returns the number of reports of missing data,
+/// Handles a subscription, group or timeSeries that is due. Returns the number of reports of missing data,
 /// and the notifications.
 fn settle(
     writer: &mut Writer<'_>,
@@ -112,13 +113,16 @@ fn settle(
     let is_there = by_id(writer.read(), ri, now)?.is_some();
     if is_there && record.ty == ResourceType::TimeSeries {
         reports = missing_data::detect(writer, &sending, &mut record)?;
+    } else if is_there && record.ty == ResourceType::Group {
+        aggregation::deliver(writer, &sending, &mut record)?;
     } else if is_there {
         deliver(writer, &sending, &mut record)?;
     } else {
         // It has expired, or is part of a deleted subtree.
         let of_events = record.waiting.as_mut().map(|waiting| &mut waiting.due);
         let of_data = record.series.as_mut().map(|series| &mut series.due);
-        if let Some(due) = of_events.or(of_data) {
+        let of_group = record.aggregation.as_mut().map(|aggregation| &mut aggregation.due);
+        if let Some(due) = of_events.or(of_data).or(of_group) {
             *due = None;
         }
         writer.set_due(ri, Some(at), None)?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::attempts::Attempt;
 use crate::budget::RequestBudget;
+use crate::notification::aggregation;
 use crate::notification::criteria::{ContentType, Criteria, OperationBit};
 use crate::notification::events::{may_see, report};
 use crate::notification::message::Notification;
@@ -83,7 +84,14 @@ pub(crate) fn observe(
         return Vec::new();
     }
     let outbox = Outbox::default();
-    if let Err(error) = observe_in(state, request, &outbox, now) {
+    let observed = observe_in(state, request, &outbox, now).and_then(|()| {
+        if !outbox.has_collected() {
+            return Ok(());
+        }
+        let budget = RequestBudget::unlimited();
+        state.store.write(&budget, |writer| aggregation::store(writer, state, &outbox, now))
+    });
+    if let Err(error) = observed {
         tracing::error!(event = "cse.store-failed", "cannot report an attempt: {error}");
         return Vec::new();
     }
@@ -171,7 +179,7 @@ pub(crate) fn settle(state: &State, now: Seconds) -> Result<Vec<Settled>, StoreE
             let sending = Sending { settings: &state.settings, now, outbox };
             let mut subscription = found.record;
             report(writer, &sending, &mut subscription, event.clone())?;
-            outbox.store(writer, state, now)?;
+            aggregation::store(writer, state, outbox, now)?;
         }
         Ok::<_, StoreError>(settled.into_iter().map(|(_, settled)| settled).collect())
     });

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::notification::message::{Destination, NamedBy, Notification};
 use crate::notification::point_of_access::Route;
 use crate::receipts::Receipt;
+use crate::record::names::Reference;
 use crate::record::{Seconds, StoredNotification};
 use crate::retries::TargetKey;
 use crate::settings::Settings;
@@ -86,10 +87,31 @@ enum Outgoing {
     },
 }
 
+/// A notification for the group that forwards it.
+#[derive(Debug, Clone)]
+pub(crate) struct Collected {
+    /// Resource-ID of the group.
+    pub(crate) group: String,
+    /// Resource-ID of the subscription.
+    pub(crate) subscription: String,
+    /// Target, as in `nfu`.
+    pub(crate) target: String,
+    /// AE that the target denoted.
+    pub(crate) ae: Option<Reference>,
+    /// Originator that named it.
+    pub(crate) subscriber: String,
+    /// Event Category.
+    pub(crate) category: Option<u16>,
+    /// The notification (m2m:notification) in JSON.
+    pub(crate) notification: Bytes,
+}
+
 /// The messages that are sent when their request is committed.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     messages: RefCell<Vec<Entry>>,
+    /// Notifications for groups, which become messages when they are complete.
+    collected: RefCell<Vec<Collected>>,
     lost: Cell<usize>,
 }
 
@@ -101,7 +123,26 @@ impl Outbox {
 
     /// Returns the number of messages.
     pub(crate) fn len(&self) -> usize {
-        self.messages.borrow().len()
+        self.messages.borrow().len() + self.collected.borrow().len()
+    }
+
+    /// Adds a notification for a group.
+    pub(crate) fn collect(&self, collected: Collected) {
+        if self.is_full() {
+            self.count_dropped();
+        } else {
+            self.collected.borrow_mut().push(collected);
+        }
+    }
+
+    /// Returns whether there are notifications for groups.
+    pub(crate) fn has_collected(&self) -> bool {
+        !self.collected.borrow().is_empty()
+    }
+
+    /// Takes out the notifications for groups.
+    pub(crate) fn take_collected(&self) -> Vec<Collected> {
+        self.collected.take()
     }
 
     /// Adds a message.

@@ -22,16 +22,17 @@ const DEFAULT_DURATION: &str = "PT60S";
 /// Maximum duration: a year.
 const MAX_DURATION: Seconds = 366 * 24 * 60 * 60;
 
-/// Attributes with policies.
+/// Attributes with policies. The last one is that of a group (`notifyAggregation`).
 const BATCH: &str = "bn";
 const RATE: &str = "rl";
+pub(crate) const AGGREGATION: &str = "nar";
 
 /// Maximum number of former events that a new subscription reports (`psn`).
 const MAX_PRIOR: u64 = 16;
 
 /// Event Categories (m2m:stdEventCats of TS-0004 clause 6.3.4.2.4), and the ones for users.
 const IMMEDIATE: u16 = 2;
-const LATEST: u16 = 4;
+pub(crate) const LATEST: u16 = 4;
 const OWN_CATEGORIES: std::ops::RangeInclusive<u64> = 100..=999;
 
 /// The policies of a subscription.
@@ -58,13 +59,46 @@ pub(crate) enum Pending {
     All,
 }
 
-/// A batch of events (`bn`).
-#[derive(Debug, PartialEq, Eq)]
-struct Batch {
+/// A batch of events (`bn`, `nar`).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
     /// Number of events that complete it (`num`).
     number: Option<u64>,
     /// Time after which it is sent (`dur`).
     duration: Seconds,
+}
+
+impl Batch {
+    fn read(name: &'static str, value: &Value) -> Result<Self, Refusal> {
+        let members = members(name, value, ["num", "dur"])?;
+        let number = members.get("num").map(|v| positive(name, "num", v)).transpose()?;
+        let default = Value::from(DEFAULT_DURATION);
+        let duration = duration(name, "dur", members.get("dur").unwrap_or(&default))?;
+        Ok(Self { number, duration })
+    }
+
+    /// Parses the aggregation of a group. Without one, a notification of each member completes it.
+    ///
+    /// # Errors
+    /// Returns an error if it is invalid.
+    pub(crate) fn of_group(attributes: &Attributes) -> Result<Self, Refusal> {
+        if let Some(value) = attributes.get(AGGREGATION) {
+            return Self::read(AGGREGATION, value);
+        }
+        let number = attributes.get("cnm").and_then(Value::as_u64).filter(|members| *members > 0);
+        Self::read(AGGREGATION, &json!({})).map(|default| Self { number, ..default })
+    }
+
+    /// Returns whether this number of events completes it.
+    pub(crate) fn is_complete(&self, count: usize) -> bool {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        count >= self.number.unwrap_or(u64::MAX).min(MAX_WAITING)
+    }
+
+    /// Returns the time at which a batch is sent whose first event has this time.
+    pub(crate) fn end(&self, since: Seconds) -> Seconds {
+        since.saturating_add(self.duration)
+    }
 }
 
 /// A limit of events in a window of time (`rl`). The windows follow each other.
@@ -163,10 +197,12 @@ pub(crate) fn missing_data(value: &Value) -> Result<(u64, Seconds), Refusal> {
     Ok((number, duration("enc", "dur", member("dur"))?))
 }
 
-/// Adds the default duration to a batch without one (TS-0004 clause 7.4.8.2.1).
+/// Adds the default duration to batches without one (TS-0004 clauses 6.3.5.6 and 7.4.8.2.1).
 pub(crate) fn complete(attributes: &mut Attributes) {
-    if let Some(Value::Object(batch)) = attributes.get_mut(BATCH) {
-        batch.entry("dur").or_insert_with(|| DEFAULT_DURATION.into());
+    for name in [BATCH, AGGREGATION] {
+        if let Some(Value::Object(batch)) = attributes.get_mut(name) {
+            batch.entry("dur").or_insert_with(|| DEFAULT_DURATION.into());
+        }
     }
 }
 
@@ -178,11 +214,7 @@ impl Policy {
     pub(crate) fn read(attributes: &Attributes) -> Result<Self, Refusal> {
         let mut read = Self::default();
         if let Some(value) = attributes.get(BATCH) {
-            let members = members(BATCH, value, ["num", "dur"])?;
-            let number = members.get("num").map(|v| positive(BATCH, "num", v)).transpose()?;
-            let default = Value::from(DEFAULT_DURATION);
-            let duration = duration(BATCH, "dur", members.get("dur").unwrap_or(&default))?;
-            read.batch = Some(Batch { number, duration });
+            read.batch = Some(Batch::read(BATCH, value)?);
         }
         if let Some(value) = attributes.get(RATE) {
             let members = members(RATE, value, ["mnn", "tww"])?;

@@ -1,16 +1,20 @@
 //! Sends the notifications again that their targets have not received.
 
 use bytes::Bytes;
+use saegis_onem2m::resource::ResourceType;
+use serde_json::Value;
 
 use crate::budget::RequestBudget;
 use crate::notification::events::may_see;
+use crate::notification::forwarding;
 use crate::notification::outbox::{Delivery, Message, Outbox, SubscribedTarget};
+use crate::notification::policy;
 use crate::notification::sending::Sending;
 use crate::notification::statistics;
 use crate::notification::subscription::targets;
-use crate::record::{Record, Seconds};
+use crate::record::{Record, Seconds, StoredNotification};
 use crate::resource::address::by_id;
-use crate::resource::schema::TARGETS;
+use crate::resource::schema::{FORWARDING, TARGETS};
 use crate::retries::TargetKey;
 use crate::state::State;
 use crate::store::{Read, StoreError, Writer};
@@ -128,11 +132,12 @@ fn send(
     let Some(stored) = state.store.retry(ri, number)? else { return Ok(None) };
     let Some(subscription) = by_id(read, ri, now)? else { return Ok(None) };
     let subscription = subscription.record;
-    let parent = subscription.parent.as_deref().map(|parent| by_id(read, parent, now));
-    let Some(parent) = parent.transpose()?.flatten() else { return Ok(None) };
     let sending = Sending { settings: &state.settings, now, outbox };
+    if subscription.ty == ResourceType::Group {
+        return send_aggregated(read, &sending, &subscription, (target, number), stored);
+    }
     let at = targets(&subscription.attributes).position(|known| known == target);
-    let (Some(at), true) = (at, may_see(read, &sending, &subscription, &parent.record)?) else {
+    let (Some(at), true) = (at, is_permitted(read, &sending, &subscription)?) else {
         return Ok(None);
     };
     let message = Message {
@@ -147,6 +152,67 @@ fn send(
     };
     match sending.send(read, &subscription, (TARGETS, at, target), &message)? {
         true => Ok(Some(registrant(read, &subscription)?)),
+        false => Ok(None),
+    }
+}
+
+/// Returns whether the subscribed-to resource exists, and the subscriber may still retrieve it.
+fn is_permitted(
+    read: &dyn Read,
+    sending: &Sending<'_>,
+    subscription: &Record,
+) -> Result<bool, StoreError> {
+    let parent = subscription.parent.as_deref().map(|parent| by_id(read, parent, sending.now));
+    match parent.transpose()?.flatten() {
+        Some(parent) => may_see(read, sending, subscription, &parent.record),
+        None => Ok(false),
+    }
+}
+
+/// Sends the notifications again that a group has aggregated, without those whose subscription or
+/// permission has ended. Returns the registrant of the AE in whose subtree the group is, or nothing
+/// if none is left.
+fn send_aggregated(
+    read: &dyn Read,
+    sending: &Sending<'_>,
+    group: &Record,
+    (target, number): (&str, u64),
+    stored: StoredNotification,
+) -> Result<Option<Option<String>>, StoreError> {
+    let content: Value = serde_json::from_str(&stored.content).unwrap_or_default();
+    let all = content.pointer("/m2m:agn/m2m:sgn").and_then(Value::as_array);
+    let (mut left, mut to) = (Vec::new(), None);
+    for notification in all.into_iter().flatten() {
+        let sur = notification.get("sur").and_then(Value::as_str).unwrap_or_default();
+        let ri = sur.rsplit('/').next().unwrap_or_default();
+        let Some(subscription) = by_id(read, ri, sending.now)? else { continue };
+        let subscription = subscription.record;
+        let Some(at) = forwarding::targets(&subscription).position(|known| known == target) else {
+            continue;
+        };
+        if !is_permitted(read, sending, &subscription)? {
+            continue;
+        }
+        let route = sending.route(read, &subscription, (FORWARDING, at, target))?;
+        // The address may denote another AE in a changed subscription.
+        if to.get_or_insert_with(|| route.clone()) == &route {
+            left.push(notification.clone());
+        }
+    }
+    let (Some(Some(to)), false) = (to, left.is_empty()) else { return Ok(None) };
+    let message = Message {
+        content: policy::aggregated(left).to_string().into(),
+        category: stored.category,
+        target: Some(SubscribedTarget {
+            key: (group.ri.clone(), target.into()),
+            owner: group.owner.clone(),
+            is_counted: false,
+            delivery: Delivery::Again(number),
+        }),
+    };
+    let about = forwarding::address(sending.settings, &group.ri);
+    match sending.outbox.send(sending.settings, to, &about, &message) {
+        true => Ok(Some(registrant(read, group)?)),
         false => Ok(None),
     }
 }

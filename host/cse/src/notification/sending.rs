@@ -4,13 +4,16 @@ use bytes::Bytes;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value};
 
+use crate::notification::collection::collect;
+use crate::notification::forwarding;
 use crate::notification::outbox::{self, Delivery, Message, Outbox, SubscribedTarget};
 use crate::notification::point_of_access::{Route, route_to_ae, route_to_others};
 use crate::notification::statistics;
 use crate::notification::subscription::targets;
-use crate::record::{Record, Seconds};
+use crate::record::names::Reference;
+use crate::record::{AggregationWindow, Record, Seconds};
 use crate::resource::notification_target::NotificationTarget;
-use crate::resource::schema::TARGETS;
+use crate::resource::schema::{FORWARDING, TARGETS};
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
@@ -35,7 +38,12 @@ impl Sending<'_> {
         if let Some(creator) = subscription.attributes.get("cr") {
             notification.insert("cr".into(), creator.clone());
         }
-        notification.into()
+        let mut notification = notification.into();
+        // A group at this CSE, which may have several, adds that of each notification itself.
+        if let Some(target) = forwarding::targets(subscription).next() {
+            forwarding::add_target(&mut notification, target);
+        }
+        notification
     }
 
     /// Sends a content to all targets of a subscription. Returns those that are reachable.
@@ -46,6 +54,12 @@ impl Sending<'_> {
         content: &Value,
         (category, delivery): (Option<u16>, Delivery),
     ) -> Result<Vec<String>, StoreError> {
+        if let Some(group) = forwarding::group_of(self.settings, &subscription.attributes) {
+            let (of, content) = ((subscription, group), (content, category));
+            let is_taken = collect(read, self.outbox, of, content, self.now)?;
+            let address = forwarding::address(self.settings, group);
+            return Ok(if is_taken { vec![address] } else { Vec::new() });
+        }
         let message = Message { category, ..Bytes::from(content.to_string()).into() };
         let mut reached = Vec::new();
         for (at, name) in targets(&subscription.attributes).enumerate() {
@@ -88,9 +102,35 @@ impl Sending<'_> {
         subscription: &Record,
         (attribute, at, to): (&'static str, usize, &str),
     ) -> Result<Option<Route>, StoreError> {
-        let Ok(address) = NotificationTarget::parse(attribute, to) else { return Ok(None) };
         let named_by = subscription.named_by.as_deref().unwrap_or_default();
         let named = subscription.names.resources(attribute).get(at).and_then(Option::as_ref);
+        self.route_to(read, (attribute, to), named, named_by)
+    }
+
+    /// Sends the notifications that a group has aggregated to their target.
+    pub(crate) fn forward(
+        &self,
+        read: &dyn Read,
+        group: &Record,
+        window: &AggregationWindow,
+        message: &Message,
+    ) -> Result<(), StoreError> {
+        let (to, ae) = ((FORWARDING, window.target.as_str()), window.ae.as_ref());
+        if let Some(to) = self.route_to(read, to, ae, &window.subscriber)? {
+            let about = forwarding::address(self.settings, &group.ri);
+            self.outbox.send(self.settings, to, &about, message);
+        }
+        Ok(())
+    }
+
+    fn route_to(
+        &self,
+        read: &dyn Read,
+        (attribute, to): (&'static str, &str),
+        named: Option<&Reference>,
+        named_by: &str,
+    ) -> Result<Option<Route>, StoreError> {
+        let Ok(address) = NotificationTarget::parse(attribute, to) else { return Ok(None) };
         let found = named.map(|ae| ae.find(read, self.now)).transpose()?;
         Ok(Some(match found {
             Some(None) => Route::Unreachable("the AE that it named is no longer registered"),

@@ -13,18 +13,21 @@ use crate::access::decision::{Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
 use crate::notification::criteria::Criteria;
+use crate::notification::forwarding;
 use crate::notification::message::{Destination, Notification};
 use crate::notification::outbox;
 use crate::notification::point_of_access::{Route, route};
 use crate::notification::policy::{self, Policy};
 use crate::notification::verification::{Question, Unverified, Verified, question};
-use crate::record::{Attributes, Record, Seconds, alive};
+use crate::record::{Attributes, Record, Seconds, alive, texts};
 use crate::request::context::Context;
 use crate::resource::attributes::GivenAttributes;
 use crate::resource::children::is_subscribable;
 use crate::resource::notification_target::NotificationTarget;
 use crate::resource::registrant;
-use crate::resource::schema::{AttributeError, NOTIFICATION_CONTENT};
+use crate::resource::schema::{
+    AttributeError, FORWARDING, NOTIFICATION_CONTENT, SUBSCRIBER, TARGETS,
+};
 use crate::resource::tables::MAX_TARGETS;
 use crate::store::{Read, StoreError};
 
@@ -112,6 +115,7 @@ pub(crate) fn check(
     let criteria = Criteria::read(attributes)?;
     Policy::read(attributes)?;
     check_numbers(attributes)?;
+    forwarding::check(context, record, before)?;
     if let Some(parent) = record.parent.as_deref() {
         let parent = read.get(parent)?.ok_or_else(|| StoreError::Corrupt(parent.into()))?;
         criteria.check_children(parent.ty)?;
@@ -119,15 +123,52 @@ pub(crate) fn check(
     if attributes.get("exc").is_some_and(|e| e.as_u64() == Some(0)) {
         return Err(AttributeError::value("exc", "must be a number from 1 upwards").into());
     }
-    let subscriber = attributes.get("su").and_then(Value::as_str).map(|text| ("su", text));
+    let name = forwarding::attribute_of(context.settings, attributes);
+    let known = |text: &str| match before {
+        Some(before) => before.texts(name).any(|before| before == text),
+        // The fan-out point has verified them.
+        None => name == FORWARDING,
+    };
+    let new = record.texts(name).take(MAX_TARGETS).filter(|text| !known(text));
+    let subscriber = record.texts(SUBSCRIBER).filter(|_| before.is_none());
+    let addresses: Vec<_> =
+        new.map(|text| (name, text)).chain(subscriber.map(|text| (SUBSCRIBER, text))).collect();
+    let sur = outbox::reference(context.settings, &record.ri);
+    unverified(read, context, (&record.ri, &sur), &addresses, verified)
+}
+
+/// Returns the targets that must be verified before a group forwards the notifications of
+/// subscriptions to them.
+///
+/// # Errors
+/// Returns an error if a target cannot be reached.
+pub(crate) fn check_forwarding(
+    read: &dyn Read,
+    context: &Context<'_>,
+    group: &Record,
+    given: &Attributes,
+    verified: Option<&Verified>,
+) -> Result<Option<Unverified>, Refusal> {
+    let addresses: Vec<_> = texts(given, FORWARDING).map(|text| (FORWARDING, text)).collect();
+    let sur = forwarding::address(context.settings, &group.ri);
+    unverified(read, context, (&group.ri, &sur), &addresses, verified)
+}
+
+/// Returns the addresses in these attributes that must be verified: all except the `verified` ones,
+/// and that of the originator.
+fn unverified(
+    read: &dyn Read,
+    context: &Context<'_>,
+    (ri, sur): (&str, &str),
+    addresses: &[(&'static str, &str)],
+    verified: Option<&Verified>,
+) -> Result<Option<Unverified>, Refusal> {
     let is_verified =
         |to: &Destination| verified.is_some_and(|verified| verified.targets.contains(to));
     let mut ask: Vec<Question> = Vec::new();
-    for (name, text) in targets(attributes).map(|text| ("nu", text)).chain(subscriber) {
+    for (name, text) in addresses {
         let address = NotificationTarget::parse(name, text)?;
-        let known =
-            |old: &Record| name == "su" || targets(&old.attributes).any(|before| before == text);
-        if before.is_some_and(known) || is_originator(read, context, &address)? {
+        if is_originator(read, context, &address)? {
             continue;
         }
         let named_by = context.request.from.as_deref().unwrap_or_default();
@@ -135,15 +176,15 @@ pub(crate) fn check(
         if let Route::Unreachable(why) = route {
             return Err(Refusal::NoTarget(why));
         }
-        let Some(notification) = verification(context, record, route) else { continue };
+        let Some(notification) = verification(context, sur, route) else { continue };
         let is_new = |question: &Question| question.notification.to != notification.to;
         if !is_verified(&notification.to) && ask.iter().all(is_new) {
-            ask.push(Question { target: text.into(), notification: Box::new(notification) });
+            ask.push(Question { target: (*text).into(), notification: Box::new(notification) });
         }
     }
     let mut then: Vec<_> = ask.into_iter().rev().collect();
     let first = then.pop();
-    let ri = record.ri.clone();
+    let ri = ri.to_owned();
     Ok(first.map(|first| Unverified { ri, first, then, blocks: None, block: None }))
 }
 
@@ -155,14 +196,13 @@ fn check_numbers(attributes: &Attributes) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn verification(context: &Context<'_>, record: &Record, to: Route) -> Option<Notification> {
-    let sur = outbox::reference(context.settings, &record.ri);
+fn verification(context: &Context<'_>, sur: &str, to: Route) -> Option<Notification> {
     let content = json!({ "m2m:sgn": {
         "vrq": true,
         "sur": sur,
         "cr": context.request.from,
     }});
-    question(context.settings, to, sur, content.to_string().into())
+    question(context.settings, to, sur.into(), content.to_string().into())
 }
 
 /// Returns whether an address is that of the originating AE.
@@ -184,5 +224,7 @@ fn is_originator(
 /// Returns whether a change of a subscription makes the originator responsible for its targets.
 pub(crate) fn names_targets(context: &Context<'_>, record: &Record, given: &Attributes) -> bool {
     record.ty == ResourceType::Subscription
-        && (context.request.operation == Operation::Create || given.contains_key("nu"))
+        && (context.request.operation == Operation::Create
+            || given.contains_key(TARGETS)
+            || given.contains_key(forwarding::attribute_of(context.settings, &record.attributes)))
 }

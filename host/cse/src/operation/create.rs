@@ -241,6 +241,7 @@ fn finish(
         time_series::check_count(writer, record.owner.as_deref())?;
     }
     if record.ty == ResourceType::Group {
+        group::check_aggregation(record)?;
         group::check(writer.read(), context, record)?;
         names::resolve(writer, context.settings, record, None, [MEMBERS], context.now)?;
         writer.put(record)?;
@@ -327,6 +328,7 @@ fn insert(
         size: is_instance.then(|| attributes.get("con").map_or(0, content_instance::size)),
         opens: false,
         waiting: None,
+        aggregation: None,
         generated,
         series: is_series.then(Default::default),
         missing: None,

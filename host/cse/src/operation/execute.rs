@@ -9,6 +9,7 @@ use crate::access::decision::require;
 use crate::access::grants::Access;
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
+use crate::notification::aggregation;
 use crate::notification::answer::Answer;
 use crate::notification::awaiting;
 use crate::notification::monitor;
@@ -28,17 +29,26 @@ use crate::store::{Read, Store, StoreError, Writer};
 /// Time for which a deletion removes detached resources. Later sweeps remove the rest.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The approval that a request has already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Approval<'a> {
+    /// Targets that have agreed to it.
+    pub(crate) verified: Option<&'a Verified>,
+    /// Resource-ID of the group that forwards the notifications of the subscription.
+    pub(crate) group: Option<&'a str>,
+}
+
 /// Executes a request at one resource, and reports the attempt to the subscriptions that monitor it.
 pub(crate) fn execute(
     state: &State,
     request: &RequestPrimitive,
-    verified: Option<&Verified>,
+    approval: Approval<'_>,
     budget: &RequestBudget,
     now: Seconds,
 ) -> Result<Answer, OperationError> {
     if request.operation == Operation::Delete {
         let notifications = monitor::observe(state, request, now);
-        let mut answer = match execute_only(state, request, verified, budget, now) {
+        let mut answer = match execute_only(state, request, approval, budget, now) {
             Err(OperationError::Refused(refusal)) if !notifications.is_empty() => {
                 state.refuse(request, &refusal).into()
             }
@@ -47,7 +57,7 @@ pub(crate) fn execute(
         answer.notifications.splice(0..0, notifications);
         return Ok(answer);
     }
-    let executed = execute_only(state, request, verified, budget, now);
+    let executed = execute_only(state, request, approval, budget, now);
     if matches!(executed, Ok(_) | Err(OperationError::Refused(_))) {
         monitor::observe(state, request, now);
     }
@@ -57,7 +67,7 @@ pub(crate) fn execute(
 fn execute_only(
     state: &State,
     request: &RequestPrimitive,
-    verified: Option<&Verified>,
+    Approval { verified, group }: Approval<'_>,
     budget: &RequestBudget,
     now: Seconds,
 ) -> Result<Answer, OperationError> {
@@ -69,7 +79,7 @@ fn execute_only(
     budget.check().map_err(StoreError::from)?;
     let options = Options::read(request, &state.settings.definitions)?;
     let outbox = Outbox::default();
-    let context = Context { settings: &state.settings, request, options, now, budget };
+    let context = Context { settings: &state.settings, request, options, now, group, budget };
     let response = match request.operation {
         Operation::Create => create_resource(state, &context, &outbox, verified),
         Operation::Update => state.store.write(budget, |writer| {
@@ -77,7 +87,7 @@ fn execute_only(
             let updated = update::update(writer, &context, &outbox, verified);
             let response = updated.map_err(|error| block(state, error))?;
             monitor::note_subscription(state, &context);
-            outbox.store(writer, state, now)?;
+            aggregation::store(writer, state, &outbox, now)?;
             Ok(response)
         }),
         Operation::Delete => delete_resource(state, &context, &outbox),
@@ -104,7 +114,7 @@ fn create_resource(
         let created = state.store.write(context.budget, |writer| {
             let response = create::create(writer, context, outbox, verified)?;
             monitor::note_subscription(state, context);
-            outbox.store(writer, state, context.now)?;
+            aggregation::store(writer, state, outbox, context.now)?;
             Ok(response)
         });
         match created {
@@ -192,7 +202,7 @@ fn delete_resource(
     let response = state.store.write(context.budget, |writer| {
         check_blocked(writer.read(), state, context, None)?;
         let response = delete::delete(writer, context, outbox, deletion)?;
-        outbox.store(writer, state, context.now)?;
+        aggregation::store(writer, state, outbox, context.now)?;
         Ok::<_, OperationError>(response)
     })?;
     if let Some(ri) = ri {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::json_response;
@@ -14,13 +14,18 @@ use crate::access::grants::Access;
 use crate::budget::{RequestBudget, StopReason};
 use crate::error::Refusal;
 use crate::notification::answer::{Answer, Outcome};
+use crate::notification::forwarding;
 use crate::notification::message::Notification;
 use crate::notification::outbox;
+use crate::notification::subscription;
+use crate::notification::verification::Verified;
 use crate::operation::error::OperationError;
-use crate::operation::execute::execute;
+use crate::operation::execute::{Approval, execute};
 use crate::operation::group::{FAN_OUT, is_local};
-use crate::record::Seconds;
 use crate::record::names::Reference;
+use crate::record::{Record, Seconds};
+use crate::request::context::Context;
+use crate::request::parameters::Options;
 use crate::resource::address::{self, Resolved};
 use crate::resource::schema::MEMBERS;
 use crate::state::State;
@@ -33,16 +38,21 @@ const MAX_RESPONSE_BYTES: usize = 4 << 20;
 /// member is completed.
 const TIME_SLICE: Duration = Duration::from_millis(5);
 
+/// The address of a member, and the resource that it denoted.
+type Member = (String, Option<Reference>);
+
 /// A request to a group that is being executed at its members, one after the other.
 #[derive(Debug)]
 #[must_use]
 pub struct Continuation {
     request: RequestPrimitive,
     budget: RequestBudget,
+    /// Resource-ID of the group, if it forwards the notifications of the new subscriptions.
+    group: Option<String>,
     /// Segments after the fan-out point.
     below: Vec<String>,
     /// Remaining members.
-    members: std::vec::IntoIter<(String, Option<Reference>)>,
+    members: std::vec::IntoIter<Member>,
     /// Responses of members as JSON, separated by commas.
     parts: String,
     /// Total size of their contents, in bytes.
@@ -97,21 +107,28 @@ pub(crate) fn begin(
     state: &State,
     request: &RequestPrimitive,
     (group, below): (Target, Vec<String>),
-    budget: &RequestBudget,
+    (verified, budget): (Option<&Verified>, &RequestBudget),
     now: Seconds,
-) -> Result<Outcome<Box<Continuation>>, Refusal> {
+) -> Result<Outcome<Box<Continuation>>, OperationError> {
     if below.iter().any(|segment| segment == FAN_OUT) {
-        return Err(Refusal::NotImplemented("a fan-out point after another"));
+        return Err(Refusal::NotImplemented("a fan-out point after another").into());
     }
     if request.creates(ResourceType::Ae) || request.creates(ResourceType::AeAnnc) {
-        return Err(Refusal::NotAllowed("an AE cannot register through a group"));
+        return Err(Refusal::NotAllowed("an AE cannot register through a group").into());
     }
-    let members = members(state, request, &group, budget, now)?;
+    let (group, members) = members(state, request, &group, budget, now)?;
     if members.is_empty() {
-        return Err(Refusal::NoMembers);
+        return Err(Refusal::NoMembers.into());
+    }
+    let mut request = request.clone();
+    let forwarded = forwarded(state, &request, &group, (verified, budget), now)?;
+    let group = forwarded.is_some().then_some(group.ri);
+    if let Some(content) = forwarded {
+        request.content = Some(content);
     }
     let work = Continuation {
-        request: request.clone(),
+        request,
+        group,
         budget: budget.clone(),
         below,
         members: members.into_iter(),
@@ -120,6 +137,32 @@ pub(crate) fn begin(
         notifications: Vec::new(),
     };
     Ok(proceed(state, work, now))
+}
+
+/// Returns the content of the requests to the members, if the group forwards the notifications of
+/// the new subscriptions. Its targets are verified once, and not for each member.
+fn forwarded(
+    state: &State,
+    request: &RequestPrimitive,
+    group: &Record,
+    (verified, budget): (Option<&Verified>, &RequestBudget),
+    now: Seconds,
+) -> Result<Option<Content>, OperationError> {
+    if !request.creates(ResourceType::Subscription) {
+        return Ok(None);
+    }
+    let settings = &state.settings;
+    let options = Options::read(request, &settings.definitions)?;
+    let context = Context { settings, request, options, now, group: None, budget };
+    let Some(given) = forwarding::given(&context)? else { return Ok(None) };
+    let snapshot = state.store.snapshot(budget)?;
+    let ask = subscription::check_forwarding(snapshot.read(), &context, group, &given, verified)?;
+    if let Some(unverified) = ask {
+        return Err(OperationError::Unverified(Box::new(unverified)));
+    }
+    let content = forwarding::of_members(settings, group, given).to_string();
+    let content = Content::parse(content.into());
+    Ok(Some(content.map_err(|_| Refusal::Content(ResourceType::Subscription.root().into()))?))
 }
 
 /// Executes a request to a group at the next members.
@@ -184,14 +227,14 @@ fn stop(state: &State, mut work: Continuation, from: String, reason: StopReason)
     work.answer()
 }
 
-/// Returns the members of a group, if the originator has the privilege for the group.
+/// Returns a group and its members, if the originator has the privilege for the group.
 fn members(
     state: &State,
     request: &RequestPrimitive,
     group: &Target,
     budget: &RequestBudget,
     now: Seconds,
-) -> Result<Vec<(String, Option<Reference>)>, Refusal> {
+) -> Result<(Record, Vec<Member>), Refusal> {
     let snapshot = state.store.snapshot(budget)?;
     let read = snapshot.read();
     let who = Originator::of_request(read, &state.settings, request, now)?;
@@ -215,7 +258,9 @@ fn members(
     require(&who, access, &record)?;
     let named = record.names.resources(MEMBERS);
     let members = record.texts(MEMBERS).enumerate();
-    Ok(members.map(|(at, text)| (text.into(), named.get(at).cloned().flatten())).collect())
+    let members =
+        members.map(|(at, text)| (text.into(), named.get(at).cloned().flatten())).collect();
+    Ok((record, members))
 }
 
 /// Executes a request at the resource that was added as a member, independently of the present
@@ -232,5 +277,6 @@ fn at_member(
     found.ok_or(Refusal::NotFound)?;
     let to = Target { resource: work.below(member.address()), ..request.to.clone() };
     let request = RequestPrimitive { to, ..request.clone() };
-    execute(state, &request, None, &work.budget, now).map_err(OperationError::into_refusal)
+    let approval = Approval { verified: None, group: work.group.as_deref() };
+    execute(state, &request, approval, &work.budget, now).map_err(OperationError::into_refusal)
 }

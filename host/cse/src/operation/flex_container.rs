@@ -142,6 +142,7 @@ fn new_instance(
         size: of.size,
         opens: false,
         waiting: None,
+        aggregation: None,
         generated: None,
         series: None,
         missing: None,

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::access::decision::{Originator, may};
 use crate::access::grants::Access;
 use crate::error::Refusal;
+use crate::notification::policy::{self, Batch};
 use crate::record::Record;
 use crate::request::context::Context;
 use crate::resource::address::{self, Resolved};
@@ -79,6 +80,15 @@ fn max_members(record: &Record) -> Result<u64, Refusal> {
 pub(crate) fn check_count(record: &Record) -> Result<(), Refusal> {
     let members = record.attributes.get("cnm").and_then(Value::as_u64).unwrap_or(0);
     if members > max_members(record)? { Err(Refusal::TooManyMembers) } else { Ok(()) }
+}
+
+/// Checks how a group aggregates notifications, and adds the default duration.
+///
+/// # Errors
+/// Returns an error if the attribute is invalid.
+pub(crate) fn check_aggregation(record: &mut Record) -> Result<(), Refusal> {
+    policy::complete(&mut record.attributes);
+    Batch::of_group(&record.attributes).map(drop)
 }
 
 /// Checks the members of a group that is about to be stored, and adds the attributes that the CSE

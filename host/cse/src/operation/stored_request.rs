@@ -18,6 +18,7 @@ use crate::access::names;
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
 use crate::identifiers::may_be_ae;
+use crate::notification::aggregation;
 use crate::notification::asynchronous::{NonBlockingRequest, PERSISTENCE};
 use crate::notification::events;
 use crate::notification::message::Notification;
@@ -146,6 +147,7 @@ fn insert(
         size: None,
         opens: false,
         waiting: None,
+        aggregation: None,
         generated: None,
         series: None,
         missing: None,
@@ -295,7 +297,7 @@ fn report(
     let Some(found) = by_id(writer.read(), &before.ri, now)? else { return Ok(()) };
     let sending = Sending { settings: &state.settings, now, outbox };
     events::updated(writer, &sending, before, &found.record, found.expires)?;
-    outbox.store(writer, state, now)
+    aggregation::store(writer, state, outbox, now)
 }
 
 /// Returns a stored request without a result. It may have been deleted.
@@ -326,7 +328,7 @@ pub(crate) fn remove(
             Some(found) if found.record.ty == ResourceType::Request => {
                 let sending = Sending { settings: &state.settings, now, outbox: &outbox };
                 events::ended(writer.read(), &sending, &found)?;
-                outbox.store(writer, state, now)?;
+                aggregation::store(writer, state, &outbox, now)?;
                 writer.remove_tree(ri, usize::MAX).map(drop)
             }
             // The next sweep removes an expired one.

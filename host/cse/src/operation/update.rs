@@ -9,9 +9,11 @@ use crate::access::decision;
 use crate::access::grants::Access;
 use crate::access::names;
 use crate::error::Refusal;
+use crate::notification::aggregation;
 use crate::notification::blocking;
 use crate::notification::events;
 use crate::notification::outbox::Outbox;
+use crate::notification::policy::AGGREGATION;
 use crate::notification::schedule;
 use crate::notification::sending::Sending;
 use crate::notification::statistics;
@@ -34,7 +36,9 @@ use crate::resource::announced;
 use crate::resource::attributes::{self, Change};
 use crate::resource::content_instance;
 use crate::resource::representation::{self, in_root_element};
-use crate::resource::schema::{AttributeError, CUSTODIAN, MEMBERS, NAMED_BY, POLICIES, TARGETS};
+use crate::resource::schema::{
+    AttributeError, CUSTODIAN, FORWARDING, MEMBERS, NAMED_BY, POLICIES, TARGETS,
+};
 use crate::resource::time_series;
 use crate::store::{Read, StoreError, Writer};
 
@@ -89,6 +93,7 @@ pub(crate) fn update(
         statistics::adapt(&mut record, &changed);
     }
     waiting::deliver(writer, &sending, &mut record)?;
+    aggregation::deliver(writer, &sending, &mut record)?;
     writer.put(&record)?;
     if record.ty == ResourceType::Schedule {
         waiting::schedule_changed(writer, &sending, &record)?;
@@ -134,9 +139,12 @@ fn check_subscription(
 /// Returns whether a subscription notifies other targets than `before`, or those of another
 /// originator.
 fn has_other_targets(before: &Record, after: &Record) -> bool {
-    before.attributes.get(TARGETS) != after.attributes.get(TARGETS)
+    let differs = |name| {
+        before.attributes.get(name) != after.attributes.get(name)
+            || before.names.resources(name) != after.names.resources(name)
+    };
+    [TARGETS, FORWARDING].into_iter().any(differs)
         || before.named_by != after.named_by
-        || before.names.resources(TARGETS) != after.names.resources(TARGETS)
         || before.names.registrants(NAMED_BY) != after.names.registrants(NAMED_BY)
 }
 
@@ -249,6 +257,10 @@ fn check(
                 content_instance::keep_latest(writer, record, 0)?;
             }
         }
+        ResourceType::Group if is_set(AGGREGATION) => group::check_aggregation(record)?,
+        _ => {}
+    }
+    match record.ty {
         ResourceType::Group if is_set(MEMBERS) => group::check(writer.read(), context, record)?,
         ResourceType::Group if is_set("mnm") => group::check_count(record)?,
         _ => {}

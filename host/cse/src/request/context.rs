@@ -25,6 +25,9 @@ pub(crate) struct Context<'a> {
     pub(crate) options: Options,
     /// Time at which the whole request is executed.
     pub(crate) now: Seconds,
+    /// Resource-ID of the group through which the request creates subscriptions whose notifications
+    /// the group forwards.
+    pub(crate) group: Option<&'a str>,
     /// Budget.
     pub(crate) budget: &'a RequestBudget,
 }

@@ -211,6 +211,7 @@ mod tests {
             size: Some(10),
             opens: false,
             waiting: None,
+            aggregation: None,
             generated: None,
             series: None,
             missing: None,

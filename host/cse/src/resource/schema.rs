@@ -17,6 +17,13 @@ pub(crate) const TARGETS: &str = "nu";
 /// Target of the notification that a subscription was deleted (`subscriberURI`).
 pub(crate) const SUBSCRIBER: &str = "su";
 
+/// Targets to which the group of a subscription forwards its notifications
+/// (`notificationForwardingURI`).
+pub(crate) const FORWARDING: &str = "nfu";
+
+/// Group through which a subscription was created (`groupID`).
+pub(crate) const GROUP_ID: &str = "gpi";
+
 /// Key of the originator that named the targets of a subscription. It is not an attribute, and no
 /// attribute has this name.
 pub(crate) const NAMED_BY: &str = "named-by";

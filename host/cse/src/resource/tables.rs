@@ -5,8 +5,8 @@ use crate::identifiers::MAX_NAME;
 use crate::resource::schema::Presence::{M, NP, O};
 use crate::resource::schema::{Row, row};
 use crate::resource::values::Kind::{
-    Addresses, Boolean, Count, Creator, FalseOnly, Link, Links, Members, Object, ReadOnly, Text,
-    Unsupported,
+    Addresses, Boolean, Count, Creator, FalseOnly, Link, Links, Members, Object,
+    OneOrMoreAddresses, ReadOnly, Text, Unsupported,
 };
 use crate::resource::values::MAX_ADDRESS;
 use crate::settings::MAX_POLICIES;
@@ -22,7 +22,7 @@ pub(crate) const SUBSCRIPTION: &[Row] = &[
     row("exc", Count, O, O),
     row("nu", Addresses(MAX_TARGETS), M, O),
     row("gpi", Link, O, O),
-    row("nfu", Unsupported, O, O),
+    row("nfu", OneOrMoreAddresses(MAX_TARGETS), O, O),
     row("bn", Object, O, O),
     row("rl", Object, O, O),
     row("psn", Count, O, NP),
@@ -76,7 +76,7 @@ pub(crate) const GROUP: &[Row] = &[
     row("csy", Count, O, NP),
     row("gn", Text(MAX_NAME), O, O),
     row("ssi", ReadOnly, NP, NP),
-    row("nar", Unsupported, O, O),
+    row("nar", Object, O, O),
 ];
 
 /// `<pollingChannel>`.

@@ -117,6 +117,9 @@ pub(crate) enum Kind {
     Object,
     /// A non-empty list of addresses with this maximum number. Its users check the addresses.
     Addresses(usize),
+    /// An address, or a list of addresses with this maximum number: xs:anyURI in TS-0004, and a list in
+    /// TS-0001.
+    OneOrMoreAddresses(usize),
     /// The creator: the originator requests it with null, and must not give any other value.
     Creator,
     /// The address of a resource.
@@ -202,6 +205,10 @@ impl Kind {
             Self::Any => is_nested_within(value, MAX_CONTENT_DEPTH),
             Self::Object => value.is_object(),
             Self::Addresses(max) => list(value, 1..=max, |t| t.len() <= MAX_ADDRESS),
+            Self::OneOrMoreAddresses(max) => {
+                let is_address = |t: &str| !t.is_empty() && t.len() <= MAX_ADDRESS;
+                value.as_str().is_some_and(is_address) || list(value, 1..=max, is_address)
+            }
             Self::FalseOnly => value == &Value::Bool(false),
             Self::Creator | Self::Rules | Self::ReadOnly | Self::Unsupported => false,
         };
@@ -238,6 +245,9 @@ impl Kind {
             Self::Object => "must be an object".into(),
             Self::Addresses(max) => format!(
                 "must be a list of 1 to {max} addresses of at most {MAX_ADDRESS} bytes each"
+            ),
+            Self::OneOrMoreAddresses(max) => format!(
+                "must be an address, or a list of 1 to {max} addresses, of at most {MAX_ADDRESS} bytes"
             ),
             Self::Link => "must be the address of a resource".into(),
             Self::Links(max) => format!("must be a list of 1 to {max} addresses of resources"),
@@ -349,6 +359,9 @@ mod tests {
             (Kind::Count, json!(5), json!(5.0)),
             (Kind::Count, json!(5), json!("5")),
             (Kind::Object, json!({"net": [1]}), json!([1])),
+            (Kind::OneOrMoreAddresses(2), json!("a"), json!("")),
+            (Kind::OneOrMoreAddresses(2), json!(["a", "b"]), json!(["a", "b", "c"])),
+            (Kind::OneOrMoreAddresses(2), json!(["a"]), json!({"a": "b"})),
             (Kind::Addresses(2), json!(["a", "b"]), json!(["a", "b", "c"])),
             (Kind::Addresses(2), json!(["a"]), json!([])),
             (Kind::Addresses(2), json!(["a"]), json!("a")),

@@ -1,4 +1,4 @@
-//! The events that wait to be sent to the targets of a subscription, and the times at which they and
+//! The events that wait to be sent to the targets of a subscription or group, and the times at which they and
 //! the detections of missing data are due.
 
 use std::ops::RangeInclusive;
@@ -114,6 +114,12 @@ impl Writer<'_> {
         self.set_monitored(record, false)?;
         if let Some(series) = &record.series {
             self.set_due(&record.ri, series.due, None)?;
+        }
+        if let Some(aggregation) = &record.aggregation {
+            for waiting in aggregation.windows.iter().flat_map(|window| &window.notifications) {
+                self.take_pending(record, waiting.number)?;
+            }
+            self.set_due(&record.ri, aggregation.due, None)?;
         }
         let Some(waiting) = &record.waiting else { return Ok(()) };
         for number in waiting.first..waiting.next {

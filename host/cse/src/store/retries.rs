@@ -54,9 +54,9 @@ impl Writer<'_> {
         self.count_for(owner.as_deref(), size, size.map(|_| 0))
     }
 
-    /// Removes all notifications of a subscription.
+    /// Removes all notifications of a subscription or a group.
     pub(crate) fn remove_retries(&mut self, subscription: &Record) -> Result<(), StoreError> {
-        if subscription.ty != ResourceType::Subscription {
+        if !matches!(subscription.ty, ResourceType::Subscription | ResourceType::Group) {
             return Ok(());
         }
         let ri = subscription.ri.as_str();

@@ -135,18 +135,20 @@ fn pending_of(transaction: &ReadTransaction, record: &Record) -> (u64, u64, u64)
     let (mut pending, mut bytes) = (0, 0);
     let of_series = record.series.as_ref().and_then(|series| series.due);
     let of_events = record.waiting.as_ref().and_then(|waiting| waiting.due);
-    let due = of_series.or(of_events);
+    let of_group = record.aggregation.as_ref().and_then(|aggregation| aggregation.due);
+    let due = of_series.or(of_events).or(of_group);
     if let Some(at) = due {
         let times = transaction.open_table(DUE).unwrap();
         assert!(times.get((at, record.ri.as_str())).unwrap().is_some(), "{}", record.ri);
     }
-    if let Some(waiting) = &record.waiting {
-        let events = transaction.open_table(PENDING).unwrap();
-        for number in waiting.first..waiting.next {
-            let event = events.get((record.ri.as_str(), number)).unwrap().unwrap();
-            bytes += u64::try_from(event.value().len()).unwrap();
-            pending += 1;
-        }
+    let of_subscription = record.waiting.iter().flat_map(|waiting| waiting.first..waiting.next);
+    let windows = record.aggregation.iter().flat_map(|aggregation| &aggregation.windows);
+    let of_group = windows.flat_map(|window| &window.notifications).map(|waiting| waiting.number);
+    let events = transaction.open_table(PENDING).unwrap();
+    for number in of_subscription.chain(of_group) {
+        let event = events.get((record.ri.as_str(), number)).unwrap().unwrap();
+        bytes += u64::try_from(event.value().len()).unwrap();
+        pending += 1;
     }
     let own = (record.ri.as_str(), 0)..=(record.ri.as_str(), u64::MAX);
     for entry in transaction.open_table(RETRIES).unwrap().range(own).unwrap() {
@@ -288,6 +290,7 @@ fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Re
         size: Some(1),
         opens: false,
         waiting: None,
+        aggregation: None,
         generated: None,
         series: None,
         missing: None,

@@ -197,7 +197,7 @@ fn unsupported_policies_are_refused() {
         (json!({"ln": 1}), 4000),
         (json!({"nec": 1}), 4000),
         (json!({"nse": 1}), 4000),
-        (json!({"nfu": ["http://a.b/"]}), 5001),
+        (json!({"nfu": ["http://a.b/"]}), 4000),
         (json!({"pn": 1, "nsp": 1, "gpi": "cse/group", "ln": false}), 2001),
     ] {
         let mut sub = json!({"nu": [LIGHT1]});

@@ -197,7 +197,7 @@ fn subscription_is_updated() {
         (json!({"nu": ["https://a.b/"]}), 5001),
         (json!({"psn": 1}), 4000),
         (json!({"ln": 1}), 4000),
-        (json!({"nfu": ["http://a.b/"]}), 5001),
+        (json!({"nfu": ["http://a.b/"]}), 4000),
     ] {
         let reply = change(bad.clone());
         assert_eq!(reply.code, code, "{bad} {}", reply.why());

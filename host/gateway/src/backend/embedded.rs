@@ -261,7 +261,7 @@ impl EmbeddedBackend {
                         Checked::Refused(answer) => return Ok(answer),
                         Checked::Ready(all) => {
                             let conclude = move |at: &EmbeddedCse, budget: &RequestBudget| {
-                                Handled::Done(at.conclude(all, budget, SystemTime::now()))
+                                at.conclude(all, budget, SystemTime::now())
                             };
                             handled = work.begin_anew(conclude).await?;
                         }

@@ -27,6 +27,9 @@ pub enum Failure {
     /// The AE-ID belongs to another registration than the notification.
     #[error("the AE that it is for is no longer registered")]
     OtherRegistration,
+    /// Policy no longer has the credential of the AE.
+    #[error("policy no longer has the credential of the AE")]
+    Revoked,
     /// The AE has not opened a connection over which requests can be sent to it.
     #[error("the AE has no open connection")]
     NotConnected,
@@ -56,7 +59,7 @@ pub enum Failure {
 impl Failure {
     /// Returns whether the notification can never be delivered.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::NotAllowed | Self::OtherRegistration)
+        matches!(self, Self::NotAllowed | Self::OtherRegistration | Self::Revoked)
     }
 
     /// Returns the reason for the AE that chose the address. It does not disclose the state of an
@@ -73,6 +76,7 @@ impl Failure {
             | Self::Http(_)
             | Self::NoAssociation(_)
             | Self::OtherRegistration
+            | Self::Revoked
             | Self::NoWay
             | Self::NoAnswer(_) => "it cannot be reached".into(),
             Self::Late => "it did not respond in time".into(),

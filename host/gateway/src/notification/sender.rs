@@ -320,6 +320,10 @@ impl Notifier {
                 self.aes.ask_over_coap(&holder?, uri, written).await?
             }
             (_, Scheme::Http) => {
+                // No association proves that the AE still has its credential.
+                if self.is_revoked(&notification.named_by).await {
+                    return Err(Failure::Revoked);
+                }
                 self.in_the_clear(uri, http(content)?, &notification.named_by).await?
             }
             (None, Scheme::Https | Scheme::Coaps) => return Err(Failure::NotAllowed),

@@ -217,6 +217,34 @@ fn repeated_notification_ends_with_its_target() {
     assert_only_batch(&target, before);
 }
 
+/// Without an association, nothing else proves that the target still has its credential.
+#[test]
+fn repeated_notification_ends_with_credential() {
+    let target = Upstream::start(ok());
+    let (gateway, mut light) = with_lamp();
+    let poa = json!({"poa": [url(&target)]});
+    let other = registered(&gateway, LIGHT2, (OTHER, "light2"), poa);
+    subscribe(&mut light, "ends", "cse/light2", json!({}));
+    subscribe(&mut light, "stays", &url(&target), json!({"bn": {"num": 2, "dur": "PT1H"}}));
+    target.wait(2);
+    target.reply_with(unavailable());
+    put(&mut light, "one");
+    gateway.log().wait("notification.failed");
+    let mark = gateway.log().mark();
+    let table = gateway.table();
+    let rest: Vec<_> = table.lines().filter(|row| !row.contains(LIGHT2.identity)).collect();
+    gateway.replace("policies/psk-lookup-table.csv", rest.join("\n") + "\n");
+    gateway.log().wait_after(mark, "association.revoked");
+    // The next attempt ends the notification.
+    let ended = "policy no longer has the credential";
+    gateway.log().wait_for(mark, "notification.failed", |line| line.message().contains(ended));
+    let before = target.requests().len();
+    target.reply_with(ok());
+    put(&mut light, "two");
+    assert_only_batch(&target, before);
+    drop(other);
+}
+
 /// Asserts that the target gets the batch of another subscription, which comes later than a
 /// repetition would, and nothing else.
 fn assert_only_batch(target: &Upstream, before: usize) {

@@ -127,10 +127,13 @@ impl Gateway {
         fs::rename(temporary, path).expect("the folder is ours");
     }
 
-    /// Removes a policy file, and accepts the removal.
-    pub fn remove(&self, path: &str) {
+    /// Removes a policy file, accepts the removal, and waits until the new generation is in force.
+    #[track_caller]
+    pub fn remove(&self, path: &str) -> Event {
+        let mark = self.log.mark();
         fs::remove_file(self.path(path)).expect("it is there");
         saegis(&self.path(""), &["reload", "--accept-removals"]).expect(0);
+        self.log.wait_after(mark, "generation.in-force")
     }
 
     /// Installs a test module and its manifest.

@@ -158,7 +158,7 @@ fn changed_rules_take_effect() {
         "the name of the resource is taken"
     );
     // Without the file no AE can register. Registered AEs keep their registration.
-    gateway.in_force_after(|g| g.remove(FILE));
+    gateway.remove(FILE);
     let mut light = Light::connect(gateway.port(), NEW).unwrap();
     light.ask(&Request::retrieve("/cse/app").from("Cnew")).unwrap().expect(200, 2000);
     light.ask(&ae("NAPP01", "Cnew")).unwrap().expect_refusal(403, 4128);

@@ -212,7 +212,8 @@ fn gateway_starts_after_long_audit_line() {
     });
     wait_until("a line about it", || refused(&lines(&file)));
     assert!(lines(&file).iter().all(|line| line.len() < 20_000));
-    gateway.remove("policies/service-subscription.toml");
+    fs::remove_file(gateway.path("policies/service-subscription.toml")).unwrap();
+    saegis(&gateway.path(""), &["reload"]).expect(0);
     let mut gateway = gateway.kill_and_restart();
     gateway.stop();
     verify(&gateway, &[]).expect(0);

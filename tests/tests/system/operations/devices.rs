@@ -334,7 +334,8 @@ fn printed_programs_connect() {
             Running::start(run.args(["-c", &command]).current_dir(fresh.folder.path()));
         running.close_input();
         let status = running.wait(saegis_tests::BOUND);
-        let texts = (running.out.text(), running.err.text());
+        let log = || fresh.running.as_ref().map(|gateway| gateway.err.text());
+        let texts = (running.out.text(), running.err.text(), log());
         assert!(status.is_some_and(|status| status.success()), "{format}: {texts:?}");
         assert!(texts.0.contains(&format!("Cof-{format}")), "{format}: {texts:?}");
     }

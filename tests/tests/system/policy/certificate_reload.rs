@@ -84,7 +84,7 @@ fn removed_anchor_ends_its_associations_only(tool: Tool) {
     gateway.in_force_after(|g| g.replace_anchor("cses.pem", &other));
     assert_revoked(&gateway, peers, credential::CSE, "no trust anchor has issued the certificate");
     assert_refused(&pki, tool, &gateway, &peer, 48);
-    gateway.in_force_after(|g| g.remove(CERTIFICATES));
+    gateway.remove(CERTIFICATES);
     assert_refused_by_server_hello(&pki, tool, &gateway, &peer);
     with_key.assert_served_as("Clight-AE2");
     gateway.in_force_after(|g| g.replace(CERTIFICATES, &text));

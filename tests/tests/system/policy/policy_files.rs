@@ -442,7 +442,7 @@ fn unused_table_is_warned_about() {
     // The warning about the other table is the same, so it is not repeated.
     assert!(gateway.log().all(mark, "policy.table-unused", 0).is_empty());
     let mark = gateway.log().mark();
-    gateway.in_force_after(|g| g.remove("policies/fleet2.csv"));
+    gateway.remove("policies/fleet2.csv");
     assert!(gateway.log().all(mark, "policy.table-unused", 0).is_empty());
 }
 

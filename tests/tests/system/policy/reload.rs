@@ -232,7 +232,7 @@ fn several_faults_are_reported_at_once() {
 fn removed_table_is_reported_missing() {
     let gateway = Setup::new().start();
     let mut light1 = registered(Tool::OpenSsl, &gateway, LIGHT1, "Clight-AE1");
-    gateway.in_force_after(|g| g.remove(TABLE));
+    gateway.remove(TABLE);
     light1.ended();
     let mark = gateway.log().mark();
     assert_eq!(Tool::OpenSsl.refused(gateway.port(), LIGHT1).alert, Some(20));

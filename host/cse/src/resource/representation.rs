@@ -96,7 +96,7 @@ pub(crate) fn of_csebase(settings: &Settings) -> Attributes {
         ("cst", json!(settings.cse_type)),
         ("srt", Value::Array(types)),
         ("srv", json!(settings.release_versions)),
-        ("csz", json!(["json"])),
+        ("csz", json!(["json", "cbor"])),
     ] {
         all.insert(name.into(), value);
     }

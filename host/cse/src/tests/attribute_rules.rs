@@ -166,7 +166,7 @@ fn subscription_attributes_have_defaults() {
 fn csebase_omits_unset_attributes() {
     let bench = Bench::with_lights();
     let cb = bench.retrieve(LIGHT1, "/cse").attributes().clone();
-    assert_eq!((cb.get("rr"), cb.get("poa"), &cb["csz"]), (None, None, &json!(["json"])));
+    assert_eq!((cb.get("rr"), cb.get("poa"), &cb["csz"]), (None, None, &json!(["json", "cbor"])));
     let points_of_access = vec!["https://gateway:8443".to_string()];
     let bench = bench.reopen_as(Settings { points_of_access, ..settings() }).unwrap();
     let cb = bench.retrieve(LIGHT1, "/cse").attributes().clone();

@@ -104,7 +104,10 @@ impl Table {
     /// Returns the row whose index column has `value`.
     #[must_use]
     pub fn find(&self, value: &str) -> Option<Row> {
-        let value = value.as_bytes();
+        self.find_bytes(value.as_bytes())
+    }
+
+    fn find_bytes(&self, value: &[u8]) -> Option<Row> {
         let hash = self.hasher.hash_one(value);
         let found = self.index.find(hash, |&row| self.cell(Row(row), self.index_column) == value);
         found.map(|&row| Row(row))

@@ -17,7 +17,7 @@ use crate::data::text;
 use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::shadow_queue::ShadowQueue;
 use crate::generation::certificate_file;
-use crate::generation::comparison;
+use crate::generation::comparison::{self, TableChanges};
 use crate::generation::generation::{Generation, PresentFiles};
 use crate::generation::oci_artifacts::{self, PolicyFiles};
 use crate::generation::removals::MissingFiles;
@@ -93,7 +93,7 @@ fn build_now(
     let tables = run_at_low_priority(|| {
         load_tables(settings, &policies, (last, &mut missing), abandoned, &mut faults)
     });
-    let LoadedTables { tables, digests: table_digests, exposed, in_folder } =
+    let LoadedTables { tables, digests: table_digests, changes, exposed, in_folder } =
         tables.map_err(|e| {
             Faults(vec![Fault::of(
                 &settings.policies,
@@ -154,7 +154,7 @@ fn build_now(
         maf_keys: settings.maf_keys.clone(),
         is_maf: settings.is_maf,
     };
-    next.difference = last.map(|last| comparison::compare(last, &next));
+    next.difference = last.map(|last| comparison::compare(last, &next, changes));
     Ok(next)
 }
 
@@ -222,6 +222,8 @@ fn same_modules(a: &[InstalledModule], b: &[InstalledModule]) -> bool {
 struct LoadedTables {
     tables: Tables,
     digests: BTreeMap<String, Digest>,
+    /// Changes since the generation in force.
+    changes: TableChanges,
     /// Tables whose files every user of the machine can read.
     exposed: Vec<String>,
     /// Files of the folder, including missing ones.
@@ -289,6 +291,9 @@ fn load_tables(
             }
             loaded.in_folder.insert(file);
         }
+    }
+    if let Some(last) = last.filter(|_| faults.is_empty()) {
+        loaded.changes = comparison::compare_tables(last, &loaded.tables, &loaded.digests);
     }
     loaded
 }

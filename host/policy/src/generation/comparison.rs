@@ -1,25 +1,44 @@
 //! Compares a generation with the one before it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::data::files::Digest;
 use crate::data::table::RowChanges;
 use crate::generation::difference::GenerationDifference;
 use crate::generation::generation::Generation;
+use crate::host::call::Tables;
 use crate::sandbox::installed::InstalledModule;
 
-/// Compares two generations.
-pub(crate) fn compare(last: &Generation, next: &Generation) -> GenerationDifference {
-    let names: BTreeSet<_> = last.table_digests.keys().chain(next.table_digests.keys()).collect();
-    let has_changed =
-        |name: &&&String| last.table_digests.get(**name) != next.table_digests.get(**name);
-    let tables = names.iter().filter(has_changed).map(|name| {
-        let (old, new) = (last.tables.get(*name), next.tables.get(*name));
-        ((*name).clone(), RowChanges::of(old.map(|t| &**t), new.map(|t| &**t)))
+/// Changes of tables, by their names.
+pub(crate) type TableChanges = Vec<(String, RowChanges)>;
+
+/// Compares the tables of a generation, with the digests of their files, with those of the one
+/// before it. Visits all rows of changed tables.
+pub(crate) fn compare_tables(
+    last: &Generation,
+    tables: &Tables,
+    digests: &BTreeMap<String, Digest>,
+) -> TableChanges {
+    let names: BTreeSet<_> = last.table_digests.keys().chain(digests.keys()).collect();
+    let changed =
+        names.into_iter().filter(|name| last.table_digests.get(*name) != digests.get(*name));
+    let changes = changed.map(|name| {
+        let (old, new) = (last.tables.get(name), tables.get(name));
+        (name.clone(), RowChanges::of(old.map(|t| &**t), new.map(|t| &**t)))
     });
+    changes.collect()
+}
+
+/// Compares two generations, whose tables have those changes.
+pub(crate) fn compare(
+    last: &Generation,
+    next: &Generation,
+    tables: TableChanges,
+) -> GenerationDifference {
     let certificates = |of: &Generation| of.certificates.as_ref().map(Arc::as_ptr);
     GenerationDifference {
-        tables: tables.collect(),
+        tables,
         modules: modules(&last.modules, &next.modules),
         rules: last.subscription_digest != next.subscription_digest,
         certificates: certificates(last) != certificates(next),

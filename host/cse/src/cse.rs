@@ -29,7 +29,6 @@ use crate::operation::execute::{Approval, execute};
 use crate::operation::fan_out::{self, Continuation};
 use crate::operation::group;
 use crate::operation::stored_request;
-use crate::record::names::Names;
 use crate::record::{Record, Seconds, seconds};
 use crate::resource::representation;
 use crate::settings::{Settings, SettingsError};
@@ -483,34 +482,10 @@ fn prepare(
     let base = match writer.read().get(ri)? {
         Some(base) if base.attributes == attributes && base.name == name => return Ok(is_old),
         Some(base) => Record { name: name.into(), modified: now, attributes, ..base },
-        None => Record {
-            ty: ResourceType::CseBase,
-            ri: ri.into(),
-            root: None,
-            name: name.into(),
-            parent: None,
-            sequence: 0,
-            depth: 0,
-            owner: None,
-            named_by: None,
-            registrant: None,
-            names: Names::default(),
-            created: now,
-            modified: now,
-            expires: None,
-            state: None,
-            instances: None,
-            size: None,
-            opens: false,
-            waiting: None,
-            aggregation: None,
-            generated: None,
-            series: None,
-            missing: None,
-            statistics: None,
-            announcement: None,
-            attributes,
-        },
+        None => {
+            let new = Record::new(ResourceType::CseBase, ri, now);
+            Record { name: name.into(), attributes, ..new }
+        }
     };
     writer.put(&base)?;
     Ok(is_old)

@@ -102,6 +102,39 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Returns a resource without attributes, parent and owner, whose name is its resource-ID.
+    pub(crate) fn new(ty: ResourceType, ri: impl Into<String>, now: Seconds) -> Self {
+        let ri = ri.into();
+        Self {
+            ty,
+            name: ri.clone(),
+            ri,
+            root: None,
+            parent: None,
+            sequence: 0,
+            depth: 0,
+            owner: None,
+            named_by: None,
+            registrant: None,
+            names: Names::default(),
+            created: now,
+            modified: now,
+            expires: None,
+            state: None,
+            instances: None,
+            size: None,
+            waiting: None,
+            aggregation: None,
+            generated: None,
+            series: None,
+            missing: None,
+            statistics: None,
+            announcement: None,
+            opens: false,
+            attributes: Attributes::new(),
+        }
+    }
+
     /// Returns the root name of the representation.
     pub(crate) fn root(&self) -> &str {
         self.root.as_deref().unwrap_or_else(|| self.ty.root())

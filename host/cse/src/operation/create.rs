@@ -31,7 +31,7 @@ use crate::operation::location;
 use crate::operation::quota::{self, MAX_DEPTH};
 use crate::operation::resource_id::{self, AssignedIdentity, Registree};
 use crate::operation::specialization;
-use crate::record::names::{Names, Registrant};
+use crate::record::names::Registrant;
 use crate::record::{Attributes, InstanceTotals, Record, Seconds, alive, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
@@ -313,32 +313,21 @@ fn insert(
         _ => None,
     };
     let mut record = Record {
-        ty,
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
-        named_by: None,
         registrant: registrant_of_new(writer.read(), context, ty)?,
-        names: Names::default(),
         owner: assigned.owner(&parent.record),
-        created: context.now,
-        modified: context.now,
         expires: lifetime(context, ty, depth, given.expires),
         state: has_state.then_some(0),
         instances: is_container.then(InstanceTotals::default),
         size: is_instance.then(|| attributes.get("con").map_or(0, content_instance::size)),
-        opens: false,
-        waiting: None,
-        aggregation: None,
         generated,
         series: is_series.then(Default::default),
-        missing: None,
-        statistics: None,
-        announcement: None,
         parent: Some(parent.record.ri.clone()),
-        ri: ri.clone(),
         root,
         name,
         attributes,
+        ..Record::new(ty, ri, context.now)
     };
     announcement::begin(context, &mut record, &parent.record)?;
     resolve_names(writer, context, &mut record)?;

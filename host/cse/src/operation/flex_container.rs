@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::error::Refusal;
 use crate::operation::quota::MAX_DEPTH;
 use crate::operation::resource_id;
-use crate::record::names::Names;
 use crate::record::{Attributes, Record, alive};
 use crate::request::context::Context;
 use crate::resource::attributes::is_known;
@@ -123,31 +122,14 @@ fn new_instance(
     let ty = ResourceType::FlexContainerInstance;
     let ri = resource_id::fresh(writer.read(), "fci-")?;
     Ok(Record {
-        ty,
-        name: ri.clone(),
-        ri,
         root: of.root.clone(),
         parent: Some(of.ri.clone()),
         sequence: writer.next_sequence(&of.ri, ty)?,
         depth,
         owner: of.owner.clone(),
-        named_by: None,
-        registrant: None,
-        names: Names::default(),
-        created: context.now,
-        modified: context.now,
-        expires: None,
         state: of.state,
-        instances: None,
         size: of.size,
-        opens: false,
-        waiting: None,
-        aggregation: None,
-        generated: None,
-        series: None,
-        missing: None,
-        statistics: None,
-        announcement: None,
         attributes,
+        ..Record::new(ty, ri, context.now)
     })
 }

@@ -27,7 +27,6 @@ use crate::notification::sending::Sending;
 use crate::operation::quota;
 use crate::operation::request_status::{PARAMETERS, PENDING, STATUS, is_pending};
 use crate::operation::resource_id;
-use crate::record::names::Names;
 use crate::record::{Attributes, Record, Seconds, seconds};
 use crate::request::parameters::OptionError;
 use crate::resource::address::by_id;
@@ -132,32 +131,13 @@ fn insert(
     let attributes = attributes(request);
     let execution = accepted.execute_at().map_or(now, seconds);
     let mut record = Record {
-        ty,
         sequence: writer.next_sequence(&parent.ri, ty)?,
         depth: parent.depth + 1,
-        named_by: None,
-        registrant: None,
-        names: Names::default(),
-        owner: parent.owner.clone(),
-        created: now,
-        modified: now,
-        expires: Some(expiration(request, execution)?),
-        state: None,
-        instances: None,
-        size: None,
-        opens: false,
-        waiting: None,
-        aggregation: None,
-        generated: None,
-        series: None,
-        missing: None,
-        statistics: None,
-        announcement: None,
+        owner: parent.owner,
         parent: Some(parent.ri),
-        root: None,
-        name: ri.clone(),
-        ri,
+        expires: Some(expiration(request, execution)?),
         attributes,
+        ..Record::new(ty, ri, now)
     };
     let (read, from) = (writer.read(), request.from.as_deref());
     names::store_registrant(read, &state.settings, &mut record, ORIGINATOR, from, now)?;

@@ -186,41 +186,16 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::names::Names;
     use saegis_onem2m::resource::ResourceType;
     use serde_json::json;
 
     fn record() -> Record {
+        let attributes = json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"});
         Record {
-            ty: ResourceType::ContentInstance,
-            ri: "cin-1".into(),
-            root: None,
-            name: "cin-1".into(),
-            parent: Some("cnt-1".into()),
-            sequence: 0,
-            depth: 3,
-            owner: Some("Cx".into()),
-            named_by: None,
-            registrant: None,
-            names: Names::default(),
-            created: 100,
-            modified: 100,
-            expires: None,
             state: Some(7),
-            instances: None,
             size: Some(10),
-            opens: false,
-            waiting: None,
-            aggregation: None,
-            generated: None,
-            series: None,
-            missing: None,
-            statistics: None,
-            announcement: None,
-            attributes: json!({"lbl": ["room:1", "light"], "cnf": "text/plain:0"})
-                .as_object()
-                .unwrap()
-                .clone(),
+            attributes: attributes.as_object().unwrap().clone(),
+            ..Record::new(ResourceType::ContentInstance, "cin-1", 100)
         }
     }
 

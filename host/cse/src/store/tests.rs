@@ -4,8 +4,7 @@ use redb::{ReadTransaction, ReadableTableMetadata, TableDefinition};
 
 use super::tables::{ANNOUNCEMENTS, AWAITS, GENERATED, MONITORED, PENDING, RETRIES, USAGE};
 use super::*;
-use crate::record::names::Names;
-use crate::record::{Attributes, InstanceTotals, Record};
+use crate::record::{InstanceTotals, Record};
 use saegis_onem2m::resource::ResourceType;
 
 impl Store {
@@ -271,32 +270,11 @@ fn count_instances(snapshot: &Snapshot<'_>, container: &str, ty: ResourceType) -
 
 fn record(ri: &str, parent: Option<&str>, ty: ResourceType, sequence: u64) -> Record {
     Record {
-        ty,
-        ri: ri.into(),
-        root: None,
-        name: ri.into(),
         parent: parent.map(Into::into),
         sequence,
         depth: u16::from(parent.is_some()),
-        owner: None,
-        named_by: None,
-        registrant: None,
-        names: Names::default(),
-        created: 1,
-        modified: 1,
-        expires: None,
-        state: None,
-        instances: None,
         size: Some(1),
-        opens: false,
-        waiting: None,
-        aggregation: None,
-        generated: None,
-        series: None,
-        missing: None,
-        statistics: None,
-        announcement: None,
-        attributes: Attributes::new(),
+        ..Record::new(ty, ri, 1)
     }
 }
 

@@ -10,7 +10,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::{Primitive, Serialization};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::notification::ae_channels::Channel;
+use crate::notification::ae_channels::channel::Channel;
 use crate::pipeline::{HeldResponse, Pipeline};
 use crate::session::Session;
 use crate::session::response_memory::Room;

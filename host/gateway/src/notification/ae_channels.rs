@@ -8,37 +8,29 @@
 //! Waiting notifications have a place of their own among the requests to the AE. The other places are
 //! shared between the credentials that cause requests to the AE.
 
+pub mod channel;
+mod connection;
+mod stored_form;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rand::RngExt as _;
-use saegis_cse::{Destination, NamedBy, Notification};
-use saegis_onem2m::binding::BindingError;
+use saegis_cse::{Destination, Notification};
 use saegis_onem2m::id::{AeIdStem, CredentialId};
 use saegis_onem2m::primitive::{Content, Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::target::Target;
 use saegis_policy::Policy;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+pub use self::connection::RequestsToAe;
+use self::connection::{Carrier, Open, lock, not_connected};
+use self::stored_form::{restored, stored};
 use super::failure::Failure;
-use super::fair_limiter::FairLimiter;
-use super::request_queue::{RequestReceiver, RequestSender, request_queue};
 use super::waiting::{Entry, Waiting, Waits};
 use crate::session::ae_id_store::AeIdStore;
 use crate::session::durable_sessions::{Durable, DurableSessions, StoredNotification, now};
-use crate::session::registry::{ActiveAssociation, Revalidation};
-
-/// Maximum number of requests to one AE that are not answered yet: in total, and of those that one
-/// credential causes. Waiting notifications do not count.
-const MAX_PENDING: usize = 64;
-const MAX_PENDING_PER_CAUSE: usize = 32;
-
-/// Interval until a notification is sent again over the same connection: at least, and at most.
-const MIN_RESEND_DELAY: Duration = Duration::from_secs(1);
-const MAX_RESEND_DELAY: Duration = Duration::from_secs(60);
+use crate::session::registry::Revalidation;
 
 /// The open connections of AEs, and what waits for them.
 pub struct AeChannels {
@@ -52,53 +44,6 @@ pub struct AeChannels {
     sessions: Option<Arc<DurableSessions>>,
     open: Mutex<HashMap<CredentialId, Arc<Open>>>,
     waiting: Mutex<Waiting>,
-}
-
-/// The medium of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Carrier {
-    /// A connection, whose end is noticed.
-    Connection,
-    /// Datagrams.
-    Datagrams,
-}
-
-/// An open connection.
-struct Open {
-    active: Arc<ActiveAssociation>,
-    carrier: Carrier,
-    requests: RequestSender,
-    /// The waiting notifications, one at a time.
-    deliveries: RequestSender,
-    /// Requests that are not answered yet, by the credential that caused them.
-    limiter: OnceLock<Arc<FairLimiter<CredentialId>>>,
-    pending: Mutex<HashMap<String, oneshot::Sender<Result<ResponsePrimitive, Failure>>>>,
-    /// The same credential has opened another.
-    is_superseded: AtomicBool,
-    /// Wakes the delivery: something waits for the AE, or the connection is superseded.
-    changed: Notify,
-}
-
-/// An open connection, for whoever serves it. Dropped, it is not open any more.
-pub struct Channel {
-    all: Arc<AeChannels>,
-    open: Arc<Open>,
-}
-
-/// Requests to an AE, for whoever serves its connection.
-pub struct RequestsToAe {
-    /// Requests of others, and notifications that others wait for.
-    pub asked: RequestReceiver,
-    /// Notifications that have waited, one at a time.
-    pub waiting: RequestReceiver,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn not_connected() -> Failure {
-    Failure::NotConnected
 }
 
 impl AeChannels {
@@ -149,36 +94,6 @@ impl AeChannels {
     /// Returns whether the notifications for the AE of a credential are on disk while they wait.
     pub fn stores_for(&self, credential: &CredentialId) -> bool {
         self.sessions.as_ref().is_some_and(|sessions| sessions.take_requests(credential))
-    }
-
-    /// Opens the connection of an association, with the requests to its AE. An earlier one of the same
-    /// credential is superseded.
-    pub fn open(self: &Arc<Self>, active: Arc<ActiveAssociation>) -> (Channel, RequestsToAe) {
-        let (open, requests) = Open::new(active, Carrier::Connection);
-        let credential = open.active.association.credential_id.clone();
-        if let Some(before) = lock(&self.open).insert(credential, open.clone()) {
-            before.supersede();
-        }
-        (Channel { all: self.clone(), open }, requests)
-    }
-
-    /// Does the same for an association over datagrams, whose end may not be noticed. Returns `None` if
-    /// the credential has an open connection, which takes the requests then.
-    pub fn open_over_datagrams(
-        self: &Arc<Self>,
-        active: Arc<ActiveAssociation>,
-    ) -> Option<(Channel, RequestsToAe)> {
-        let (open, requests) = Open::new(active, Carrier::Datagrams);
-        let credential = open.active.association.credential_id.clone();
-        let mut all = lock(&self.open);
-        if all.get(&credential).is_some_and(|other| other.carrier == Carrier::Connection) {
-            return None;
-        }
-        if let Some(before) = all.insert(credential, open.clone()) {
-            before.supersede();
-        }
-        drop(all);
-        Some((Channel { all: self.clone(), open }, requests))
     }
 
     /// Whether the connection of a credential is open.
@@ -338,45 +253,6 @@ impl AeChannels {
     }
 }
 
-/// Returns a notification as it is stored. One with a content that is not a text is not stored.
-fn stored(
-    (credential, cause): (&CredentialId, &CredentialId),
-    ae: &str,
-    notification: &Notification,
-) -> Option<StoredNotification> {
-    let registrant = match &notification.named_by {
-        NamedBy::Ae { registrant, .. } => registrant.clone(),
-        _ => None,
-    };
-    Some(StoredNotification {
-        credential: credential.to_string(),
-        cause: cause.to_string(),
-        ae: ae.into(),
-        registrant,
-        about: notification.about.clone(),
-        from: notification.from.clone(),
-        request_id: notification.request_id.clone(),
-        release: notification.release.clone(),
-        category: notification.category,
-        content: std::str::from_utf8(&notification.content).ok()?.into(),
-        at: now(),
-    })
-}
-
-fn restored(stored: StoredNotification) -> Notification {
-    Notification {
-        to: Destination::Connection(stored.ae.clone()),
-        named_by: NamedBy::Ae { stem: stored.ae, registrant: stored.registrant },
-        about: stored.about,
-        from: stored.from,
-        request_id: stored.request_id,
-        release: stored.release,
-        category: stored.category,
-        receipt: Default::default(),
-        content: stored.content.into(),
-    }
-}
-
 fn request(ae: &str, notification: &Notification) -> Result<RequestPrimitive, Failure> {
     let bad = |e: String| Failure::NoResponse(e);
     let to = Target::from_address(ae).map_err(|e| bad(e.to_string()))?;
@@ -388,213 +264,4 @@ fn request(ae: &str, notification: &Notification) -> Result<RequestPrimitive, Fa
         parameters: notification.parameters(),
         ..RequestPrimitive::own(Operation::Notify, to, from, id)
     })
-}
-
-impl Open {
-    fn new(active: Arc<ActiveAssociation>, carrier: Carrier) -> (Arc<Self>, RequestsToAe) {
-        let (requests, asked) = request_queue(MAX_PENDING);
-        let (deliveries, waiting) = request_queue(1);
-        let open = Self {
-            active,
-            carrier,
-            requests,
-            deliveries,
-            limiter: OnceLock::new(),
-            pending: Mutex::default(),
-            is_superseded: AtomicBool::new(false),
-            changed: Notify::new(),
-        };
-        (Arc::new(open), RequestsToAe { asked, waiting })
-    }
-
-    fn limiter(&self) -> &Arc<FairLimiter<CredentialId>> {
-        self.limiter.get_or_init(|| FairLimiter::new(MAX_PENDING, MAX_PENDING_PER_CAUSE))
-    }
-
-    fn supersede(&self) {
-        self.is_superseded.store(true, Ordering::Release);
-        self.changed.notify_one();
-    }
-
-    fn stands_for(&self, ae: &str) -> bool {
-        self.active.association.entity().stems().iter().any(|stem| stem.as_str() == ae)
-    }
-
-    /// Sends a request with an identifier of its own, which no other request has.
-    async fn ask(
-        &self,
-        requests: &RequestSender,
-        mut request: RequestPrimitive,
-    ) -> Result<ResponsePrimitive, Failure> {
-        let id = format!("{:016x}", rand::rng().random::<u64>());
-        let asked = std::mem::replace(&mut request.request_id, id.clone());
-        let (response, waits) = oneshot::channel();
-        lock(&self.pending).insert(id.clone(), response);
-        let _pending = Pending { open: self, id };
-        requests.send(Box::new(request)).await.map_err(|_| not_connected())?;
-        let response = waits.await.map_err(|_| not_connected())??;
-        Ok(ResponsePrimitive { request_id: asked, ..response })
-    }
-
-    fn complete(&self, id: &str, response: Result<ResponsePrimitive, Failure>) -> bool {
-        match lock(&self.pending).remove(id) {
-            // The sender may have stopped waiting.
-            Some(waits) => waits.send(response).is_ok(),
-            None => false,
-        }
-    }
-}
-
-/// A request that is not answered yet, for as long as somebody waits for the response.
-struct Pending<'a> {
-    open: &'a Open,
-    id: String,
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        lock(&self.open.pending).remove(&self.id);
-    }
-}
-
-impl Channel {
-    /// Takes a response of the AE. Returns whether it is one to a request that was sent to it.
-    pub fn respond(&self, response: ResponsePrimitive) -> bool {
-        let id = response.request_id.clone();
-        self.open.complete(&id, Ok(response))
-    }
-
-    /// Takes a message with that identifier that is not a primitive. Returns whether it is the response
-    /// to a request that was sent to the AE.
-    pub fn fail(&self, id: &str, why: &str) -> bool {
-        self.open.complete(id, Err(Failure::NoResponse(why.into())))
-    }
-
-    /// Takes a message that is not a primitive. Returns whether it is the response to a request that was
-    /// sent to the AE.
-    pub fn fails(&self, error: &BindingError) -> bool {
-        error.request_id.as_deref().is_some_and(|id| self.fail(id, &error.why))
-    }
-
-    /// Returns a request that cannot be sent to its AE over this connection.
-    pub fn reject(&self, id: &str) {
-        self.open.complete(id, Err(not_connected()));
-    }
-
-    /// Returns whether somebody still waits for the response to a request.
-    pub fn is_awaited(&self, id: &str) -> bool {
-        lock(&self.open.pending).contains_key(id)
-    }
-
-    /// Returns whether the same credential has opened another connection.
-    pub fn is_superseded(&self) -> bool {
-        self.open.is_superseded.load(Ordering::Acquire)
-    }
-
-    /// Sends the waiting notifications to the AE, one after the other. One without a response is sent
-    /// again, until its retention ends: after the others over this connection, or over the next one.
-    ///
-    /// Returns when the same credential has opened another connection. One task calls it.
-    pub async fn deliver_waiting(&self) {
-        let (all, credential) = (&self.all, &self.open.active.association.credential_id);
-        let (mut sent, mut has_unanswered, mut delay) = (0, false, all.timeout);
-        while !self.is_superseded() {
-            let delivery = {
-                let mut waiting = lock(&all.waiting);
-                waiting.expire(Instant::now());
-                all.forget(&mut waiting);
-                let next = waiting.first_after(credential, sent);
-                // Boxed, because an idle connection does not need its memory.
-                next.map(|entry| Box::pin(self.deliver(entry)))
-            };
-            let Some(mut delivery) = delivery else {
-                let resend = async {
-                    match has_unanswered {
-                        true => Box::pin(sleep(delay.max(MIN_RESEND_DELAY))).await,
-                        false => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    () = self.open.changed.notified() => {}
-                    () = resend => {
-                        (sent, has_unanswered) = (0, false);
-                        delay = (2 * delay).min(MAX_RESEND_DELAY);
-                    }
-                }
-                continue;
-            };
-            let outcome;
-            (sent, outcome) = loop {
-                tokio::select! {
-                    delivered = &mut delivery => break delivered,
-                    () = self.open.changed.notified() => if self.is_superseded() { return },
-                }
-            };
-            match outcome {
-                Delivered::Responded => delay = all.timeout,
-                Delivered::OtherRegistration => {}
-                Delivered::Unanswered => has_unanswered = true,
-            }
-        }
-    }
-
-    /// Sends a waiting notification, and removes it if it was delivered or can never be. Returns its
-    /// number too.
-    async fn deliver(&self, entry: Entry) -> (u64, Delivered) {
-        let (all, credential) = (&self.all, &self.open.active.association.credential_id);
-        let response = all.deliver(&self.open, &entry).await;
-        match &response {
-            Ok(_) => entry.waits.notification.receipt.responded(),
-            Err(Failure::NoResponse(_)) => entry.waits.notification.receipt.settled(),
-            Err(_) => {}
-        }
-        let outcome = match &response {
-            // The AE has it, whatever it responds.
-            Ok(_) | Err(Failure::NoResponse(_)) => {
-                let mut waiting = lock(&all.waiting);
-                waiting.remove(credential, entry.number);
-                all.forget(&mut waiting);
-                Delivered::Responded
-            }
-            Err(Failure::OtherRegistration) => {
-                let mut waiting = lock(&all.waiting);
-                waiting.deregister(credential, &entry.waits.ae);
-                all.forget(&mut waiting);
-                return (entry.number, Delivered::OtherRegistration);
-            }
-            Err(_) => Delivered::Unanswered,
-        };
-        if let Err(why) = response {
-            tracing::warn!(
-                event = "notification.failed",
-                to = entry.waits.ae,
-                about = entry.waits.notification.about,
-                "cannot send a notification: {why}"
-            );
-        }
-        (entry.number, outcome)
-    }
-}
-
-/// Outcome of sending a waiting notification.
-enum Delivered {
-    /// The AE has responded.
-    Responded,
-    /// The AE-ID is not that of the connection any more.
-    OtherRegistration,
-    /// It waits further.
-    Unanswered,
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        let mut open = lock(&self.all.open);
-        let credential = &self.open.active.association.credential_id;
-        if open.get(credential).is_some_and(|other| Arc::ptr_eq(other, &self.open)) {
-            open.remove(credential);
-        }
-        drop(open);
-        // Nobody waits for what can't come any more.
-        lock(&self.open.pending).clear();
-    }
 }

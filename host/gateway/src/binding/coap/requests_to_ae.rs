@@ -14,7 +14,8 @@ use saegis_onem2m::id::CseId;
 use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::serialization::Serialization;
 
-use crate::notification::ae_channels::{Channel, RequestsToAe};
+use crate::notification::ae_channels::RequestsToAe;
+use crate::notification::ae_channels::channel::Channel;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
 use crate::session::response_memory::Room;
@@ -46,7 +47,7 @@ impl AePath {
         if session.active.association.entity().stems().is_empty() {
             return None;
         }
-        let open = pipeline.ae_channels().open_over_datagrams(session.active.clone());
+        let open = Channel::open_over_datagrams(pipeline.ae_channels(), session.active.clone());
         let (channel, requests) = open?;
         let channel = Arc::new(channel);
         let delivering = {

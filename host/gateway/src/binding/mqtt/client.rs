@@ -22,7 +22,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::clients::Connected;
 use crate::binding::outbox::Outbox;
 use crate::binding::primitives::{Encoded, Exchange, Held, Incoming};
-use crate::notification::ae_channels::{Channel, RequestsToAe};
+use crate::notification::ae_channels::RequestsToAe;
+use crate::notification::ae_channels::channel::Channel;
 use crate::session::durable_sessions::Filter;
 use crate::telemetry::audit;
 
@@ -486,7 +487,7 @@ impl<'a> Client<'a> {
         }
         let channel = self.channel.take().unwrap_or_else(|| {
             let active = self.exchange.session.active.clone();
-            let (channel, requests) = self.exchange.pipeline.ae_channels().open(active);
+            let (channel, requests) = Channel::open(self.exchange.pipeline.ae_channels(), active);
             self.requests = Some(requests);
             Arc::new(channel)
         });

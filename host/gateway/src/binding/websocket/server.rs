@@ -30,7 +30,8 @@ use super::activity::Activity;
 use crate::binding::outbox::Outbox;
 use crate::binding::primitives::{Encoded, Exchange, Incoming};
 use crate::config::WebSocket;
-use crate::notification::ae_channels::{Channel, RequestsToAe};
+use crate::notification::ae_channels::RequestsToAe;
+use crate::notification::ae_channels::channel::Channel;
 use crate::notification::request_queue::acquire;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
@@ -158,7 +159,7 @@ impl Connection {
         let limits = pipeline.limits();
         let message_timeout = Duration::from_secs(limits.content_seconds);
         let read_timeout = Duration::from_secs(limits.response_seconds);
-        let (channel, requests) = pipeline.ae_channels().open(session.active.clone());
+        let (channel, requests) = Channel::open(pipeline.ae_channels(), session.active.clone());
         let exchange = Exchange::new(pipeline, session);
         let connection =
             Self { exchange, serialization, channel, settings, message_timeout, read_timeout };

@@ -7,3 +7,4 @@ pub(crate) mod grants;
 pub(crate) mod membership;
 pub(crate) mod names;
 pub(crate) mod originator;
+pub(crate) mod rule;

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::access::decision::{Originator, Rule, allows, is_excluded};
+use crate::access::decision::{Originator, allows, is_excluded};
 use crate::access::grants::Access;
+use crate::access::rule::Rule;
 use crate::error::Refusal;
 use crate::record::Record;
 

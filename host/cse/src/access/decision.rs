@@ -23,6 +23,7 @@ use crate::access::decision;
 use crate::access::grants::{Access, Grants};
 use crate::access::membership;
 use crate::access::originator::Identity;
+use crate::access::rule::{NamedOriginator, Rule, inherit};
 use crate::error::Refusal;
 use crate::identifiers;
 use crate::record::names::{Reference, Registrants};
@@ -342,58 +343,6 @@ impl<'a> Originator<'a> {
             true => inherit(on, Rule::default()),
             false => Rule::Policies(policies.into()),
         }))
-    }
-}
-
-/// The access rule of a resource.
-#[derive(Clone)]
-pub(crate) enum Rule {
-    /// One of these policies must allow the access; each has its resource-ID.
-    Policies(Rc<[(String, Rc<Grants>)]>),
-    /// The policy with this resource-ID must allow the access, by its `pvs`.
-    Own(String),
-    /// No policy applies.
-    Default {
-        /// Custodian of the resource or of one above it.
-        custodian: Option<NamedOriginator>,
-        /// Creator, if stored.
-        creator: Option<NamedOriginator>,
-    },
-}
-
-/// An originator that an attribute names, with its registrant at the time of storing.
-#[derive(Clone)]
-pub(crate) struct NamedOriginator {
-    id: Rc<str>,
-    registrants: Option<Registrants>,
-}
-
-impl NamedOriginator {
-    /// Returns the originator `id` in an attribute of a record.
-    pub(crate) fn of(record: &Record, attribute: &str, id: &str) -> Self {
-        Self { id: id.into(), registrants: record.names.registrants(attribute).cloned() }
-    }
-}
-
-impl Default for Rule {
-    fn default() -> Self {
-        Self::Default { custodian: None, creator: None }
-    }
-}
-
-/// Returns the rule of a resource that inherits from its parent.
-fn inherit(on: &Record, above: Rule) -> Rule {
-    let named = |attribute: &str| {
-        let id = on.attributes.get(attribute).and_then(Value::as_str)?;
-        Some(NamedOriginator::of(on, attribute, id))
-    };
-    match above {
-        // An instance has the rule of its container, independently of its creator.
-        _ if on.ty.is_instance() => above,
-        Rule::Default { custodian, .. } => {
-            Rule::Default { custodian: named(CUSTODIAN).or(custodian), creator: named(CREATOR) }
-        }
-        Rule::Policies(_) | Rule::Own(_) => above,
     }
 }
 

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use saegis_onem2m::resource::ResourceType;
 use serde_json::{Map, Value, json};
 
-use crate::access::decision::{NamedOriginator, Originator, may};
+use crate::access::decision::{Originator, may};
 use crate::access::grants::Access;
+use crate::access::rule::NamedOriginator;
 use crate::error::Refusal;
 use crate::notification::criteria::{ContentType, Criteria, Event};
 use crate::notification::outbox::{self, Delivery};

@@ -8,8 +8,9 @@
 
 use saegis_onem2m::resource::ResourceType;
 
-use crate::access::decision::{Originator, Rule, allows};
+use crate::access::decision::{Originator, allows};
 use crate::access::grants::Access;
+use crate::access::rule::Rule;
 use crate::error::Refusal;
 use crate::record::{Record, Seconds, alive, earlier};
 use crate::resource::address::ResolvedResource;

@@ -12,7 +12,7 @@ use saegis_onem2m::resource::ResourceType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::record::names::{Names, Reference, Registrant};
+use crate::record::names::{Creator, Names, Reference, Registrant};
 
 /// Seconds since 1970-01-01 UTC, the resolution of m2m:timestamp.
 pub(crate) type Seconds = u64;
@@ -55,6 +55,10 @@ pub(crate) struct Record {
     /// Registrant of an `<AE>` or a `<remoteCSE>`, and for a `<CSEBaseAnnc>` that of its CSE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) registrant: Option<Registrant>,
+    /// Originator that created a resource without an owner. An import compares it; nobody has rights
+    /// by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) creator: Option<Creator>,
     /// Meaning of the names in the attributes.
     #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub(crate) names: Names,
@@ -116,6 +120,7 @@ impl Record {
             owner: None,
             named_by: None,
             registrant: None,
+            creator: None,
             names: Names::default(),
             created: now,
             modified: now,

@@ -31,7 +31,7 @@ use crate::operation::location;
 use crate::operation::quota::{self, MAX_DEPTH};
 use crate::operation::resource_id::{self, AssignedIdentity, Registree};
 use crate::operation::specialization;
-use crate::record::names::Registrant;
+use crate::record::names::{Creator, Registrant};
 use crate::record::{Attributes, InstanceTotals, Record, Seconds, alive, earlier};
 use crate::request::context::Context;
 use crate::request::parameters::ResultContent;
@@ -40,6 +40,7 @@ use crate::resource::ae_announcement::{self, AE_ID};
 use crate::resource::announced;
 use crate::resource::attributes::{self, GivenAttributes, Specialization};
 use crate::resource::content_instance;
+use crate::resource::registrant;
 use crate::resource::remote_cse;
 use crate::resource::representation::{self, in_root_element};
 use crate::resource::schema::{AttributeError, CREATOR, MEMBERS, NAMED_BY};
@@ -312,11 +313,13 @@ fn insert(
         ResourceType::TimeSeriesInstance => time_series::generation_time(&attributes),
         _ => None,
     };
+    let owner = assigned.owner(&parent.record);
     let mut record = Record {
         sequence: writer.next_sequence(&parent.record.ri, ty)?,
         depth,
         registrant: registrant_of_new(writer.read(), context, ty)?,
-        owner: assigned.owner(&parent.record),
+        creator: creator_of_new(writer.read(), context, owner.as_deref())?,
+        owner,
         expires: lifetime(context, ty, depth, given.expires),
         state: has_state.then_some(0),
         instances: is_container.then(InstanceTotals::default),
@@ -355,6 +358,21 @@ fn registrant_of_new(
             let from = context.request.from.as_deref().unwrap_or_default();
             let cse = remote_cse::of(read, context.settings, from, context.now)?;
             Ok(cse.and_then(|cse| cse.registrant))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Returns the creator of a new resource without an owner.
+fn creator_of_new(
+    read: &dyn Read,
+    context: &Context<'_>,
+    owner: Option<&str>,
+) -> Result<Option<Creator>, StoreError> {
+    match (owner, context.creator, context.request.from.as_deref()) {
+        (None, Some(creator), _) => Ok(Some(creator.clone())),
+        (None, None, Some(from)) => {
+            registrant::creator(read, context.settings, from, context.now).map(Some)
         }
         _ => Ok(None),
     }

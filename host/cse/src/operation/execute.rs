@@ -79,7 +79,8 @@ fn execute_only(
     budget.check().map_err(StoreError::from)?;
     let options = Options::read(request, &state.settings.definitions)?;
     let outbox = Outbox::default();
-    let context = Context { settings: &state.settings, request, options, now, group, budget };
+    let (settings, creator) = (&state.settings, None);
+    let context = Context { settings, request, options, now, group, creator, budget };
     let response = match request.operation {
         Operation::Create => create_resource(state, &context, &outbox, verified),
         Operation::Update => state.store.write(budget, |writer| {

@@ -153,7 +153,7 @@ fn forwarded(
     }
     let settings = &state.settings;
     let options = Options::read(request, &settings.definitions)?;
-    let context = Context { settings, request, options, now, group: None, budget };
+    let context = Context { settings, request, options, now, group: None, creator: None, budget };
     let Some(given) = forwarding::given(&context)? else { return Ok(None) };
     let snapshot = state.store.snapshot(budget)?;
     let ask = subscription::check_forwarding(snapshot.read(), &context, group, &given, verified)?;

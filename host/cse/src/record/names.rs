@@ -53,6 +53,17 @@ impl Registrant {
     }
 }
 
+/// An originator that created a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Creator {
+    /// AE-ID-Stem of an AE of this CSE, or the identifier of another originator. For a resource from
+    /// before creators were stored, its resource-ID.
+    pub(crate) id: String,
+    /// Credential that registered the AE, or the CSE of the originator.
+    pub(crate) registrant: Option<String>,
+}
+
 /// The resource that an address denoted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reference {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::access::decision::Originator;
 use crate::budget::RequestBudget;
 use crate::error::Refusal;
+use crate::record::names::Creator;
 use crate::record::{Attributes, Record, Seconds, timestamp};
 use crate::request::parameters::{Options, ResultContent};
 use crate::resource::address::{self, Resolved, ResolvedResource};
@@ -28,6 +29,8 @@ pub(crate) struct Context<'a> {
     /// Resource-ID of the group through which the request creates subscriptions whose notifications
     /// the group forwards.
     pub(crate) group: Option<&'a str>,
+    /// Creator of a resource that is restored; that of another one is the originator.
+    pub(crate) creator: Option<&'a Creator>,
     /// Budget.
     pub(crate) budget: &'a RequestBudget,
 }

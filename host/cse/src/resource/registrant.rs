@@ -1,15 +1,17 @@
 //! The registrants of AEs: the credential that registered an AE-ID, and the AE that has it.
 
+use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Target;
 
 use crate::error::Refusal;
 use crate::identifiers::may_be_ae;
-use crate::record::names::{Reference, Registrants, decode_wait};
+use crate::record::names::{Creator, Reference, Registrants, decode_wait};
 use crate::record::{Record, Seconds, alive};
 use crate::resource::address::{self, Resolved, ResolvedResource};
 use crate::resource::ae_announcement;
+use crate::resource::remote_cse;
 use crate::settings::Settings;
 use crate::store::{Read, StoreError};
 
@@ -88,6 +90,39 @@ pub(crate) fn registrant(
         ae => ae,
     };
     Ok(record.as_ref().and_then(registrant_of))
+}
+
+/// Returns the identity of an originator for the resources that it creates.
+pub(crate) fn creator(
+    read: &dyn Read,
+    settings: &Settings,
+    from: &str,
+    now: Seconds,
+) -> Result<Creator, StoreError> {
+    let id = settings.originator_id(from);
+    let registrant = match OriginatorId::parse(&id) {
+        Ok(OriginatorId::Stem(stem)) => match registrant(read, stem, now)? {
+            // From another CSE, a CSE-ID and an S-type AE-ID look the same.
+            None => registrant_of_cse(read, settings, &format!("/{stem}"), now)?,
+            known => known,
+        },
+        Ok(OriginatorId::SpRelative(cse) | OriginatorId::SpRelativeAe { cse, .. }) => {
+            registrant_of_cse(read, settings, &format!("/{cse}"), now)?
+        }
+        _ => None,
+    };
+    Ok(Creator { id, registrant })
+}
+
+/// Returns the credential that registered a CSE.
+pub(crate) fn registrant_of_cse(
+    read: &dyn Read,
+    settings: &Settings,
+    cse: &str,
+    now: Seconds,
+) -> Result<Option<String>, StoreError> {
+    let registration = remote_cse::of(read, settings, cse, now)?;
+    Ok(registration.and_then(|cse| cse.registrant).map(|registrant| registrant.id))
 }
 
 /// Returns the AE at a target.

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 
-use saegis_cse::{InspectedResource, Inspection, Operator, OperatorError, Restored};
+use saegis_cse::{ImportReport, InspectedResource, Inspection, Operator};
 use saegis_gateway::config::Config;
 use saegis_policy::{Fault, Faults};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ enum Verb {
     ///
     /// The AEs must have registered again before, with the same credentials. A resource is omitted if
     /// it, or an AE or a resource that it names, belongs to another AE or credential here. The
-    /// resources get other resource-IDs and times.
+    /// resources get other resource-IDs and times. Their addresses with resource-IDs are adapted.
     #[command(verbatim_doc_comment)]
     Import {
         /// Configuration of the gateway
@@ -148,45 +148,15 @@ fn operator(config: &Path) -> Result<(Operator, impl Fn(String) -> Faults), Faul
 /// Creates the resources of an export. Those that are refused are reported, and the others created.
 fn import(config: &Path, as_json: bool) -> Result<u8, Faults> {
     let (operator, fault) = operator(config)?;
-    let (mut created, mut existing, mut omitted) = (0, 0, Vec::new());
-    let mut restore = |entry: &Value| {
-        let address = entry.get("address").and_then(Value::as_str).unwrap_or_default();
-        let representation = entry.get("representation").unwrap_or(&Value::Null);
-        let holders = entry.get("holders").unwrap_or(&Value::Null);
-        match operator.restore(address, representation, holders) {
-            Ok(Restored::Created) => created += 1,
-            Ok(Restored::Exists) => existing += 1,
-            Ok(Restored::NotRestorable) => {
-                omitted.push((address.to_owned(), "it must register itself".to_owned()));
-            }
-            Err(OperatorError::Missing(why)) => return Some(why),
-            Err(e) => omitted.push((address.to_owned(), e.to_string())),
-        }
-        None
-    };
-    let mut waiting = Vec::new();
+    let mut import = operator.import();
     for line in io::stdin().lock().lines() {
         let line = line.map_err(|e| fault(e.to_string()))?;
         let entry: Value = serde_json::from_str(&line).map_err(|e| fault(e.to_string()))?;
-        if let Some(why) = restore(&entry) {
-            waiting.push((entry, why));
-        }
-    }
-    // A resource can name others that come later in the export.
-    loop {
-        let before = waiting.len();
-        waiting = waiting
-            .into_iter()
-            .filter_map(|(entry, _)| restore(&entry).map(|why| (entry, why)))
-            .collect();
-        if waiting.len() == before {
-            break;
-        }
-    }
-    omitted.extend(waiting.into_iter().map(|(entry, why)| {
         let address = entry.get("address").and_then(Value::as_str).unwrap_or_default();
-        (address.to_owned(), why)
-    }));
+        let representation = entry.get("representation").unwrap_or(&Value::Null);
+        import.add(address, representation, entry.get("holders").unwrap_or(&Value::Null));
+    }
+    let ImportReport { created, existing, omitted, .. } = import.finish();
     if as_json {
         let omitted: Vec<_> = omitted
             .iter()

@@ -135,7 +135,11 @@ pub(crate) fn settings() -> Settings {
 
 impl Bench {
     pub(crate) fn new(settings: Settings) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), settings)
+    }
+
+    /// Opens the store in a directory.
+    pub(crate) fn at(directory: tempfile::TempDir, settings: Settings) -> Self {
         let cse = EmbeddedCse::open(&directory.path().join("store"), settings).unwrap();
         Self { cse, directory, now: UNIX_EPOCH + Duration::from_secs(NOW) }
     }

@@ -234,7 +234,12 @@ fn remove_part(store: &Store, ri: &str, budget: &RequestBudget) -> Result<bool, 
     })
 }
 
-fn remove_in_parts(store: &Store, ri: &str, budget: &RequestBudget) -> Result<(), StoreError> {
+/// Removes the remains of a deleted resource.
+pub(crate) fn remove_in_parts(
+    store: &Store,
+    ri: &str,
+    budget: &RequestBudget,
+) -> Result<(), StoreError> {
     let budget = budget.unmetered();
     // Detached first, so that no request sees it in parts.
     store.write(&budget, |writer| match writer.read().get(ri)? {

@@ -128,3 +128,71 @@ fn operator_changes_and_imports_resources() {
     assert_eq!(latest.expect(200, 2000).json()["m2m:cin"]["con"], "on");
     light.ask(&Request::retrieve("/cse/light1/plug").from(OWN)).unwrap().expect(200, 2000);
 }
+
+/// Creates a resource below the light, and returns its resource-ID.
+fn create(light: &mut Light, ty: u16, content: &Value) -> String {
+    let created = light.ask(&Request::create("/cse/light1", ty, content).from(OWN)).unwrap();
+    let created = created.expect(201, 2001).json();
+    let attributes = created.as_object().unwrap().values().next().unwrap();
+    attributes["ri"].as_str().unwrap().to_owned()
+}
+
+/// A policy names a group by its resource-ID, and governs it.
+#[test]
+fn import_restores_circle_of_resource_ids() {
+    let mut gateway = Setup::new().start();
+    let mut light = light_with_lamp(&gateway);
+    let family = json!({"m2m:grp": {"rn": "family", "mnm": 3, "mid": [OWN, "cse/light1/lamp/la"]}});
+    let family = create(&mut light, 9, &family);
+    let rules = json!({"acr": [{"acor": [OWN, family], "acop": 63}]});
+    let policy = json!({"m2m:acp": {"rn": "policy", "pv": rules, "pvs": rules}});
+    let policy = create(&mut light, 1, &policy);
+    let governed = json!({"m2m:grp": {"acpi": [policy]}});
+    let update = Request::update("/cse/light1/family", &governed).from(OWN);
+    light.ask(&update).unwrap().expect(200, 2004);
+    let plug = json!({"m2m:cnt": {"rn": "plug", "acpi": [format!("/mn-cse-123456/{policy}")]}});
+    create(&mut light, 3, &plug);
+    drop(light);
+    gateway.stop();
+    let folder = gateway.path("");
+    let exported = saegis(&folder, &["cse", "export"]).expect(0).out;
+
+    let mut gateway = gateway.start_in_same_folder();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::delete("/cse/light1").from(OWN)).unwrap().expect(200, 2002);
+    drop(light);
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    light.ask(&Request::create_ae("light1").from(OWN)).unwrap().expect(201, 2001);
+    drop(light);
+    gateway.stop();
+    // Without the group, nothing of the circle is created.
+    let lines = |without: &str| {
+        let lines = exported.lines().filter(|line| !line.contains(without));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let partial = lines("\"cse/light1/family\",\"holders\"");
+    assert_ne!(partial.lines().count(), exported.lines().count());
+    let imported = cse_with(&folder, &["import", "--json"], &partial);
+    assert_eq!(imported.status.code(), Some(1), "{imported:?}");
+    let result: Value = serde_json::from_slice(&imported.stdout).unwrap();
+    assert_eq!(result["created"], 2, "{result}");
+    let why = result["omitted"][0]["why"].as_str().unwrap();
+    assert!(why.contains("does not exist here"), "{why}");
+    let imported = cse_with(&folder, &["import", "--json"], &exported);
+    let result: Value = serde_json::from_slice(&imported.stdout).unwrap();
+    assert_eq!((&result["created"], &result["omitted"]), (&json!(3), &json!([])), "{imported:?}");
+
+    let gateway = gateway.start_in_same_folder();
+    let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
+    let mut retrieve = |path: &str| {
+        let found = light.ask(&Request::retrieve(path).from(OWN)).unwrap();
+        let found = found.expect(200, 2000).json();
+        found.as_object().unwrap().values().next().unwrap().clone()
+    };
+    let (family, policy) = (retrieve("/cse/light1/family"), retrieve("/cse/light1/policy"));
+    assert_eq!(policy["pv"]["acr"][0]["acor"], json!([OWN, family["ri"]]));
+    assert_eq!(family["acpi"], json!([policy["ri"]]));
+    assert_eq!(family["mid"], json!([OWN, "cse/light1/lamp/la"]));
+    let scoped = format!("/mn-cse-123456/{}", policy["ri"].as_str().unwrap());
+    assert_eq!(retrieve("/cse/light1/plug")["acpi"], json!([scoped]));
+}

@@ -114,6 +114,9 @@ pub(crate) fn former(
     sending: &Sending<'_>,
     subscription: &mut Record,
 ) -> Result<(), StoreError> {
+    if sending.settings.is_operated {
+        return Ok(());
+    }
     let Some(number) = subscription.attributes.get("psn").and_then(Value::as_u64) else {
         return Ok(());
     };
@@ -189,6 +192,10 @@ fn notify_subscribers(
     subscriptions: Vec<Record>,
     happened: &ChangeEvent<'_>,
 ) -> Result<(), StoreError> {
+    // The changes of the operator are not reported, also not after the start.
+    if sending.settings.is_operated {
+        return Ok(());
+    }
     for mut subscription in subscriptions {
         if !may_see(writer.read(), sending, &subscription, happened.about)? {
             continue;

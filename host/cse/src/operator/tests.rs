@@ -33,3 +33,26 @@ fn operator_changes_resources() {
     assert!(matches!(Operator::open(&missing, settings()), Err(OperatorError::NoStore)));
     assert!(!missing.exists());
 }
+
+#[test]
+fn operator_changes_are_not_notified() {
+    let bench = Bench::with_lights();
+    for (name, more) in [("once", json!({"exc": 1})), ("batch", json!({"bn": {"num": 9}}))] {
+        let mut sub = json!({"rn": name, "nu": [LIGHT1], "enc": {"net": [1]}});
+        sub.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let sub = json!({ "m2m:sub": sub });
+        let created = bench.create(Some(LIGHT1), "/cse/light1/state", 23, sub);
+        assert_eq!(created.code, 2001, "{}", created.why());
+    }
+    let (directory, path) = bench.stop();
+    let operator = Operator::open(&path, settings()).unwrap();
+    operator.update("cse/light1/state", &json!({"m2m:cnt": {"lbl": ["x"]}})).unwrap();
+    drop(operator);
+    let bench = Bench::at(directory, settings());
+    assert!(bench.cse().store().all_retries().unwrap().is_empty());
+    for name in ["once", "batch"] {
+        let sub = bench.retrieve(LIGHT1, &format!("/cse/light1/state/{name}"));
+        assert_eq!(sub.code, 2000, "{name}");
+    }
+    assert!(bench.take_due().is_empty());
+}

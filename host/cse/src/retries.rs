@@ -8,7 +8,7 @@
 
 mod shares;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -37,6 +37,11 @@ const MIN_UNKNOWN: Seconds = 10 * 60;
 const MIN_DELAY: Seconds = 1;
 const MAX_DELAY: Seconds = 5 * 60;
 
+/// Time for which the delay of a target without notifications is retained, and maximum number of such
+/// targets.
+const BACKOFF_RETENTION: Seconds = MAX_DELAY;
+const MAX_BACKOFFS: usize = 10_000;
+
 /// A target of a subscription: the resource-ID of the subscription, and the target in its `nu`.
 pub(crate) type TargetKey = (String, String);
 
@@ -59,6 +64,8 @@ struct States {
     shares: Shares<TargetKey>,
     /// Notifications that are no longer to be sent, but still stored.
     ended: Vec<StoredAt>,
+    /// Owner that had the last turn.
+    last_owner: Arc<str>,
 }
 
 /// The notifications for a target, by their numbers.
@@ -73,6 +80,8 @@ struct Target {
     probe: Option<(u64, Seconds)>,
     /// Time of the next attempt. It is set when the failure is noticed.
     due: Option<Seconds>,
+    /// Time at which a target without notifications is forgotten.
+    forgotten_at: Option<Seconds>,
 }
 
 #[derive(Debug)]
@@ -114,6 +123,57 @@ impl Target {
         self.probe.is_some_and(|(probe, _)| probe == number)
     }
 
+    /// Returns whether the target has no notifications, and no delay for the next one.
+    fn is_unneeded(&self) -> bool {
+        self.entries.is_empty() && self.failures == 0 && self.probe.is_none()
+    }
+
+    /// Returns the number of notifications that are due: of a target that failed, only the oldest. Sets
+    /// the time of the next attempt after a failure.
+    fn count_due(&mut self, now: Seconds) -> usize {
+        if self.probe.is_some() || self.waiting().next().is_none() {
+            return 0;
+        }
+        let delay = self.delay();
+        if *self.due.get_or_insert(now.saturating_add(delay)) > now {
+            return 0;
+        }
+        if self.failures > 0 { 1 } else { self.waiting().count() }
+    }
+
+    /// Takes out some of the notifications that are due.
+    fn take(&mut self, number: usize, now: Seconds) -> Vec<u64> {
+        let taken: Vec<_> = self.waiting().take(number).collect();
+        for number in &taken {
+            let sent = EntryState::Sent(now);
+            self.entries.entry(*number).and_modify(|entry| entry.state = sent);
+        }
+        if let Some(first) = taken.first() {
+            let probe = (self.failures > 0).then_some((*first, now));
+            (self.probe, self.due) = (probe, None);
+        }
+        taken
+    }
+
+    /// Lets notifications wait that were sent without an outcome. Returns those that are too old.
+    fn expire(&mut self, now: Seconds, max_unknown: Seconds) -> Vec<u64> {
+        let is_unknown = |since: Seconds| since.saturating_add(max_unknown) <= now;
+        self.probe.take_if(|(_, since)| is_unknown(*since));
+        let mut old = Vec::new();
+        for (number, entry) in &mut self.entries {
+            if let EntryState::Sent(since) = entry.state
+                && is_unknown(since)
+            {
+                entry.state = EntryState::Waits;
+            }
+            let is_old = entry.created.saturating_add(MAX_AGE) <= now;
+            if is_old && entry.state == EntryState::Waits {
+                old.push(*number);
+            }
+        }
+        old
+    }
+
     fn delay(&self) -> Seconds {
         let doublings = self.failures.saturating_sub(1).min(MAX_DELAY.ilog2() + 1);
         if self.failures == 0 { 0 } else { (MIN_DELAY << doublings).min(MAX_DELAY) }
@@ -131,17 +191,35 @@ impl States {
         true
     }
 
-    /// Forgets a target without notifications.
+    /// Forgets a target without notifications. Its delay is retained for a while.
     fn forget(&mut self, key: &TargetKey) {
-        if self.targets.get(key).is_some_and(|target| target.entries.is_empty()) {
+        if self.targets.get(key).is_some_and(Target::is_unneeded) {
             self.targets.remove(key);
         }
+    }
+
+    /// Forgets the delays of targets that have had no notifications for a while, and those beyond the
+    /// maximum number.
+    fn forget_backoffs(&mut self, now: Seconds) {
+        let mut retained = 0;
+        self.targets.retain(|_, target| {
+            if !target.entries.is_empty() {
+                return true;
+            }
+            let until = now.saturating_add(BACKOFF_RETENTION);
+            let is_needed = !target.is_unneeded()
+                && *target.forgotten_at.get_or_insert(until) > now
+                && retained < MAX_BACKOFFS;
+            retained += usize::from(is_needed);
+            is_needed
+        });
     }
 
     /// Adds a notification, and removes others that exceed the limits.
     fn add(&mut self, key: &TargetKey, number: u64, entry: Entry) {
         let target = self.targets.entry(key.clone()).or_default();
         target.bytes += entry.size;
+        target.forgotten_at = None;
         self.shares.add(&entry.owner, (key, number), entry.size);
         target.entries.insert(number, entry);
         while let Some(oldest) = self.excess(key) {
@@ -173,27 +251,83 @@ impl States {
     }
 
     /// Lets notifications wait that were sent without an outcome, and removes those that are too old.
-    fn expire(&mut self, key: &TargetKey, now: Seconds, max_unknown: Seconds) {
-        let Some(target) = self.targets.get_mut(key) else { return };
-        let is_unknown = |since: Seconds| since.saturating_add(max_unknown) <= now;
-        target.probe.take_if(|(_, since)| is_unknown(*since));
+    fn expire(&mut self, now: Seconds, max_unknown: Seconds) {
         let mut old = Vec::new();
-        for (number, entry) in &mut target.entries {
-            if let EntryState::Sent(since) = entry.state
-                && is_unknown(since)
-            {
-                entry.state = EntryState::Waits;
-            }
-            let is_old = entry.created.saturating_add(MAX_AGE) <= now;
-            if is_old && entry.state == EntryState::Waits {
-                old.push(*number);
-            }
+        for (key, target) in &mut self.targets {
+            let numbers = target.expire(now, max_unknown);
+            old.extend(numbers.into_iter().map(|number| (key.clone(), number)));
         }
-        for number in old {
-            log_dropped(key, "its target could not be reached for a day");
-            self.remove(key, number);
+        for (key, number) in old {
+            log_dropped(&key, "its target could not be reached for a day");
+            self.remove(&key, number);
         }
     }
+
+    /// Takes out up to `max` notifications that are due, with turns of the owners.
+    fn take_due(&mut self, now: Seconds, max: usize) -> Vec<(TargetKey, u64)> {
+        let mut owners: BTreeMap<Arc<str>, Vec<DueTarget<'_>>> = BTreeMap::new();
+        for (key, target) in &mut self.targets {
+            let due = target.count_due(now);
+            let first = target.waiting().next();
+            if let Some((first, entry)) =
+                first.and_then(|first| target.entries.get_key_value(&first))
+                && due > 0
+            {
+                let (first, owner) = (*first, entry.owner.clone());
+                owners.entry(owner).or_default().push(DueTarget {
+                    first,
+                    due,
+                    granted: 0,
+                    key,
+                    target,
+                });
+            }
+        }
+        for targets in owners.values_mut() {
+            targets.sort_unstable_by_key(|due| due.first);
+            targets.truncate(max);
+        }
+        let last = self.last_owner.clone();
+        let mut turns: VecDeque<_> = owners.into_iter().collect();
+        let behind = turns.partition_point(|(owner, _)| *owner <= last);
+        turns.rotate_left(behind);
+        let mut taken = Vec::new();
+        let (mut left, mut done) = (max, Vec::new());
+        while left > 0
+            && let Some((owner, mut targets)) = turns.pop_front()
+        {
+            // The targets of an owner take turns as well.
+            let next =
+                targets.iter_mut().filter(|of| of.granted < of.due).min_by_key(|of| of.granted);
+            match next {
+                Some(next) => {
+                    (next.granted, left) = (next.granted + 1, left - 1);
+                    self.last_owner = owner.clone();
+                    turns.push_back((owner, targets));
+                }
+                None => done.push((owner, targets)),
+            }
+        }
+        for (_, targets) in done.into_iter().chain(turns) {
+            for DueTarget { granted, key, target, .. } in targets {
+                let numbers = target.take(granted, now);
+                taken.extend(numbers.into_iter().map(|number| (key.clone(), number)));
+            }
+        }
+        taken
+    }
+}
+
+/// A target with notifications that are due.
+struct DueTarget<'a> {
+    /// Number of the oldest one.
+    first: u64,
+    /// Number of notifications.
+    due: usize,
+    /// Number of those that are taken out.
+    granted: usize,
+    key: &'a TargetKey,
+    target: &'a mut Target,
 }
 
 /// Reason why a notification is dropped.
@@ -251,8 +385,9 @@ impl Retries {
         (size, created): (usize, Seconds),
     ) -> bool {
         let mut states = self.states();
-        let has_former =
-            |target: &Target| target.probe.is_some() || target.waiting().next().is_some();
+        let has_former = |target: &Target| {
+            target.probe.is_some() || target.failures > 0 || target.waiting().next().is_some()
+        };
         let waits = states.targets.get(key).is_some_and(has_former);
         let state = if waits { EntryState::Waits } else { EntryState::Sent(created) };
         states.add(key, number, Entry::new(owner, size, created, state));
@@ -298,37 +433,14 @@ impl Retries {
         }
     }
 
-    /// Takes out up to `max` notifications that are due: of a target that failed, only the oldest.
+    /// Takes out up to `max` notifications that are due: of a target that failed, only the oldest. The
+    /// owners of the subscriptions take turns.
     pub(crate) fn take_due(&self, now: Seconds, max: usize) -> Vec<(TargetKey, u64)> {
         let max_unknown = self.max_unknown.get().copied().unwrap_or(MIN_UNKNOWN);
         let mut states = self.states();
-        let keys: Vec<_> = states.targets.keys().cloned().collect();
-        let mut taken = Vec::new();
-        for key in keys {
-            states.expire(&key, now, max_unknown);
-            let Some(target) = states.targets.get_mut(&key) else { continue };
-            if target.probe.is_some() || target.waiting().next().is_none() {
-                states.forget(&key);
-                continue;
-            }
-            let delay = target.delay();
-            if *target.due.get_or_insert(now.saturating_add(delay)) > now {
-                continue;
-            }
-            let left = max.saturating_sub(taken.len());
-            let number = if target.failures > 0 { left.min(1) } else { left };
-            let due: Vec<_> = target.waiting().take(number).collect();
-            for number in &due {
-                let sent = EntryState::Sent(now);
-                target.entries.entry(*number).and_modify(|entry| entry.state = sent);
-            }
-            if let Some(first) = due.first() {
-                let probe = (target.failures > 0).then_some((*first, now));
-                (target.probe, target.due) = (probe, None);
-            }
-            taken.extend(due.into_iter().map(|number| (key.clone(), number)));
-        }
-        taken
+        states.expire(now, max_unknown);
+        states.forget_backoffs(now);
+        states.take_due(now, max)
     }
 
     /// Takes out up to `max` notifications that are stored, but no longer needed.

@@ -62,7 +62,8 @@ fn notifications_are_bounded_by_number_size_and_age() {
     assert!(retries.take_due(MAX_AGE - 1, 1).len() == 1);
     assert!(retries.take_due(MAX_AGE, 9).is_empty());
     assert_eq!(retries.take_ended(usize::MAX).len(), MAX_BYTES / MAX_BYTES_PER_TARGET - 1);
-    retries.take_due(MAX_AGE, 9);
+    assert_eq!(retries.states().targets.len(), 1 + MAX_BYTES / MAX_BYTES_PER_TARGET);
+    retries.take_due(MAX_AGE + BACKOFF_RETENTION, 9);
     assert_eq!(retries.states().targets.len(), 1, "the one that is being sent");
 }
 
@@ -136,4 +137,99 @@ fn owner_with_many_targets_displaces_only_its_own() {
     assert_eq!(ended[..2], [("sub".into(), 1), ("sub".into(), 2)]);
     assert_eq!(retries.states().shares.bytes(), MAX_BYTES);
     assert_eq!(retries.states().targets.len(), 1 + (MAX_BYTES - (256 << 10)) / (64 << 10));
+}
+
+/// Lets notifications for several targets of an owner fail, with these numbers.
+fn failed(retries: &Retries, owner: &str, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let target = key(&format!("{owner}-{number}"));
+        assert!(retries.begin((&target, Some(owner)), number, (10, 100)));
+        retries.fail(&target, number);
+    }
+}
+
+#[test]
+fn owners_take_turns() {
+    let retries = Retries::default();
+    failed(&retries, "Ca", 0..90);
+    failed(&retries, "Cb", 90..92);
+    failed(&retries, "Cc", 92..93);
+    assert!(retries.take_due(100, 9).is_empty());
+    let mut taken = numbers(retries.take_due(101, 6));
+    taken.sort_unstable();
+    assert_eq!(taken, [0, 1, 2, 90, 91, 92]);
+    assert_eq!(numbers(retries.take_due(101, 3)), [3, 4, 5]);
+    // The next turn is that of the next owner.
+    failed(&retries, "Cb", 93..95);
+    failed(&retries, "Cc", 95..97);
+    assert!(retries.take_due(101, 0).is_empty());
+    assert_eq!(numbers(retries.take_due(102, 1)), [93]);
+    assert_eq!(numbers(retries.take_due(102, 1)), [95]);
+    assert_eq!(numbers(retries.take_due(102, 1)), [6]);
+}
+
+#[test]
+fn targets_of_owner_take_turns() {
+    let retries = Retries::default();
+    let begin = |target: &str, number| {
+        retries.begin((&key(target), Some("Ca")), number, (10, 100));
+    };
+    // Both have several that wait for the first one.
+    for (target, number) in [("a", 0), ("b", 1)] {
+        begin(target, number);
+        retries.fail(&key(target), number);
+        (0..9).for_each(|more| begin(target, 10 + 10 * number + more));
+    }
+    retries.take_due(100, 9);
+    assert_eq!(numbers(retries.take_due(101, 9)).len(), 2, "the oldest of each");
+    retries.end(&key("a"), 0);
+    retries.end(&key("b"), 1);
+    let taken = retries.take_due(101, 5);
+    let of_a = taken.iter().filter(|(target, _)| *target == key("a")).count();
+    assert_eq!((of_a, taken.len()), (3, 5));
+    // Those of one target are together, in their order.
+    let of_b: Vec<_> = taken.iter().filter(|(target, _)| *target == key("b")).collect();
+    assert_eq!(of_b, [&(key("b"), 20), &(key("b"), 21)]);
+    assert!(taken.windows(2).filter(|pair| pair[0].0 != pair[1].0).count() == 1);
+}
+
+#[test]
+fn delay_outlasts_the_last_notification() {
+    let retries = Retries::default();
+    assert!(retries.begin((&key("a"), None), 0, (10, 0)));
+    retries.fail(&key("a"), 0);
+    for (at, is_due) in [(9, false), (8, true), (8, false), (6, true), (6, false), (2, true)] {
+        assert_eq!(!retries.take_due(MAX_AGE - at, 9).is_empty(), is_due, "{at}");
+        if is_due {
+            retries.fail(&key("a"), 0);
+        }
+    }
+    assert!(retries.take_due(MAX_AGE - 2, 9).is_empty());
+    assert!(retries.take_due(MAX_AGE, 9).is_empty(), "it is too old");
+    assert_eq!(retries.take_ended(9).len(), 1);
+    // The target has not responded since, so the next notification is not sent at once.
+    assert!(!retries.begin((&key("a"), None), 1, (10, MAX_AGE)));
+    assert!(retries.take_due(MAX_AGE + 5, 9).is_empty());
+    assert_eq!(numbers(retries.take_due(MAX_AGE + 6, 9)), [1]);
+    retries.end(&key("a"), 1);
+    assert!(retries.states().targets.is_empty());
+    // The delay is forgotten after a while.
+    retries.restore((&key("a"), None), 2, (10, 0));
+    assert!(retries.take_due(MAX_AGE, 9).is_empty());
+    retries.take_due(MAX_AGE + BACKOFF_RETENTION - 1, 9);
+    assert_eq!(retries.states().targets.len(), 1);
+    retries.take_due(MAX_AGE + BACKOFF_RETENTION, 9);
+    assert!(retries.states().targets.is_empty());
+    assert!(retries.begin((&key("a"), None), 3, (10, MAX_AGE)));
+}
+
+#[test]
+fn retained_delays_are_bounded() {
+    let retries = Retries::default();
+    for number in 0..=MAX_BACKOFFS {
+        let target = key(&number.to_string());
+        retries.restore((&target, None), u64::try_from(number).unwrap(), (10, 0));
+    }
+    assert!(retries.take_due(MAX_AGE, 9).is_empty());
+    assert_eq!(retries.states().targets.len(), MAX_BACKOFFS);
 }

@@ -269,6 +269,10 @@ pub(crate) struct StoredNotification {
     pub(crate) category: Option<u16>,
     /// Time of the event.
     pub(crate) created: Seconds,
+    /// Owner of the subscription, for which the notification counts; empty without one. Earlier
+    /// versions have not stored it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
 }
 
 impl StoredNotification {
@@ -280,7 +284,7 @@ impl StoredNotification {
         created: Seconds,
     ) -> Self {
         let content = String::from_utf8_lossy(content).into_owned();
-        Self { target: target.into(), content, category, created }
+        Self { target: target.into(), content, category, created, owner: None }
     }
 }
 

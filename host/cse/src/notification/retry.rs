@@ -38,7 +38,8 @@ pub(crate) fn restore(state: &State) -> Result<(), StoreError> {
             };
             last = Some((ri.clone(), subscription.and_then(|subscription| subscription.owner)));
         }
-        let owner = last.as_ref().and_then(|(_, owner)| owner.as_deref());
+        let of_subscription = last.as_ref().and_then(|(_, owner)| owner.as_deref());
+        let owner = stored.owner.as_deref().or(of_subscription);
         let key = (ri, stored.target);
         state.retries.restore((&key, owner), number, (size, stored.created));
     }

@@ -7,7 +7,7 @@ use super::Store;
 use crate::record::{Record, StoredNotification};
 use crate::store::error::StoreError;
 use crate::store::tables::RETRIES;
-use crate::store::write::Writer;
+use crate::store::write::{NO_OWNER, Writer};
 
 /// A stored notification, with the resource-ID of its subscription, its number, and its size.
 pub(crate) type StoredRetry = (String, u64, usize, StoredNotification);
@@ -26,7 +26,9 @@ impl Writer<'_> {
         max_bytes: u64,
     ) -> Result<Option<usize>, StoreError> {
         let Some(subscription) = self.read().get(ri)? else { return Ok(None) };
-        let bytes = serde_json::to_vec(notification);
+        let owner = subscription.owner.as_deref().unwrap_or(NO_OWNER);
+        let notification = StoredNotification { owner: Some(owner.into()), ..notification.clone() };
+        let bytes = serde_json::to_vec(&notification);
         let bytes = bytes.map_err(|_| StoreError::Corrupt(ri.into()))?;
         if let Some(owner) = &subscription.owner {
             let used = self.usage(owner)?.bytes;
@@ -41,17 +43,17 @@ impl Writer<'_> {
 
     /// Removes a notification, if it is there.
     pub(crate) fn remove_retry(&mut self, ri: &str, number: u64) -> Result<(), StoreError> {
-        let size = self.retries.remove((ri, number))?.map(|bytes| bytes.value().len());
-        let subscription = match size {
-            Some(_) => self.read().get(ri),
-            None => Ok(None),
+        let removed = self.retries.remove((ri, number))?.map(|bytes| bytes.value().to_vec());
+        let Some(removed) = removed else { return Ok(()) };
+        let owner = match parse(ri, &removed).ok().and_then(|notification| notification.owner) {
+            Some(owner) => Some(owner),
+            None => match self.read().get(ri) {
+                // The owner of an unreadable subscription is unknown.
+                Err(StoreError::Corrupt(_)) => None,
+                found => found?.and_then(|subscription| subscription.owner),
+            },
         };
-        let owner = match subscription {
-            // The owner of an unreadable subscription is unknown.
-            Err(StoreError::Corrupt(_)) => None,
-            found => found?.and_then(|subscription| subscription.owner),
-        };
-        self.count_for(owner.as_deref(), size, size.map(|_| 0))
+        self.count_for(owner.as_deref(), Some(removed.len()), Some(0))
     }
 
     /// Removes all notifications of a subscription or a group.

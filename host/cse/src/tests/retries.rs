@@ -277,6 +277,28 @@ fn damaged_subscription_affects_no_other() {
 }
 
 #[test]
+fn damaged_subscription_frees_its_owners_quota() {
+    let mut bench = subscribed();
+    put(&bench, 1).iter().for_each(|notification| notification.receipt.failed());
+    assert!(due(&bench).is_empty());
+    let all = bench.cse().store().all_retries().unwrap();
+    let (ri, _, size, _) = &all[0];
+    change_store(&bench, |writer| writer.damage(ri));
+    let used = |bench: &Bench| {
+        let usage = |writer: &mut Writer<'_>| {
+            Ok::<_, StoreError>([writer.usage(LIGHT1)?.bytes, writer.usage("")?.bytes])
+        };
+        bench.cse().store().write(&RequestBudget::unlimited(), usage).unwrap()
+    };
+    let before = used(&bench);
+    bench.pass(1);
+    assert!(due(&bench).is_empty());
+    while retry::settle(bench.cse().state()).unwrap() {}
+    assert!(bench.cse().store().all_retries().unwrap().is_empty());
+    assert_eq!(used(&bench), [before[0] - u64::try_from(*size).unwrap(), before[1]]);
+}
+
+#[test]
 fn dropped_notification_is_sent_again() {
     let mut bench = subscribed();
     drop(put(&bench, 1));

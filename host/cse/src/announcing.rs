@@ -5,13 +5,19 @@
 //! after its restart. Each uses the present state of its resource, so that many changes of a
 //! resource cause one update.
 
+mod task;
+
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::Target;
 use serde_json::{Map, Value, json};
 
+use self::task::Turn;
+pub use self::task::{
+    AnnouncementOutcome, AnnouncementStatus, AnnouncementTask, Deletion, Position, Synchronization,
+};
 use crate::budget::RequestBudget;
 use crate::cse::EmbeddedCse;
 use crate::error::Refusal;
@@ -30,125 +36,11 @@ const RETRY_AFTER: Seconds = 600;
 /// Minimum delay before an announcement is extended.
 const MIN_EXTENSION: Seconds = 60;
 
+/// Maximum number of changes of a resource during a task.
+const MAX_CHANGES: u64 = 1 << 32;
+
 /// Entry with the address of the `<CSEBaseAnnc>` of this CSE at the registrar CSE.
 const OWN: &str = "announced";
-
-/// A request to the registrar CSE.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum AnnouncementTask {
-    /// Delete the announcement at an address.
-    Delete(Deletion),
-    /// Create the announcement of a resource, or update it.
-    Synchronize(Box<Synchronization>),
-}
-
-/// The deletion of an announcement.
-#[derive(Debug, Clone)]
-pub struct Deletion {
-    /// SP-relative address.
-    pub address: String,
-    turn: Turn,
-}
-
-/// The turn of the owner of a resource, in which a task is performed.
-#[derive(Debug, Clone)]
-struct Turn {
-    entry: DueAnnouncement,
-    registrant: Option<String>,
-}
-
-impl AnnouncementTask {
-    /// Returns the owner of the resource. The next task is that of another owner, if there is one.
-    #[must_use]
-    pub fn owner(&self) -> &str {
-        &self.turn().entry.owner
-    }
-
-    /// Returns the Credential-ID of the owner, if known.
-    #[must_use]
-    pub fn registrant(&self) -> Option<&str> {
-        self.turn().registrant.as_deref()
-    }
-
-    /// Returns the identifier of the task: the resource-ID of the resource, or the address of the
-    /// announcement to delete.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.turn().entry.what
-    }
-
-    fn turn(&self) -> &Turn {
-        match self {
-            Self::Delete(deletion) => &deletion.turn,
-            Self::Synchronize(synchronization) => &synchronization.turn,
-        }
-    }
-}
-
-/// The creation or the update of an announcement.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Synchronization {
-    /// Type of the announcement.
-    pub kind: ResourceType,
-    /// SP-relative address of the original.
-    pub link: String,
-    /// Representation, in its root element.
-    pub representation: Value,
-    /// A change of the policies, in the root element. It is a request of its own (TS-0001 clause
-    /// 9.6.1.3.2).
-    pub policies: Option<Value>,
-    /// Position of the announcement.
-    pub position: Position,
-    /// Whether it may have been created by a request without a response.
-    pub may_exist: bool,
-    turn: Turn,
-    version: u64,
-    sent: BTreeSet<String>,
-    sent_policies: Value,
-    expires: Option<Seconds>,
-}
-
-/// The position of an announcement at the registrar CSE.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Position {
-    /// It exists at this address.
-    At(String),
-    /// It is created below the announcement at this address, of the resource's parent.
-    Below(String),
-    /// It is created below the `<CSEBaseAnnc>` of this CSE.
-    BelowCse,
-}
-
-/// The outcome of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AnnouncementOutcome {
-    /// The creation is about to be requested.
-    Attempted,
-    /// The announcement exists at this address, and has the state of the resource.
-    Done(String),
-    /// The announcement exists at this address, and has the state of the last attempt to create it.
-    Found(String),
-    /// The announcement does not exist any more.
-    Gone,
-    /// The registrar CSE cannot accept it, whenever it is repeated.
-    Refused,
-    /// It is repeated later.
-    Delayed,
-    /// There was no response. It is repeated after this time, even if the resource has changed.
-    Failed(Duration),
-}
-
-/// The announcement of a resource.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AnnouncementStatus {
-    /// Whether its last change is not announced yet.
-    pub is_pending: bool,
-    /// Address of the announcement, if it exists.
-    pub address: Option<String>,
-}
 
 impl EmbeddedCse {
     /// Returns a task that is due at the time `now`, if there is one. The owners take turns, and the
@@ -172,7 +64,7 @@ impl EmbeddedCse {
                         event = "cse.store-failed",
                         "cannot announce {what}: the resource {ri} in the store is damaged"
                     );
-                    self.set_back(&entry, now.saturating_add(RETRY_AFTER))?;
+                    self.set_back(&entry, None, now.saturating_add(RETRY_AFTER))?;
                 }
                 Err(error) => return Err(error),
             }
@@ -195,6 +87,7 @@ impl EmbeddedCse {
             return Ok(Some(AnnouncementTask::Delete(Deletion { address, turn })));
         }
         let task = match address::by_id(read, &entry.what, now)? {
+            Some(found) if !is_of(entry, &found.record) => None,
             Some(found) => synchronization(read, self.settings(), &found, turn)?,
             None => None,
         };
@@ -205,8 +98,14 @@ impl EmbeddedCse {
         Ok(task.map(|task| AnnouncementTask::Synchronize(Box::new(task))))
     }
 
-    /// Sets the task of an entry back, also that of a resource that cannot be read.
-    fn set_back(&self, entry: &DueAnnouncement, until: Seconds) -> Result<(), StoreError> {
+    /// Sets the task of an entry back, also that of a resource that cannot be read. An announcement
+    /// that was requested after the `version` of the task is another one, and is not delayed.
+    fn set_back(
+        &self,
+        entry: &DueAnnouncement,
+        version: Option<u64>,
+        until: Seconds,
+    ) -> Result<(), StoreError> {
         let DueAnnouncement { owner, due, what } = entry;
         self.store().write(&RequestBudget::unlimited(), |writer| {
             let (record, is_retained) = match writer.read().get(what) {
@@ -217,6 +116,10 @@ impl EmbeddedCse {
             let again = is_retained.then_some(until);
             writer.move_announcement(Some(owner), what, Some(*due), again)?;
             let Some((mut record, mut state)) = with_state(record) else { return Ok(()) };
+            if version.is_some_and(|version| !is_version_of(version, &state)) {
+                // The entry of the other one may be due at the same time.
+                return writer.move_announcement(record.owner.as_deref(), what, None, state.due);
+            }
             state.due = Some(until);
             record.announcement = Some(state);
             writer.put(&record)
@@ -236,7 +139,12 @@ impl EmbeddedCse {
         let now = seconds(now);
         let DueAnnouncement { owner, due, what } = &task.turn().entry;
         if let AnnouncementOutcome::Failed(delay) = outcome {
-            return self.set_back(&task.turn().entry, now.saturating_add(delay.as_secs().max(1)));
+            let until = now.saturating_add(delay.as_secs().max(1));
+            let version = match task {
+                AnnouncementTask::Synchronize(task) => Some(task.version),
+                AnnouncementTask::Delete(_) => None,
+            };
+            return self.set_back(&task.turn().entry, version, until);
         }
         self.store().write(&RequestBudget::unlimited(), |writer| match task {
             AnnouncementTask::Delete(_) => {
@@ -312,6 +220,9 @@ impl EmbeddedCse {
                 // An entry without an announcement must not be found again.
                 return writer.move_announcement(Some(owner), ri, Some(*due), None);
             };
+            if !is_of(entry, &record) {
+                return writer.move_announcement(Some(owner), ri, Some(*due), None);
+            }
             let exists = address::by_id(writer.read(), ri, now)?.is_some();
             match registrar {
                 Some(registrar) if exists && registrar != state.cse => {
@@ -466,6 +377,17 @@ fn conclude(
     }
     record.announcement = Some(state);
     writer.put(&record)
+}
+
+/// Returns whether an entry is that of the announcement of a resource, which has one at most.
+fn is_of(entry: &DueAnnouncement, record: &Record) -> bool {
+    let due = record.announcement.as_ref().and_then(|state| state.due);
+    due == Some(entry.due) && record.owner.as_deref().unwrap_or_default() == entry.owner
+}
+
+/// Returns whether an announcement had this version before. The version of another one is random.
+fn is_version_of(version: u64, state: &AnnouncementState) -> bool {
+    state.version.checked_sub(version).is_some_and(|changes| changes <= MAX_CHANGES)
 }
 
 fn with_state(record: Option<Record>) -> Option<(Record, AnnouncementState)> {

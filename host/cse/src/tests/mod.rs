@@ -13,6 +13,7 @@ mod deliveries;
 mod discovery;
 mod durability;
 mod flex_containers;
+mod foreign_announcements;
 mod forwarding;
 mod groups;
 mod locations;

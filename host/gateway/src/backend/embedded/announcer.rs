@@ -94,10 +94,11 @@ impl Announcer {
                 tokio::time::sleep(MIN_BACKOFF).await;
                 continue;
             }
-            match self.perform_next(&mut last_owner, &mut failures).await {
+            let performed = self.perform_next(&mut last_owner, &mut failures).await;
+            self.is_down.store(is_down(&performed, &failures), Ordering::Relaxed);
+            match performed {
                 Ok(true) => {
                     backoff = MIN_BACKOFF;
-                    self.is_down.store(failures.are_of_several(), Ordering::Relaxed);
                     self.progress.notify_waiters();
                     if failures.are_of_several() {
                         tokio::time::sleep(MIN_BACKOFF).await;
@@ -107,7 +108,6 @@ impl Announcer {
                     let _ = tokio::time::timeout(CHECK_INTERVAL, self.requested.notified()).await;
                 }
                 Err(error) => {
-                    self.is_down.store(true, Ordering::Relaxed);
                     self.progress.notify_waiters();
                     let cse = &self.registrar.peer.cse_id;
                     tracing::warn!(event = "announcement.delayed", %cse,
@@ -377,6 +377,16 @@ impl Announcer {
     }
 }
 
+/// Returns whether the registrar CSE is probably down, so that a request does not wait for its
+/// announcement. If nothing is left to announce, the next announcement is a new attempt.
+fn is_down(performed: &Result<bool, Failure>, failures: &AnnouncementFailures) -> bool {
+    match performed {
+        Ok(true) => failures.are_of_several(),
+        Ok(false) => false,
+        Err(_) => true,
+    }
+}
+
 /// Logs a refusal of the registrar CSE, except that the announcement does not exist any more.
 fn report(resource: &Synchronization, response: &ResponsePrimitive) {
     if response.rsc == Rsc::NotFound {
@@ -445,5 +455,23 @@ fn add_address(response: &mut ResponsePrimitive, address: Option<&str>) {
     if let Some(Value::Object(attributes)) = representation {
         attributes.insert("at".into(), json!([address]));
         response.content = Some(Value::Object(content).to_string().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrar_is_tried_again_when_nothing_is_left() {
+        let unreachable = || Failure::NoAnswer(NoAnswer::Unreachable("refused".into()));
+        let mut failures = AnnouncementFailures::default();
+        assert!(is_down(&Err(unreachable()), &failures));
+        assert!(!is_down(&Ok(true), &failures));
+        failures.add("one");
+        failures.add("two");
+        assert!(is_down(&Ok(true), &failures));
+        // The resources were deleted before their announcements were repeated.
+        assert!(!is_down(&Ok(false), &failures));
     }
 }

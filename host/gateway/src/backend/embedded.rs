@@ -5,6 +5,7 @@ pub mod announcer;
 pub mod fair_slots;
 mod heavy_writers;
 mod shared;
+mod turns;
 mod work;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::task::JoinError;
 
 use self::announcer::{Announcer, announces};
 use self::shared::Shared;
+use self::turns::Writers;
 use self::work::Work;
 use crate::backend::outcome::{Asker, Outcome};
 use crate::config::RequestLimits;
@@ -32,7 +34,7 @@ use crate::keyed_limiter::KeyedPermit;
 use crate::notification::failure::Failure;
 use crate::notification::sender::Notifier;
 use crate::peer_cse::PeerCse;
-use crate::session::usage::{COMMIT_COST, Usage, thread_time};
+use crate::session::usage::Usage;
 
 /// Maximum time that an AE waits at its polling channel.
 const MAX_POLL: Duration = Duration::from_secs(60);
@@ -79,9 +81,9 @@ struct PendingResult {
     cse: Arc<EmbeddedCse>,
     /// Absent when there is a result.
     targets: Option<Arc<ResultTargets>>,
-    /// Credential that its commits count for.
+    /// Credential that its commits count for, and whose turns they take.
     credential: CredentialId,
-    usage: Arc<Usage>,
+    writers: Writers,
     notifier: Arc<Notifier>,
 }
 
@@ -164,7 +166,7 @@ impl EmbeddedBackend {
         let mut storing = Work::with(&self.cse, &self.shared, asker, false);
         let _stop_storing = storing.cancel_on_drop();
         let (cse, credential) = (self.cse.clone(), asker.credential.clone());
-        let (usage, notifier) = (self.shared.usage.clone(), self.notifier.clone());
+        let (writers, notifier) = (self.shared.writers.clone(), self.notifier.clone());
         // The pending result is created on the thread that stores the request, because this future
         // may be dropped.
         let store = move |at: &EmbeddedCse, budget: &RequestBudget| {
@@ -173,7 +175,7 @@ impl EmbeddedBackend {
             let execute_at = accepted.execute_at();
             let (request, targets) = accepted.into_parts();
             let targets = Some(Arc::new(targets));
-            let pending = PendingResult { cse, targets, credential, usage, notifier };
+            let pending = PendingResult { cse, targets, credential, writers, notifier };
             Ok::<_, Box<ResponsePrimitive>>((request, acknowledgment, execute_at, pending))
         };
         let (request, acknowledgment, execute_at, recipients) = match storing.enter_and(store).await
@@ -439,22 +441,14 @@ impl PendingResult {
         tokio::task::spawn_blocking(move || work(&cse, &targets)).await.ok()
     }
 
-    /// Runs `work` like [`run`](Self::run), and counts it with a commit for the credential.
+    /// Runs `work` that commits in a turn of the credential. Returns nothing if it panics.
     async fn commit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&EmbeddedCse, &ResultTargets) -> T + Send + 'static,
     ) -> Option<T> {
-        let (usage, credential) = (self.usage.clone(), self.credential.clone());
-        self.run(move |cse, targets| charged(&usage, &credential, || work(cse, targets))).await
+        let (cse, targets) = (self.cse.clone(), self.targets.clone()?);
+        self.writers.commit(&self.credential, move || work(&cse, &targets)).await
     }
-}
-
-/// Runs work that commits, and counts it for a credential.
-fn charged<T>(usage: &Usage, credential: &CredentialId, work: impl FnOnce() -> T) -> T {
-    let start = thread_time();
-    let done = work();
-    usage.charge(credential, thread_time().saturating_sub(start) + COMMIT_COST);
-    done
 }
 
 impl Drop for PendingResult {
@@ -462,12 +456,13 @@ impl Drop for PendingResult {
         let (cse, targets) = (self.cse.clone(), self.targets.take());
         // Without a runtime the process ends, and the next start marks the request.
         if let (Some(targets), Ok(runtime)) = (targets, Handle::try_current()) {
-            let (usage, credential) = (self.usage.clone(), self.credential.clone());
-            let notifier = self.notifier.clone();
+            let (writers, credential) = (self.writers.clone(), self.credential.clone());
             let abandon = move || cse.abandon(&targets, SystemTime::now());
-            drop(runtime.spawn_blocking(move || {
-                let events = charged(&usage, &credential, abandon);
-                notifier.send_in_background(events, &credential);
+            let notifier = self.notifier.clone();
+            drop(runtime.spawn(async move {
+                if let Some(events) = writers.commit(&credential, abandon).await {
+                    notifier.send_in_background(events, &credential);
+                }
             }));
         }
     }

@@ -12,6 +12,7 @@ use super::fair_slots::{ActiveRequest, ActiveRequests, FairSlots, Slot};
 const MAX_HEAVY_WRITERS: usize = 2;
 
 /// The writers of heavy credentials.
+#[derive(Clone)]
 pub(super) struct HeavyWriters {
     slots: Arc<FairSlots>,
     of_each: Arc<ActiveRequests>,

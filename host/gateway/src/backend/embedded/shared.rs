@@ -7,16 +7,14 @@ use saegis_onem2m::id::CredentialId;
 use tokio::sync::Semaphore;
 
 use super::fair_slots::{ActiveRequests, FairSlots};
-use super::heavy_writers::HeavyWriters;
+use super::turns::Writers;
 use crate::config::RequestLimits;
 use crate::keyed_limiter::KeyedLimiter;
 use crate::low_priority::LowPriority;
 use crate::notification::sender::Notifier;
 use crate::session::usage::Usage;
 
-/// Maximum numbers of requests that the embedded CSE executes at a time: writers, of which one uses the
-/// disk, and long requests that only read, at a low priority.
-const MAX_WRITERS: usize = 8;
+/// Maximum number of long requests that only read, at a low priority, at a time.
 const MAX_LONG_READERS: usize = 8;
 
 /// Maximum number of concurrent short readers for each processor: one computes, and one may wait
@@ -32,8 +30,7 @@ pub(super) struct Shared {
     pub(super) active_requests: Arc<ActiveRequests>,
     pub(super) readers: Arc<FairSlots>,
     pub(super) long_readers: Arc<FairSlots>,
-    pub(super) writers: Arc<FairSlots>,
-    pub(super) heavy_writers: HeavyWriters,
+    pub(super) writers: Writers,
     pub(super) usage: Arc<Usage>,
     /// Sender of notifications.
     pub(super) notifier: Arc<Notifier>,
@@ -54,8 +51,7 @@ impl Shared {
             active_requests: ActiveRequests::new(limits.per_credential),
             readers: FairSlots::new(MAX_READERS_PER_PROCESSOR * processors),
             long_readers: FairSlots::new(MAX_LONG_READERS),
-            writers: FairSlots::new(MAX_WRITERS),
-            heavy_writers: HeavyWriters::new(),
+            writers: Writers::new(usage.clone()),
             usage,
             notifier,
             low_priority: LowPriority::for_blocking_work("long-request", MAX_LONG_READERS),

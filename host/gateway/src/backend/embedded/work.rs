@@ -1,7 +1,7 @@
 //! A request to the embedded CSE, slice by slice.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use saegis_cse::{CancelOnDrop, Continuation, EmbeddedCse, Handled, RequestBudget};
 use saegis_onem2m::id::CredentialId;
@@ -9,12 +9,12 @@ use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
 use tokio::runtime::Handle;
 
-use super::fair_slots::{ActiveRequest, Slot};
-use super::heavy_writers::HeavyTurn;
+use super::fair_slots::ActiveRequest;
 use super::shared::Shared;
+use super::turns::Turn;
 use crate::backend::outcome::Asker;
 use crate::notification::sender::Notifier;
-use crate::session::usage::{COMMIT_COST, Usage, thread_time};
+use crate::session::usage::{COMMIT_COST, thread_time};
 
 /// A request to the embedded CSE.
 pub(super) struct Work<'a> {
@@ -30,23 +30,6 @@ pub(super) struct Work<'a> {
     /// Set while the request is active. Work on a thread has a clone, because the waiting future
     /// may be dropped.
     active: Option<Arc<ActiveRequest>>,
-}
-
-/// The turn of a slice of work.
-enum Turn {
-    Usual(Slot),
-    /// That of a writer that gives way.
-    Heavy(HeavyTurn),
-}
-
-impl Turn {
-    /// Ends the turn after it has had the store for this time.
-    fn end(self, usage: &Usage, written: Duration) {
-        match self {
-            Self::Usual(slot) => drop(slot),
-            Self::Heavy(turn) => turn.end(usage.rest_after(written)),
-        }
-    }
 }
 
 impl<'a> Work<'a> {
@@ -178,9 +161,8 @@ impl<'a> Work<'a> {
         let slots = match (self.reads, self.is_low_priority()) {
             (true, false) => &self.shared.readers,
             (true, true) => &self.shared.long_readers,
-            (false, false) => &self.shared.writers,
-            (false, true) => {
-                return Turn::Heavy(self.shared.heavy_writers.take(self.credential).await);
+            (false, gives_way) => {
+                return self.shared.writers.take(self.credential, gives_way).await;
             }
         };
         Turn::Usual(slots.take(self.credential).await)

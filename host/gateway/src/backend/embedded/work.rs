@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use saegis_cse::{CancelOnDrop, Continuation, EmbeddedCse, Handled, RequestBudget};
+use saegis_cse::{CancelOnDrop, Continuation, EmbeddedCse, Handled, Notification, RequestBudget};
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::rsc::Rsc;
@@ -13,7 +13,6 @@ use super::fair_slots::ActiveRequest;
 use super::shared::Shared;
 use super::turns::Turn;
 use crate::backend::outcome::Asker;
-use crate::notification::sender::Notifier;
 use crate::session::usage::{COMMIT_COST, thread_time};
 
 /// A request to the embedded CSE.
@@ -207,9 +206,11 @@ impl<'a> Work<'a> {
         work: impl FnOnce(&EmbeddedCse, &RequestBudget) -> Handled + Send + 'static,
     ) -> Result<Handled, Rsc> {
         let (notifier, cause) = (self.shared.notifier.clone(), self.credential.clone());
+        let send = move |all| notifier.send_in_background(all, &cause);
+        let runtime = Handle::current();
         let work = move |at: &EmbeddedCse, budget: &RequestBudget| {
             let handled = Some(work(at, budget));
-            Unfetched { handled, notifier, cause }
+            Unfetched { handled, send: Some(send), runtime }
         };
         let mut unfetched = self.carried_out(turn, work).await?;
         unfetched.handled.take().ok_or(Rsc::InternalServerError)
@@ -240,20 +241,44 @@ impl<'a> Work<'a> {
 
 /// The result of a request that the waiting future has not taken yet. If that future was dropped, the
 /// notifications are sent nevertheless: the changes that they report are on disk.
-struct Unfetched {
+struct Unfetched<S: FnOnce(Vec<Notification>)> {
     /// Absent when it was taken.
     handled: Option<Handled>,
-    notifier: Arc<Notifier>,
-    cause: CredentialId,
+    send: Option<S>,
+    /// Runtime that sends the notifications. That of the thread may only run blocking work.
+    runtime: Handle,
 }
 
-impl Drop for Unfetched {
+impl<S: FnOnce(Vec<Notification>)> Drop for Unfetched<S> {
     fn drop(&mut self) {
-        // Without a runtime the process ends, and stored notifications are sent after the next start.
-        if let Some(Handled::Done(answer)) = self.handled.take()
-            && Handle::try_current().is_ok()
-        {
-            self.notifier.send_in_background(answer.notifications, &self.cause);
+        if let (Some(Handled::Done(answer)), Some(send)) = (self.handled.take(), self.send.take()) {
+            // If the runtime shuts down, stored notifications are sent after the next start.
+            let _entered = self.runtime.enter();
+            send(answer.notifications);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use saegis_onem2m::primitive::ResponsePrimitive;
+
+    use super::*;
+    use crate::low_priority::LowPriority;
+
+    #[tokio::test]
+    async fn unfetched_notifications_are_sent() {
+        let response = ResponsePrimitive::refusal("r1", None, Rsc::NotFound, "");
+        let (sent, is_sent) = tokio::sync::oneshot::channel();
+        let send = move |_: Vec<Notification>| {
+            tokio::spawn(async move { sent.send(()) });
+        };
+        let handled = Some(Handled::Done(response.into()));
+        let runtime = Handle::current();
+        let unfetched = Unfetched { handled, send: Some(send), runtime };
+        let blocking = LowPriority::for_blocking_work("test", 1);
+        blocking.spawn_blocking(move || drop(unfetched)).await.unwrap();
+        let limit = std::time::Duration::from_secs(60);
+        tokio::time::timeout(limit, is_sent).await.unwrap().unwrap();
     }
 }

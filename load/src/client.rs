@@ -95,45 +95,35 @@ impl Client {
     /// Fails if a file is missing or OpenSSL refuses it.
     pub fn new(target: &Target) -> Result<Self> {
         let Target { address, way, ref folder, identities, devices, ae_ids } = *target;
-        let mut number = devices.unwrap_or(identities).max(1);
-        let datagrams = way == Way::DtlsPskCcm8;
-        if way == Way::Tls13Resumed {
-            let resuming = Some(ResumingDevices::read(address, folder, number)?);
-            let (context, certificates) = (None, Vec::new());
-            let devices = 1;
-            return Ok(Self {
-                address,
-                datagrams,
-                context,
-                certificates,
-                identities,
-                devices,
-                ae_ids,
-                resuming,
-            });
-        }
-        let context = (way != Way::Plain).then(|| context(way, folder)).transpose()?;
-        let certificates = match way {
-            Way::Tls12 | Way::Tls13 => Certificate::read(folder, number)?,
-            Way::Plain | Way::PskCbc | Way::PskGcm | Way::DtlsPskCcm8 | Way::Tls13Resumed => {
-                Vec::new()
-            }
-        };
-        if !certificates.is_empty() && (certificates.len() as u64) < number {
-            ensure!(devices.is_none(), "{} certificates, {number} devices", certificates.len());
-            number = certificates.len() as u64;
-        }
-        let (resuming, devices) = (None, number);
-        Ok(Self {
+        let mut client = Self {
             address,
-            datagrams,
-            context,
-            certificates,
+            datagrams: way == Way::DtlsPskCcm8,
+            context: None,
+            certificates: Vec::new(),
             identities,
-            devices,
+            devices: devices.unwrap_or(identities).max(1),
             ae_ids,
-            resuming,
-        })
+            resuming: None,
+        };
+        match way {
+            Way::Tls13Resumed => {
+                client.resuming = Some(ResumingDevices::read(address, folder, client.devices)?);
+                client.devices = 1;
+            }
+            Way::Plain => {}
+            Way::PskCbc | Way::PskGcm | Way::DtlsPskCcm8 | Way::Tls12 | Way::Tls13 => {
+                client.context = Some(context(way, folder)?);
+            }
+        }
+        if matches!(way, Way::Tls12 | Way::Tls13) {
+            client.certificates = Certificate::read(folder, client.devices)?;
+            let number = client.certificates.len() as u64;
+            if (1..client.devices).contains(&number) {
+                ensure!(devices.is_none(), "{number} certificates, {} devices", client.devices);
+                client.devices = number;
+            }
+        }
+        Ok(client)
     }
 
     /// Connects, and returns the connection with its originator. Only [`Way::Tls13Resumed`] resumes

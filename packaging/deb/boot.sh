@@ -7,20 +7,7 @@ fail() { echo "$*" > /result; poweroff; exit 1; }
 
 dpkg -i /saegis.deb || fail "the package cannot be installed"
 systemctl is-active saegis.socket saegis.service || fail "the service does not run"
-key=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
-echo "Clight-AE1,$key,AE1-Light@in.provider.com" >> /etc/saegis/policies/psk-lookup-table.csv
-cat > /light.toml << END
-[registrar]
-address = "127.0.0.1:8443"
-cse-id = "mn-cse-1"
-[credential]
-kpsa-id = "AE1-Light@in.provider.com"
-kpsa = "$key"
-[ae]
-ae-id = "Clight-AE1"
-app-id = "Nlight"
-name = "light1"
-END
+/light.sh 8443 /etc/saegis/policies/psk-lookup-table.csv > /light.toml || fail "no light"
 chmod 600 /light.toml
 saegis reload --config /etc/saegis/saegis.toml
 light() { saegis ae --config /light.toml "$@"; }

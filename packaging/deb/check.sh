@@ -50,20 +50,8 @@ rm -rf "$root/tmp/new"
 say "adding a light"
 port=18443
 sed -i "s/127.0.0.1:8443/127.0.0.1:$port/; s/127.0.0.1:9464/127.0.0.1:19464/" "$root/etc/saegis/saegis.toml"
-key=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
-echo "Clight-AE1,$key,AE1-Light@in.provider.com" >> "$root/etc/saegis/policies/psk-lookup-table.csv"
-cat > "$root/tmp/light.toml" << END
-[registrar]
-address = "127.0.0.1:$port"
-cse-id = "mn-cse-1"
-[credential]
-kpsa-id = "AE1-Light@in.provider.com"
-kpsa = "$key"
-[ae]
-ae-id = "Clight-AE1"
-app-id = "Nlight"
-name = "light1"
-END
+table=$root/etc/saegis/policies/psk-lookup-table.csv
+"$(dirname "$0")/light.sh" "$port" "$table" > "$root/tmp/light.toml"
 chmod 600 "$root/tmp/light.toml"
 
 start() {
@@ -99,7 +87,7 @@ sed -i 's/^Version: .*/&+1/' "$again/DEBIAN/control"
 dpkg-deb --root-owner-group -Znone -b "$again" "$root/tmp/again.deb" > /dev/null
 # dpkg keeps the changed configuration files without a question, because the package did not change them.
 inside dpkg -i /tmp/again.deb > /dev/null
-grep -q "$key" "$root/etc/saegis/policies/psk-lookup-table.csv" || fail "the upgrade lost a table"
+grep -q "^Clight-AE1," "$table" || fail "the upgrade lost a table"
 found=$(stat -c '%a %g' "$root/etc/saegis/private")
 [ "$found" = "600 0" ] || fail "the upgrade gave a private file mode and group $found"
 start
@@ -125,7 +113,7 @@ say "booting the clean root"
 for file in result log refused upgraded connections; do rm -f "$root/$file"; done
 mv "$root/tmp/saegis.deb" "$root/saegis.deb"
 mv "$root/tmp/again.deb" "$root/again.deb"
-cp "$(dirname "$0")/boot.sh" "$root/boot.sh"
+for script in boot.sh light.sh; do cp "$(dirname "$0")/$script" "$root/$script"; done
 cat > "$root/etc/systemd/system/check.service" << END
 [Unit]
 After=multi-user.target

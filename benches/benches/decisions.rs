@@ -103,6 +103,7 @@ fn originators(c: &mut Criterion, runtime: &Runtime, generation: &Generation) {
         parameters: Default::default(),
         source_address: None,
         credential: None,
+        roles: Vec::new(),
     };
     for (name, from, allowed) in [("allowed", "Clight-AE1", true), ("refused", "Clight-AE2", false)]
     {

@@ -46,6 +46,7 @@ fn request(operation: Operation, path: &str, content: Option<(u16, String)>) -> 
         parameters: Default::default(),
         source_address: None,
         credential: None,
+        roles: Vec::new(),
     }
 }
 

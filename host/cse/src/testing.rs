@@ -48,6 +48,7 @@ pub(crate) fn request(
         parameters: Default::default(),
         source_address: None,
         credential: None,
+        roles: Vec::new(),
     }
 }
 

@@ -111,6 +111,7 @@ proptest! {
             parameters: Default::default(),
             source_address: None,
             credential: None,
+            roles: Vec::new(),
         };
         let exported = exported.map(session);
         let answer = FIXTURE.bench.ask(who, exported.as_ref(), &request, now);

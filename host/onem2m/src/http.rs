@@ -130,6 +130,7 @@ fn request_parts(
         parameters,
         source_address: None,
         credential: None,
+        roles: Vec::new(),
     })
 }
 

@@ -53,6 +53,9 @@ pub enum IdError {
         "is not an absolute AE-ID or CSE-ID: it must have the form //service-provider/CSE-ID, followed by /AE-ID-Stem for an AE"
     )]
     NotAbsolute,
+    /// The text does not have the form `name@FQDN` of a Role-ID.
+    #[error("is not a Role-ID: it must have the form name@issuer, with the issuer in lower case")]
+    NoRoleId,
     /// The text does not have the form `type-value` of a Credential-ID.
     #[error("is not a Credential-ID: it must have the form type-value with a two-digit type")]
     NoCredentialId,

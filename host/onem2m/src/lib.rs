@@ -7,7 +7,7 @@
 //! Read the modules in this order:
 //!
 //! 1. [`id`]: identifiers and their forms, such as [`id::AeIdStem`] and [`id::CseId`] (TS-0001
-//!    clause 7.2, TS-0003 clauses 10.4 and 10.5).
+//!    clause 7.2, TS-0003 clauses 10.4 and 10.5), and [`role::RoleId`].
 //! 2. [`credential`] and [`association`]: [`credential::Entity`], the AE or CSE that a credential
 //!    stands for, and [`association::SecurityAssociation`] (TS-0003 clause 8.2).
 //! 3. [`target`] and [`primitive`]: [`target::Target`], [`primitive::RequestPrimitive`] and
@@ -21,6 +21,7 @@
 
 pub mod app_rule;
 pub mod id;
+pub mod role;
 pub mod rsc;
 pub mod wildcard;
 

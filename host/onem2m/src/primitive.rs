@@ -8,6 +8,7 @@ pub use crate::content::{Content, ContentError, NamedOriginator, SecurityInforma
 use crate::id::CredentialId;
 use crate::parameter::Parameters;
 use crate::resource::ResourceType;
+use crate::role::AssignedRole;
 use crate::rsc::Rsc;
 use crate::target::Target;
 
@@ -73,6 +74,9 @@ pub struct RequestPrimitive {
     /// Credential of the security association that carried the request, if any. It is not part of
     /// the message: the gateway sets it.
     pub credential: Option<AssociationCredential>,
+    /// Claimed roles that policy assigns to the originator. They are not part of the message: the
+    /// gateway sets them.
+    pub roles: Vec<AssignedRole>,
 }
 
 /// The credential of the security association that carried a request.
@@ -100,6 +104,7 @@ impl RequestPrimitive {
             parameters: Parameters::default(),
             source_address: None,
             credential: None,
+            roles: Vec::new(),
         }
     }
 
@@ -130,12 +135,21 @@ impl RequestPrimitive {
         self.operation == Operation::Create && self.resource_type == Some(kind.number())
     }
 
+    /// Returns the Role-IDs that the originator claims (`rids`), in order.
+    pub fn claimed_roles(&self) -> impl Iterator<Item = &str> {
+        let claims = self.options.iter().filter(|(name, _)| name == ROLE_IDS);
+        claims.flat_map(|(_, ids)| ids).map(String::as_str)
+    }
+
     /// Returns the value of an option: a list, mostly of one element.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&[String]> {
         self.options.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice())
     }
 }
+
+/// The option with the claimed roles (Role IDs).
+pub const ROLE_IDS: &str = "rids";
 
 /// Maximum length of a reason from another CSE in logs, in characters.
 const MAX_REASON: usize = 200;

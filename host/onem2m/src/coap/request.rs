@@ -89,6 +89,7 @@ fn request_parts(request: &Parts, table: Table) -> Result<RequestPrimitive, Refu
         parameters,
         source_address: None,
         credential: None,
+        roles: Vec::new(),
     })
 }
 

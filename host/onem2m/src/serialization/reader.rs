@@ -120,6 +120,7 @@ fn request(bytes: &Bytes, members: &mut Members<'_>) -> ParseResult<RequestPrimi
         parameters,
         source_address: None,
         credential: None,
+        roles: Vec::new(),
     })
 }
 

@@ -57,6 +57,8 @@ mod data {
     pub mod document;
     pub mod fault;
     pub mod files;
+    pub mod parsed_file;
+    pub mod roles;
     pub mod service_subscription;
     pub mod shown;
     pub mod table;
@@ -128,6 +130,7 @@ mod decision {
 
 /// Generations: loading, checking and replacing all modules and policy files together.
 mod generation {
+    pub mod authorization;
     pub mod builder;
     pub mod certificate_file;
     pub mod certificates;
@@ -136,6 +139,7 @@ mod generation {
     pub mod expiry;
     pub mod generation;
     pub mod oci_artifacts;
+    pub mod parsed_files;
     pub mod removals;
     pub mod replacement;
     pub mod settings;
@@ -154,6 +158,7 @@ pub use data::disk::DiskState;
 pub use data::document::Document;
 pub use data::fault::{Fault, Faults};
 pub use data::files::{read_file, read_private_key};
+pub use data::roles::Roles;
 pub use data::service_subscription::{NoNode, Rule, Subscription};
 pub use data::shown::{Shown, needs_escape};
 pub use data::table::{RowChanges, Table};

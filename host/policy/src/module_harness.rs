@@ -11,6 +11,7 @@ use saegis_onem2m::id::CseId;
 
 use crate::data::fault::{Fault, Faults};
 use crate::data::files;
+use crate::data::parsed_file::ParsedFile;
 use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
 use crate::decision::originator_allowances::OriginatorAllowances;
@@ -164,7 +165,8 @@ impl ModuleHarness {
             difference: None,
             missed: Vec::new(),
             subscription: around.subscription,
-            subscription_digest: None,
+            subscription_file: ParsedFile::default(),
+            roles: ParsedFile::default(),
             certificates: None,
             sandbox: Arc::new(self.sandbox.with(around.limits, around.now)),
             service_provider: around.service_provider,

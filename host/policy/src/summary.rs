@@ -45,6 +45,9 @@ pub fn policy(generation: &Generation) -> Vec<String> {
     if let Some(rules) = generation.rules() {
         lines.push(format!("  rules       {rules} of the service subscription for this CSE"));
     }
+    if let Some(roles) = generation.roles() {
+        lines.push(format!("  roles       {roles} with their holders"));
+    }
     lines
 }
 

@@ -3,6 +3,7 @@
 mod modules;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -11,15 +12,17 @@ use crate::data::background_thread::run_at_low_priority;
 use crate::data::disk::{AbandonedFlag, DiskThreads, Urgency};
 use crate::data::fault::{Fault, Faults};
 use crate::data::files::{self, Digest};
+use crate::data::parsed_file::ParsedFile;
+use crate::data::roles::{self, Roles};
 use crate::data::service_subscription::{self, Subscription};
 use crate::data::table::Table;
-use crate::data::text;
 use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::shadow_queue::ShadowQueue;
 use crate::generation::certificate_file;
 use crate::generation::comparison::{self, TableChanges};
 use crate::generation::generation::{Generation, PresentFiles};
 use crate::generation::oci_artifacts::{self, PolicyFiles};
+use crate::generation::parsed_files::Inputs;
 use crate::generation::removals::MissingFiles;
 use crate::generation::replacement::{self, Assignment};
 use crate::generation::settings::Settings;
@@ -93,28 +96,23 @@ fn build_now(
     let tables = run_at_low_priority(|| {
         load_tables(settings, &policies, (last, &mut missing), abandoned, &mut faults)
     });
+    let no_thread = |e: std::io::Error| {
+        let what = format!("cannot start a thread to load it: {e}");
+        Faults(vec![Fault::of(&settings.policies, what)])
+    };
     let LoadedTables { tables, digests: table_digests, changes, exposed, in_folder } =
-        tables.map_err(|e| {
-            Faults(vec![Fault::of(
-                &settings.policies,
-                format!("cannot start a thread to load it: {e}"),
-            )])
-        })?;
+        tables.map_err(no_thread)?;
     let mut present = PresentFiles { policies: in_folder, ..PresentFiles::default() };
-    let mut found = |name: &str| present.policies.insert(name.into());
     if policies.named {
-        found(oci_artifacts::FILE);
+        present.policies.insert(oci_artifacts::FILE.into());
     }
-    let (subscription, subscription_digest) =
-        load_subscription(settings, &policies, (last, &mut missing), &mut faults);
-    if subscription.is_some() && !policies.is_fetched(service_subscription::FILE) {
-        found(service_subscription::FILE);
-    }
+    let inputs = Inputs { settings, policies: &policies, last, missing: &mut missing };
+    let (subscription, roles) = load_parsed(inputs, &mut present, &mut faults);
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
     let certificates =
         certificate_file::load(settings, last_certificates, &mut missing, &mut faults);
     if certificates.is_some() {
-        found(certificate_file::FILE);
+        present.policies.insert(certificate_file::FILE.into());
     }
     let from = (last, &mut missing, &tables);
     let Loaded { all, unloaded, with_manifest } =
@@ -123,7 +121,7 @@ fn build_now(
     let Assignment { in_force: modules, replaced, shadows } =
         replacement::assign(all, unloaded, &settings.modules, queue, last, &mut faults);
     if faults.is_empty() {
-        check_completeness(settings, &modules, subscription.is_some(), &mut faults);
+        check_completeness(settings, &modules, subscription.content.is_some(), &mut faults);
         check_required_files(settings, &policies, &present, &mut faults);
     }
     if !faults.is_empty() {
@@ -144,8 +142,9 @@ fn build_now(
         present,
         difference: None,
         missed: missing.into_faults(),
-        subscription,
-        subscription_digest,
+        subscription: subscription.content.clone(),
+        subscription_file: subscription,
+        roles,
         certificates,
         sandbox: sandbox.clone(),
         service_provider: settings.service_provider.clone(),
@@ -156,6 +155,35 @@ fn build_now(
     };
     next.difference = last.map(|last| comparison::compare(last, &next, changes));
     Ok(next)
+}
+
+/// Loads the service subscription and the roles.
+fn load_parsed(
+    mut inputs: Inputs<'_, '_, '_>,
+    present: &mut PresentFiles,
+    faults: &mut Vec<Fault>,
+) -> (ParsedFile<Subscription>, ParsedFile<Roles>) {
+    let settings = inputs.settings;
+    let (mut subscription, mut roles) = (ParsedFile::default(), ParsedFile::default());
+    if settings.subscription_file {
+        let parse = |file: &Path, text: &str| Subscription::parse(file, text, &settings.cse);
+        let name = service_subscription::FILE;
+        subscription = inputs.load(name, |last| &last.subscription_file, parse, faults);
+    }
+    if !settings.is_maf {
+        let provider = settings.service_provider.as_deref();
+        let parse = |file: &Path, text: &str| Roles::parse(file, text, &settings.cse, provider);
+        roles = inputs.load(roles::FILE, |last| &last.roles, parse, faults);
+    }
+    for (name, is_loaded) in [
+        (service_subscription::FILE, subscription.content.is_some()),
+        (roles::FILE, roles.content.is_some()),
+    ] {
+        if is_loaded && !inputs.policies.is_fetched(name) {
+            present.policies.insert(name.into());
+        }
+    }
+    (subscription, roles)
 }
 
 /// Checks that a generation has the policy files that its settings require.
@@ -206,7 +234,8 @@ fn check_completeness(
 pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
     a.table_digests == b.table_digests
         && a.present == b.present
-        && a.subscription_digest == b.subscription_digest
+        && a.subscription_file.digest == b.subscription_file.digest
+        && a.roles.digest == b.roles.digest
         && a.certificates.as_ref().map(Arc::as_ptr) == b.certificates.as_ref().map(Arc::as_ptr)
         && same_modules(&a.modules, &b.modules)
         && same_modules(&a.replaced, &b.replaced)
@@ -296,43 +325,4 @@ fn load_tables(
         loaded.changes = comparison::compare_tables(last, &loaded.tables, &loaded.digests);
     }
     loaded
-}
-
-fn load_subscription(
-    settings: &Settings,
-    policies: &PolicyFiles<'_>,
-    (last, missing): (Option<&Generation>, &mut MissingFiles<'_>),
-    faults: &mut Vec<Fault>,
-) -> (Option<Arc<Subscription>>, Option<Digest>) {
-    let file = policies.called(service_subscription::FILE);
-    if !settings.subscription_file {
-        return (None, None);
-    }
-    let source = match policies.read_if_there(service_subscription::FILE, settings.limits.file_size)
-    {
-        Ok(Some(source)) => source,
-        Ok(None) => {
-            let carried = missing.policy(settings, service_subscription::FILE);
-            return carried
-                .map(|last| (last.subscription.clone(), last.subscription_digest))
-                .unwrap_or_default();
-        }
-        Err(fault) => {
-            faults.push(fault);
-            return (None, None);
-        }
-    };
-    let digest = Some(source.digest);
-    if let Some(last) = last.filter(|last| last.subscription_digest == digest) {
-        return (last.subscription.clone(), digest);
-    }
-    let parsed = text::decode(&file, &source.bytes).map_err(Vec::from);
-    let parsed = parsed.and_then(|text| Subscription::parse(&file, text, &settings.cse));
-    match parsed {
-        Ok(subscription) => (Some(Arc::new(subscription)), digest),
-        Err(found) => {
-            faults.extend(found);
-            (None, None)
-        }
-    }
 }

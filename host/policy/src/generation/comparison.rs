@@ -40,7 +40,8 @@ pub(crate) fn compare(
     GenerationDifference {
         tables,
         modules: modules(&last.modules, &next.modules),
-        rules: last.subscription_digest != next.subscription_digest,
+        rules: last.subscription_file.digest != next.subscription_file.digest,
+        roles: last.roles.digest != next.roles.digest,
         certificates: certificates(last) != certificates(next),
     }
 }

@@ -13,6 +13,8 @@ pub struct GenerationDifference {
     pub modules: Vec<String>,
     /// Whether the service subscription has changed.
     pub rules: bool,
+    /// Whether the roles or their holders have changed.
+    pub roles: bool,
     /// Whether certificates, authorities or revocation lists have changed.
     pub certificates: bool,
 }
@@ -29,6 +31,9 @@ impl fmt::Display for GenerationDifference {
         }
         if self.rules {
             parts.push("service subscription".into());
+        }
+        if self.roles {
+            parts.push("roles".into());
         }
         if self.certificates {
             parts.push("certificates".into());

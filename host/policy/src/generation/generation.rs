@@ -16,6 +16,8 @@ use crate::data::decision::{
 };
 use crate::data::fault::Fault;
 use crate::data::files::Digest;
+use crate::data::parsed_file::ParsedFile;
+use crate::data::roles::Roles;
 use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
 use crate::decision::answer::Answer;
@@ -66,9 +68,11 @@ pub struct Generation {
     pub(crate) difference: Option<GenerationDifference>,
     /// Faults of missing files, whose content is that of the previous generation.
     pub(crate) missed: Vec<Fault>,
-    /// The service subscription, if there is one, and its source.
+    /// The service subscription, if there is one, and its file.
     pub(crate) subscription: Option<Arc<Subscription>>,
-    pub(crate) subscription_digest: Option<Digest>,
+    pub(crate) subscription_file: ParsedFile<Subscription>,
+    /// Roles and their holders.
+    pub(crate) roles: ParsedFile<Roles>,
     /// Certificates of the gateway and trust anchors, if there are any.
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) sandbox: Arc<Sandbox>,

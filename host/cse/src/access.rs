@@ -1,5 +1,5 @@
-//! Access control: the originator, the privileges that policies grant it, and the names in
-//! resources.
+//! Access control: the originator with its roles, the privileges that policies grant it, and the
+//! names in resources.
 
 pub(crate) mod allowed_attributes;
 pub(crate) mod decision;
@@ -8,3 +8,4 @@ pub(crate) mod membership;
 pub(crate) mod names;
 pub(crate) mod originator;
 pub(crate) mod rule;
+pub(crate) mod roles;

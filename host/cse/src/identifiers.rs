@@ -1,6 +1,7 @@
 //! The syntax of names and identifiers (TS-0001 clause 7.2).
 
 use saegis_onem2m::id::{AeIdStem, MAX_LEN, OriginatorId, check_fqdn};
+use saegis_onem2m::role::RoleId;
 
 /// Maximum length of a resource name, in bytes, so that a request can carry the structured address
 /// of the deepest resource.
@@ -44,14 +45,15 @@ pub(crate) fn is_stem(text: &str) -> bool {
     text.len() >= 2 && text.starts_with(['C', 'S'])
 }
 
-/// Checks an entry of a list of originators: `all`, a domain name, or an AE-ID or CSE-ID in any of
-/// its forms, with wildcards.
+/// Checks an entry of a list of originators: `all`, a domain name, an AE-ID or CSE-ID in any of its
+/// forms, with wildcards, or a Role-ID.
 ///
 /// # Errors
 /// Returns a description of valid entries.
 pub(crate) fn check_originator_pattern(entry: &str) -> Result<(), String> {
     let wrong = || {
-        Err("must name originators: all, a domain name, or an AE-ID or CSE-ID in one of its forms"
+        Err("must name originators: all, a domain name, an AE-ID or CSE-ID in one of its forms, or \
+             a Role-ID"
             .to_owned())
     };
     let part = |text: &str| {
@@ -76,7 +78,10 @@ pub(crate) fn check_originator_pattern(entry: &str) -> Result<(), String> {
             _ => false,
         }
     } else {
-        entry == ALL || stem(entry) || (entry.contains('.') && check_fqdn(entry).is_ok())
+        entry == ALL
+            || stem(entry)
+            || (entry.contains('.') && check_fqdn(entry).is_ok())
+            || RoleId::check(entry).is_ok()
     };
     if good { Ok(()) } else { wrong() }
 }

@@ -17,13 +17,15 @@ use std::rc::Rc;
 use saegis_onem2m::id::OriginatorId;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive};
 use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::role::RoleId;
 use serde_json::Value;
 
 use crate::access::decision;
-use crate::access::grants::{Access, Grants};
+use crate::access::grants::{Access, Grants, Named};
 use crate::access::membership;
 use crate::access::originator::Identity;
 use crate::access::rule::{NamedOriginator, Rule, inherit};
+use crate::access::roles;
 use crate::error::Refusal;
 use crate::identifiers;
 use crate::record::names::{Reference, Registrants};
@@ -59,6 +61,8 @@ pub(crate) enum Kind {
 pub(crate) struct Originator<'a> {
     kind: Kind,
     identity: Identity,
+    /// Roles that it claims, and that are assigned to it.
+    roles: Vec<RoleId>,
     /// Whether this CSE itself has authenticated the originator (TS-0003 clause 7.1.2).
     is_authenticated: bool,
     /// Whether this is a retrieve or a discovery of a registered AE that the settings let see all
@@ -137,6 +141,7 @@ impl<'a> Originator<'a> {
         Ok(Self {
             kind,
             identity,
+            roles: Vec::new(),
             is_authenticated,
             observes: false,
             read,
@@ -148,7 +153,7 @@ impl<'a> Originator<'a> {
         })
     }
 
-    /// Identifies the originator of a request, with its source address.
+    /// Identifies the originator of a request, with its roles and its source address.
     ///
     /// # Errors
     /// Returns the errors of [`identify`](Self::identify).
@@ -163,13 +168,18 @@ impl<'a> Originator<'a> {
         who.observes = request.operation == Operation::Retrieve
             && matches!(who.kind, Kind::Ae | Kind::Administrator)
             && settings.observers.iter().any(|stem| Some(stem.as_str()) == request.from.as_deref());
-        if matches!(who.kind, Kind::Ae | Kind::Administrator)
-            && let Some(ae) =
+        let ae = match who.kind {
+            Kind::Ae | Kind::Administrator => {
                 request.from.as_deref().map(|stem| read.get(stem)).transpose()?.flatten()
-            && registrant::belongs_to_another(&ae, request)
-        {
+            }
+            Kind::Cse | Kind::AeElsewhere | Kind::Stranger => None,
+        };
+        if ae.as_ref().is_some_and(|ae| registrant::belongs_to_another(ae, request)) {
             (who.kind, who.identity) = (Kind::Stranger, Identity::default());
             (who.is_authenticated, who.observes) = (false, false);
+        }
+        if who.kind != Kind::Stranger {
+            who.roles = roles::held(&request.roles, ae.as_ref());
         }
         Ok(who.at_address(request.source_address))
     }
@@ -245,7 +255,8 @@ impl<'a> Originator<'a> {
     fn grants_in(&self, policy: &Record, set: &str) -> Result<Grants, StoreError> {
         let request = RequestContext { at: self.now, source: self.source };
         let registrant = self.registrant_in(policy.names.registrants(set))?;
-        let who = (&self.identity, registrant.as_deref());
+        let (identity, roles) = (&self.identity, self.roles.as_slice());
+        let who = Named { identity, registrant: registrant.as_deref(), roles };
         let rules = policy.attributes.get(set);
         let named = policy.names.resources(set);
         let groups = if named.is_empty() { Vec::new() } else { rules.map_or(vec![], groups) };
@@ -256,7 +267,7 @@ impl<'a> Originator<'a> {
                 None => Ok(false),
             }
         };
-        Grants::to(who, self.is_authenticated, &request, rules, &in_group)
+        Grants::to(&who, self.is_authenticated, &request, rules, &in_group)
     }
 
     /// Returns whether the originator is a member of a group.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use saegis_onem2m::resource::ResourceType;
+use saegis_onem2m::role::RoleId;
 use serde_json::Value;
 
 use crate::access::originator::Identity;
@@ -58,6 +59,16 @@ fn bit(access: Access) -> u8 {
     }
 }
 
+/// The names of an originator in the rules of a policy.
+pub(crate) struct Named<'a> {
+    /// Identifiers.
+    pub(crate) identity: &'a Identity,
+    /// Registrant that the policy stores for its AE-ID.
+    pub(crate) registrant: Option<&'a str>,
+    /// Roles that it holds.
+    pub(crate) roles: &'a [RoleId],
+}
+
 /// The privileges that a set of rules grants to one originator.
 #[derive(Debug)]
 pub(crate) struct Grants(Vec<Grant>);
@@ -83,7 +94,7 @@ impl Grants {
     /// context of `request`. `in_group` returns whether the originator is a member of a group.
     /// Unreadable rules grant nothing.
     pub(crate) fn to(
-        (who, registrant): (&Identity, Option<&str>),
+        who: &Named<'_>,
         is_authenticated: bool,
         request: &RequestContext,
         set: Option<&Value>,
@@ -97,7 +108,7 @@ impl Grants {
         };
         let mut grants = Vec::new();
         for rule in set.acr.into_iter().filter(holds) {
-            if is_named(&rule, who, registrant, in_group)? {
+            if is_named(&rule, who, in_group)? {
                 let Rule { acop: operations, acod: details, aca: attributes, .. } = rule;
                 grants.push(Grant { operations, details, attributes });
             }
@@ -122,17 +133,20 @@ impl Grants {
     }
 }
 
-/// Returns whether a rule names an originator, directly or as a member of a group. The groups come
-/// last, because each costs a lookup.
+/// Returns whether a rule names an originator, directly, by a role, or as a member of a group. The
+/// groups come last, because each costs a lookup.
 fn is_named(
     rule: &Rule,
-    who: &Identity,
-    registrant: Option<&str>,
+    who: &Named<'_>,
     in_group: &dyn Fn(&str) -> Result<bool, StoreError>,
 ) -> Result<bool, StoreError> {
     let (groups, originators): (Vec<_>, Vec<_>) =
         rule.acor.iter().partition(|entry| is_group(entry));
-    if originators.into_iter().any(|entry| who.is_named_by(entry, registrant)) {
+    let names = |entry: &String| {
+        who.identity.is_named_by(entry, who.registrant)
+            || who.roles.iter().any(|role| role.as_str() == entry)
+    };
+    if originators.into_iter().any(names) {
         return Ok(true);
     }
     for group in groups {
@@ -182,8 +196,9 @@ mod tests {
 
     fn evaluate(who: &Identity, is_authenticated: bool, set: Option<&Value>) -> Grants {
         let in_group = |group: &str| Ok(group == "cse/members");
-        let who = (who, Some("12-one"));
-        Grants::to(who, is_authenticated, &TUESDAY, set, &in_group).unwrap()
+        let roles = [RoleId::parse("guest@in.provider.com").unwrap()];
+        let who = Named { identity: who, registrant: Some("12-one"), roles: &roles };
+        Grants::to(&who, is_authenticated, &TUESDAY, set, &in_group).unwrap()
     }
 
     const EACH: [Access; 7] = [
@@ -268,6 +283,21 @@ mod tests {
         ] {
             let grants = grants(json!([{"acor": acor, "acop": 2}]), true);
             assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{acor}");
+        }
+    }
+
+    #[test]
+    fn rule_names_roles() {
+        for (acor, expected) in [
+            (json!(["guest@in.provider.com"]), true),
+            (json!(["Cother", "guest@in.provider.com"]), true),
+            (json!(["owner@in.provider.com"]), false),
+            (json!(["guest@provider.com"]), false),
+            (json!(["in.provider.com.org"]), false),
+        ] {
+            let grants = grants(json!([{"acor": acor, "acop": 2}]), true);
+            assert_eq!(grants.allow(Access::Retrieve, Container), expected, "{acor}");
+            assert!(!grants.allow(Access::Update, Container), "{acor}");
         }
     }
 

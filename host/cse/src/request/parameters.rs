@@ -7,7 +7,8 @@
 use std::time::SystemTime;
 
 use saegis_onem2m::parameter::Parameter;
-use saegis_onem2m::primitive::{Operation, RequestPrimitive};
+use saegis_onem2m::primitive::{Operation, ROLE_IDS, RequestPrimitive};
+use saegis_onem2m::role::RoleId;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp::{is_immediate, parse_relative};
 
@@ -126,9 +127,9 @@ pub(crate) struct Options {
 }
 
 /// Short names of criteria and parameters that are specified, but not supported.
-const UNSUPPORTED: [&str; 18] = [
+const UNSUPPORTED: [&str; 17] = [
     "asi", "auri", "catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "ltids", "patr", "plbl", "pty",
-    "rids", "smf", "sqi", "tids", "tqi",
+    "smf", "sqi", "tids", "tqi",
 ];
 
 /// Attributes that are not filters, and the parameters that replace them.
@@ -144,6 +145,9 @@ const OWN_CRITERIA: [(&str, &str); 6] = [
 /// Maximum number of names in a relative path, and of requested attributes.
 const MAX_SEGMENTS: usize = 16;
 const MAX_ATTRIBUTES: usize = 64;
+
+/// Maximum number of roles that a request claims.
+const MAX_CLAIMS: usize = 16;
 
 /// Maximum number of values in the conditions of a filter.
 const MAX_CRITERIA: usize = 64;
@@ -161,6 +165,7 @@ struct RawOptions {
     level: Option<u64>,
     relative: Option<Vec<String>>,
     attributes: Option<Vec<String>>,
+    claims: usize,
     filter: Filter,
 }
 
@@ -207,6 +212,7 @@ impl RawOptions {
                 parse_relative(text, SystemTime::now()).map_err(|_| OptionError::Value("rp"))?;
                 once(&mut self.persistence, (), "rp")
             }
+            ROLE_IDS => self.take_roles(value),
             "ty" => self.take_types(value),
             "lbl" => {
                 self.filter.labels.extend_from_slice(value);
@@ -229,6 +235,15 @@ impl RawOptions {
                 }
                 None => self.take_attribute(name, value, definitions),
             },
+        }
+    }
+
+    /// Checks claimed roles. The caller has determined which of them are assigned.
+    fn take_roles(&mut self, value: &[String]) -> Result<(), OptionError> {
+        self.claims += value.len();
+        match self.claims <= MAX_CLAIMS && value.iter().all(|id| RoleId::check(id).is_ok()) {
+            true => Ok(()),
+            false => Err(OptionError::Value(ROLE_IDS)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod access_attributes;
 mod access_groups;
+mod access_roles;
 mod announced_resources;
 mod announcements;
 mod attribute_rules;

@@ -353,7 +353,7 @@ fn unsupported_rule_is_refused() {
         assert_eq!((reply.code, reply.why().contains("not supported")), (5001, true), "{extra}");
     }
     for wrong in [
-        json!({"acr": [{"acor": ["1234@role.org"], "acop": 1}]}),
+        json!({"acr": [{"acor": ["1234@ROLE.org"], "acop": 1}]}),
         json!({"acr": [{"acor": ["cse/group"], "acop": 1}]}),
         json!({"acr": [{"acor": ["everybody"], "acop": 1}]}),
         json!({"acr": [{"acor": ["all"], "acop": 1, "aca": []}]}),

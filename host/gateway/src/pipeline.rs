@@ -6,7 +6,8 @@
 //! 2. check the originator with the impersonation checks of policy,
 //! 3. check an originator that is forwarded by another CSE,
 //! 4. check what the request registers: an AE, an announcement, a key at a MAF,
-//! 5. route it: to the backend, or to another CSE.
+//! 5. determine which claimed roles are assigned to the originator,
+//! 6. route it: to the backend, or to another CSE.
 //!
 //! The futures of rare steps are boxed: each request has space for all others, and moves it.
 
@@ -17,6 +18,7 @@ mod key_distribution;
 mod local;
 mod recovery;
 mod registration;
+mod roles;
 mod security_information;
 
 use std::sync::Arc;
@@ -231,6 +233,9 @@ impl Handler {
             // The embedded CSE charges its own time.
             let credential = &self.session.active.association.credential_id;
             self.gateway.usage.charge(credential, Duration::ZERO);
+        }
+        if is_local && !self.gateway.config.role.is_maf() {
+            self.assign_roles(&generation, &mut request);
         }
         let mut memory = None;
         let response = match &self.gateway.backend {

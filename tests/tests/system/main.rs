@@ -82,6 +82,11 @@ mod cse {
     mod upstream_mqtt;
 }
 
+/// The grounds on which the embedded CSE allows a request, beyond its access control policies.
+mod authorization {
+    mod roles;
+}
+
 /// The WebSocket binding.
 mod websocket {
     mod hostile;

@@ -33,7 +33,7 @@ impl Handler {
             Ok(accepted) => accepted,
             Err(refusal) => return *refusal,
         };
-        let AcceptedRequest { request, acknowledgment, execute_at, sender } = accepted;
+        let AcceptedRequest { mut request, acknowledgment, execute_at, sender } = accepted;
         let (own, mut generation) = (self.clone(), generation.clone());
         // The association stays listed until the work ends, so that a revocation stops the work.
         let work = async move {
@@ -52,6 +52,7 @@ impl Handler {
                 // Policy may have changed.
                 generation = own.gateway.policy.current();
                 refused = own.check(&generation, &request).await.err();
+                own.assign_roles(&generation, &mut request);
             }
             let response = match refused {
                 Some(refusal) => own.refuse_check(&request, refusal).await,

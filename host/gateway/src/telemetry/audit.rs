@@ -7,6 +7,7 @@
 //! Events that a peer can cause are written one by one up to a rate, and summed up beyond it. Two
 //! kinds are always written because their work is bounded: bindings of AE-IDs, and revocations.
 
+pub mod authorization;
 pub mod chain;
 mod repeats;
 

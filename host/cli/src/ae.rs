@@ -34,6 +34,9 @@ pub struct Args {
     /// The binding of the requests.
     #[arg(long, global = true, value_enum, default_value_t)]
     binding: BindingName,
+    /// Role-ID that the requests claim, such as `technician@in.provider.com`. May be repeated.
+    #[arg(long = "role", global = true, value_name = "ROLE")]
+    roles: Vec<String>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -76,14 +79,17 @@ enum Verb {
         #[command(subcommand)]
         what: Create,
     },
-    /// Let the named originators, and only them, read a container and add values to it
+    /// Let the named originators and roles, and only them, read a container and add values to it
     Allow {
         /// Name of the container
         container: String,
         /// AE-IDs as the CSE of the container sees them, such as `/in-cse/Cphone` for an AE of
-        /// another CSE
-        #[arg(required = true)]
+        /// another CSE; or Role-IDs
+        #[arg(required_unless_present = "readers")]
         originators: Vec<String>,
+        /// AE-ID or Role-ID that may only read the container. May be repeated.
+        #[arg(long = "reader", value_name = "ORIGINATOR")]
+        readers: Vec<String>,
     },
     /// Add a value to a container
     Send {
@@ -154,6 +160,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
             (Session::establish(&peer, by, from, binding).await?, "maf_key", proof)
         }
     };
+    session.claim_roles(args.roles);
     if !as_json {
         crate::output::print(&format!(
             "association: {} {} with {} at {}, as {}",
@@ -220,14 +227,21 @@ async fn carry_out(
             let done = ask(session, Operation::Create, &own, content).await?;
             Ok(done.with_text(|_| format!("created: {own}/{name}")))
         }
-        Verb::Allow { container, originators } => {
+        Verb::Allow { container, originators, readers } => {
             let to = format!("{own}/{container}");
-            let policy = policy(session, &config.ae, &container, &originators).await?;
+            let policy = policy(session, &config.ae, &container, (&originators, &readers)).await?;
             let body = json!({ ResourceType::Container.root(): { "acpi": [policy] } });
             let content = Some((ResourceType::Container, body));
             let done = ask(session, Operation::Update, &to, content).await?;
-            let whom = originators.join(", ");
-            Ok(done.with_text(|_| format!("may read {to} and put values into it: {whom}")))
+            let mut lines = Vec::new();
+            if !originators.is_empty() {
+                let whom = originators.join(", ");
+                lines.push(format!("may read {to} and put values into it: {whom}"));
+            }
+            if !readers.is_empty() {
+                lines.push(format!("may read {to}: {}", readers.join(", ")));
+            }
+            Ok(done.with_text(|_| lines.join("\n")))
         }
         Verb::Send { container, value } => {
             let to = container_address(&own, &container);
@@ -256,12 +270,18 @@ async fn policy(
     session: &mut Session,
     ae: &config::Ae,
     container: &str,
-    originators: &[String],
+    (originators, readers): (&[String], &[String]),
 ) -> Result<String, AeError> {
     // The AE gets all operations: once a container has a policy, its creator has no implicit
-    // privilege. The others get CREATE and RETRIEVE.
+    // privilege. The others get CREATE and RETRIEVE, or RETRIEVE.
     let own = json!({ "acor": [ae.ae_id.as_str()], "acop": 63 });
-    let privileges = json!({ "acr": [own, { "acor": originators, "acop": 3 }] });
+    let mut rules = vec![own.clone()];
+    for (whom, operations) in [(originators, 3), (readers, 2)] {
+        if !whom.is_empty() {
+            rules.push(json!({ "acor": whom, "acop": operations }));
+        }
+    }
+    let privileges = json!({ "acr": rules });
     let (kind, parent) = (ResourceType::AccessControlPolicy, format!("-/{}", ae.resource_name()));
     let name = format!("{container}-access");
     let body = json!({ kind.root(): { "rn": name, "pv": privileges, "pvs": { "acr": [own] } } });

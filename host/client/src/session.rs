@@ -15,7 +15,7 @@ use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::write_request;
 use saegis_onem2m::id::CseId;
-use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use saegis_onem2m::primitive::{Operation, ROLE_IDS, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::Value;
@@ -154,6 +154,8 @@ pub struct Session {
     transport: Transport,
     /// Exported key material, if the session has extended master secret.
     pub exported: Option<Exported>,
+    /// Roles that each request claims.
+    roles: Vec<String>,
 }
 
 impl Session {
@@ -197,7 +199,13 @@ impl Session {
         };
         let (protocol, suite, exported) = facts;
         let (cse, timeout) = (peer.cse_id.clone(), peer.timeout);
-        Ok(Self { protocol, suite, cse, from, host: address, timeout, transport, exported })
+        let (host, roles) = (address, Vec::new());
+        Ok(Self { protocol, suite, cse, from, host, timeout, transport, exported, roles })
+    }
+
+    /// Claims roles in each further request.
+    pub fn claim_roles(&mut self, roles: Vec<String>) {
+        self.roles = roles;
     }
 
     /// Sends a request to a resource, and waits for the response.
@@ -222,7 +230,11 @@ impl Session {
     fn request(&self, operation: Operation, to: &str) -> Result<RequestPrimitive, SessionError> {
         let to = target(to).map_err(broken)?;
         let id = format!("{:016x}", rand::rng().random::<u64>());
-        Ok(RequestPrimitive::own(operation, to, self.from.clone(), id))
+        let mut request = RequestPrimitive::own(operation, to, self.from.clone(), id);
+        if !self.roles.is_empty() {
+            request.options.push((ROLE_IDS.into(), self.roles.clone()));
+        }
+        Ok(request)
     }
 
     /// Sends a request unchanged, and waits for the response.

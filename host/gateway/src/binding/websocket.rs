@@ -5,7 +5,10 @@
 //! The security association is established before, by TLS (clause 7).
 
 mod activity;
+mod in_flight;
 pub mod opening;
 mod server;
+mod socket;
+mod writer;
 
 pub use server::serve;

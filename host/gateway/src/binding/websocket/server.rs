@@ -1,33 +1,33 @@
 //! The messages of one connection.
 //!
 //! Messages are read for as long as fewer requests than the bound are under way, a response that is not
-//! sent yet included. One future writes them, so a peer that does not read delays nobody else.
+//! sent yet included. One task reads them, carries them out and writes the responses. No part of it waits
+//! for the peer to read: requests in flight hold resources that others wait for, and must be polled.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
 use saegis_onem2m::primitive::RequestPrimitive;
 use saegis_onem2m::serialization::Serialization;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tokio_tungstenite::tungstenite::protocol::frame::{Frame, Utf8Bytes};
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_util::io::InspectReader;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tungstenite::Message;
+use tungstenite::error::{Error, ProtocolError};
+use tungstenite::protocol::frame::Utf8Bytes;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 
 use super::activity::Activity;
-use crate::binding::outbox::Outbox;
+use super::in_flight::InFlight;
+use super::socket::Socket;
+use super::writer::{MAX_FRAME, Outgoing, Writer};
 use crate::binding::primitives::{Encoded, Exchange, Incoming};
 use crate::config::WebSocket;
 use crate::notification::ae_channels::RequestsToAe;
@@ -39,9 +39,8 @@ use crate::session::Session;
 /// Size of the buffer for what is read, in bytes.
 const READ_BUFFER: usize = 4 << 10;
 
-/// Maximum size of a frame that is sent, in bytes. Larger messages are sent in fragments, because the
-/// buffer for a frame lasts as long as the connection.
-const MAX_FRAME: usize = 32 << 10;
+/// Maximum number of messages that are read before other tasks run.
+const MAX_MESSAGES_AT_ONCE: usize = 32;
 
 /// Maximum number of requests to the AE that are queued for writing, beside one notification that has
 /// waited.
@@ -49,9 +48,6 @@ const MAX_QUEUED_REQUESTS: usize = 4;
 
 /// Time for the peer to take the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Minimum rate at which a peer reads, in bytes a second, beyond the time for the first part.
-const MIN_READ_RATE: u64 = 1024;
 
 /// A connection that has become a WebSocket.
 struct Connection {
@@ -64,12 +60,6 @@ struct Connection {
     message_timeout: Duration,
     /// Timeout for the peer to read the next part of a message.
     read_timeout: Duration,
-}
-
-/// Something that is to be sent.
-enum Outgoing {
-    Primitive(Encoded),
-    Ping,
 }
 
 /// Result of a received message.
@@ -111,39 +101,29 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (connection, requests) = Connection::new(pipeline, session, serialization);
-    let activity = Activity::new(read.len());
-    let max_message = connection.exchange.max_message();
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(4 * MAX_FRAME)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message))
-        .accept_unmasked_frames(false);
-    let stream = InspectReader::new(stream, |bytes| activity.read(bytes.len()));
-    let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config));
-    let (mut sink, mut messages) = socket.await.split();
-    // Bounded by the permits that the queued primitives hold.
-    let outgoing = Outbox::default();
-    let ending = {
-        let reading = pin!(connection.read(&mut messages, requests, &outgoing, &activity, stop));
-        let writing = pin!(connection.write(&mut sink, &outgoing, &activity));
-        tokio::select! {
-            // The writer after the reader, which fills the outbox.
-            biased;
-            ending = reading => ending,
-            why = writing => Ending::silent(why),
-            () = connection.channel.deliver_waiting() => {
-                Ending::new("another connection of the same credential", CloseCode::Policy)
-            }
-            why = connection.exchange.session.ended() => Ending::new(why, CloseCode::Policy),
+    let mut stopped = pin!(stop.cancelled());
+    let mut superseded = pin!(connection.channel.deliver_waiting());
+    let mut ended = pin!(connection.exchange.session.ended());
+    let mut serving = Serving::new(&connection, stream, read, requests);
+    // It is set again when it fires, because each message extends the times.
+    let mut timer = pin!(sleep_until(serving.next_check()));
+    let ending = poll_fn(|cx| {
+        if let Poll::Ready(ending) = serving.poll(cx, timer.as_mut(), stopped.as_mut()) {
+            return Poll::Ready(ending);
         }
-    };
+        if superseded.as_mut().poll(cx).is_ready() {
+            let why = "another connection of the same credential";
+            return Poll::Ready(Ending::new(why, CloseCode::Policy));
+        }
+        ended.as_mut().poll(cx).map(|why| Ending::new(why, CloseCode::Policy))
+    });
+    let ending = ending.await;
+    let mut socket = serving.into_socket();
     if let Some(code) = ending.close {
         let reason = Utf8Bytes::from_static(ending.why);
         let close = Message::Close(Some(CloseFrame { code, reason }));
         // Whether the peer takes it is up to the peer.
-        let _ = timeout(CLOSE_TIMEOUT, sink.send(close)).await;
+        let _ = timeout(CLOSE_TIMEOUT, socket.send(close)).await;
     }
     ending.why
 }
@@ -166,104 +146,13 @@ impl Connection {
         (connection, requests)
     }
 
-    /// Reads messages, and has them carried out.
-    async fn read<S>(
+    /// Encodes a request to the AE.
+    fn request_to_ae(
         &self,
-        messages: &mut SplitStream<WebSocketStream<S>>,
-        mut requests: RequestsToAe,
-        outgoing: &Outbox<Outgoing>,
-        activity: &Activity,
-        stop: &CancellationToken,
-    ) -> Ending
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let most = self.settings.requests;
-        let slots = Arc::new(Semaphore::new(most));
-        let mut in_flight = FuturesUnordered::new();
-        let mut timers = Timers { pinged: None };
-        // It is set again when it fires, because each message extends the times.
-        let mut timer = pin!(sleep_until(timers.next(self, activity)));
-        let mut stopped = pin!(stop.cancelled());
-        let mut slot = None;
-        let mut stopping = false;
-        loop {
-            let is_listening = (slot.is_some() || slots.available_permits() > 0) && !stopping;
-            let next_message = async {
-                if slot.is_none() {
-                    // The semaphore is never closed.
-                    slot = acquire(&slots).await;
-                }
-                tokio::select! {
-                    // The stream first, because its reads begin and complete messages.
-                    biased;
-                    message = messages.next() => Ok(message),
-                    () = activity.incomplete_for(self.message_timeout) => {
-                        let why = "the message did not come in time";
-                        Err(Ending::new(why, CloseCode::Policy))
-                    }
-                }
-            };
-            // No branch waits for the peer to read: requests in flight hold resources that others
-            // wait for, and must be polled.
-            tokio::select! {
-                // Messages last: reading looks into the TLS session, even if nothing has come, and a
-                // peer that floods could starve what is below.
-                biased;
-                Some(response) = in_flight.next() => send(outgoing, response),
-                Some((permit, request)) = requests.asked.recv_with(MAX_QUEUED_REQUESTS), if !stopping => {
-                    self.send_request(outgoing, &request, permit);
-                }
-                Some((permit, request)) = requests.waiting.recv_with(1), if !stopping => {
-                    self.send_request(outgoing, &request, permit);
-                }
-                () = &mut timer => {
-                    let is_busy = !in_flight.is_empty();
-                    match timers.check(self, activity, is_busy, is_listening) {
-                        Check::Fine => {}
-                        Check::Ping => {
-                            // One ping at most is queued, and the writer has its own timeout.
-                            outgoing.push(Outgoing::Ping);
-                        }
-                        Check::End(ending) => return ending,
-                    }
-                    timer.as_mut().reset(timers.next(self, activity));
-                }
-                () = &mut stopped, if !stopping => stopping = true,
-                received = next_message, if !stopping => {
-                    let (permit, message) = match (slot.take(), received) {
-                        (Some(permit), Ok(Some(message))) => (permit, message),
-                        (_, Ok(_)) => return Ending::silent("closed"),
-                        (_, Err(ending)) => return ending,
-                    };
-                    match self.dispatch(message, permit, activity) {
-                        Ok(Dispatched::Request(response)) => in_flight.push(response),
-                        Ok(Dispatched::Refused(refusal)) => send(outgoing, refusal),
-                        Ok(Dispatched::Done) => {}
-                        Err(ending) => return ending,
-                    }
-                }
-            }
-            if stopping && in_flight.is_empty() {
-                drop(slot);
-                // Until the last response is sent.
-                let _ = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
-                return Ending::new("gateway stopping", CloseCode::Away);
-            }
-        }
-    }
-
-    /// Queues a request to the AE for writing.
-    fn send_request(
-        &self,
-        outgoing: &Outbox<Outgoing>,
         request: &RequestPrimitive,
         permit: OwnedSemaphorePermit,
-    ) {
-        let request = self.exchange.request(self.serialization, request, &self.channel, permit);
-        if let Some(request) = request {
-            send(outgoing, request);
-        }
+    ) -> Option<Encoded> {
+        self.exchange.request(self.serialization, request, &self.channel, permit)
     }
 
     /// Dispatches a message: a request to the pipeline, and a response to whoever waits for it.
@@ -271,7 +160,7 @@ impl Connection {
         &self,
         message: Result<Message, Error>,
         permit: OwnedSemaphorePermit,
-        activity: &Activity,
+        activity: &mut Activity,
     ) -> Result<Dispatched<'_>, Ending> {
         let Some(bytes) = self.received(message, activity)? else { return Ok(Dispatched::Done) };
         let serialization = self.serialization;
@@ -301,7 +190,7 @@ impl Connection {
     fn received(
         &self,
         message: Result<Message, Error>,
-        activity: &Activity,
+        activity: &mut Activity,
     ) -> Result<Option<Bytes>, Ending> {
         match (message, self.serialization) {
             (Ok(Message::Text(text)), Serialization::Json) => {
@@ -332,70 +221,172 @@ impl Connection {
             }),
         }
     }
-
-    /// Writes what is queued, and returns why it cannot.
-    async fn write<S>(
-        &self,
-        sink: &mut SplitSink<WebSocketStream<S>, Message>,
-        queue: &Outbox<Outgoing>,
-        activity: &Activity,
-    ) -> &'static str
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        loop {
-            let sent = match queue.next().await {
-                Outgoing::Ping => {
-                    timeout(self.read_timeout, sink.send(Message::Ping(Bytes::new()))).await
-                }
-                Outgoing::Primitive(encoded) => {
-                    let sent = self.write_fragments(sink, &encoded.bytes).await;
-                    activity.sent();
-                    sent
-                }
-            };
-            match sent {
-                Ok(Ok(())) => {}
-                Ok(Err(Error::Io(_))) => return "broken",
-                Ok(Err(_)) => return "closed",
-                Err(_) => return "answer not read",
-            }
-        }
-    }
-
-    /// Writes a message, in fragments if it is large. Each fragment that the peer has read extends
-    /// the timeout.
-    async fn write_fragments<S>(
-        &self,
-        sink: &mut SplitSink<WebSocketStream<S>, Message>,
-        message: &Bytes,
-    ) -> Result<Result<(), Error>, Elapsed>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut deadline = Instant::now() + self.read_timeout;
-        let mut rest = message.clone();
-        let mut opcode = match self.serialization {
-            Serialization::Json => OpCode::Data(Data::Text),
-            Serialization::Cbor => OpCode::Data(Data::Binary),
-        };
-        loop {
-            let fragment = rest.split_to(rest.len().min(MAX_FRAME));
-            let earned = Duration::from_secs(fragment.len() as u64 / MIN_READ_RATE);
-            let is_last = rest.is_empty();
-            let frame = Message::Frame(Frame::message(fragment, opcode, is_last));
-            let sent = timeout_at(deadline, sink.send(frame)).await?;
-            if sent.is_err() || is_last {
-                return Ok(sent);
-            }
-            deadline += earned;
-            opcode = OpCode::Data(Data::Continue);
-        }
-    }
 }
 
-fn send(outgoing: &Outbox<Outgoing>, primitive: Encoded) {
-    outgoing.push(Outgoing::Primitive(primitive));
+/// A connection that is being served.
+///
+/// Its parts are polled one after the other, whenever the task is woken.
+struct Serving<'a, S> {
+    connection: &'a Connection,
+    socket: Socket<S>,
+    writer: Writer,
+    /// Requests to the AE.
+    requests: RequestsToAe,
+    in_flight: InFlight<'a, Encoded>,
+    slots: Arc<Semaphore>,
+    /// The slot of the next message, which is read only if there is one.
+    slot: Option<OwnedSemaphorePermit>,
+    activity: Activity,
+    timers: Timers,
+    stopping: bool,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Serving<'a, S> {
+    /// `read` has been read from the stream already.
+    fn new(connection: &'a Connection, stream: S, read: Vec<u8>, requests: RequestsToAe) -> Self {
+        let max_message = connection.exchange.max_message();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(4 * MAX_FRAME)
+            .max_message_size(Some(max_message))
+            .max_frame_size(Some(max_message))
+            .accept_unmasked_frames(false);
+        let socket = Socket::new(stream, read, config);
+        let activity = Activity::new(socket.bytes_read());
+        Self {
+            connection,
+            socket,
+            writer: Writer::new(connection.serialization, connection.read_timeout),
+            requests,
+            in_flight: InFlight::new(),
+            slots: Arc::new(Semaphore::new(connection.settings.requests)),
+            slot: None,
+            activity,
+            timers: Timers { pinged: None },
+            stopping: false,
+        }
+    }
+
+    /// Returns the socket, and drops what is under way.
+    fn into_socket(self) -> Socket<S> {
+        self.socket
+    }
+
+    fn next_check(&self) -> Instant {
+        self.timers.next(self.connection, &self.activity)
+    }
+
+    /// Does what can be done, and returns why the connection ends. `timer` fires at the next check of the
+    /// timeouts.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut timer: Pin<&mut Sleep>,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<Ending> {
+        if !self.stopping {
+            self.send_requests(cx);
+            self.stopping = stopped.poll(cx).is_ready();
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if let Some(ending) = self.check_timeouts() {
+                return Poll::Ready(ending);
+            }
+            timer.as_mut().reset(self.next_check());
+        }
+        for _ in 0..MAX_MESSAGES_AT_ONCE {
+            while let Poll::Ready(response) = self.in_flight.poll_next(cx) {
+                self.writer.push_primitive(response);
+            }
+            if let Poll::Ready(why) = self.writer.poll(cx, &mut self.socket, &mut self.activity) {
+                return Poll::Ready(Ending::silent(why));
+            }
+            if self.stopping {
+                return self.poll_stopped();
+            }
+            if self.slot.is_none() {
+                // A slot becomes free when this task has written a response.
+                self.slot = self.slots.clone().try_acquire_owned().ok();
+            }
+            if self.slot.is_none() {
+                return Poll::Pending;
+            }
+            let message = self.socket.poll_message(cx);
+            self.activity.has_read(self.socket.bytes_read());
+            let Poll::Ready(message) = message else {
+                return self.poll_rest(cx, timer);
+            };
+            let (Some(message), Some(permit)) = (message, self.slot.take()) else {
+                return Poll::Ready(Ending::silent("closed"));
+            };
+            match self.connection.dispatch(message, permit, &mut self.activity) {
+                Ok(Dispatched::Request(response)) => self.in_flight.push(response),
+                Ok(Dispatched::Refused(refusal)) => self.writer.push_primitive(refusal),
+                Ok(Dispatched::Done) => {}
+                Err(ending) => return Poll::Ready(ending),
+            }
+        }
+        // A peer that floods must not starve other tasks, or what is above.
+        cx.waker().wake_by_ref();
+        self.poll_rest(cx, timer)
+    }
+
+    /// Ends the connection of a gateway that stops, once the last response is sent.
+    fn poll_stopped(&mut self) -> Poll<Ending> {
+        self.slot = None;
+        let is_idle = self.slots.available_permits() == self.connection.settings.requests;
+        match self.in_flight.is_empty() && is_idle {
+            true => Poll::Ready(Ending::new("gateway stopping", CloseCode::Away)),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Waits for the rest of an incomplete message, after what has come was read. `timer` fires at its
+    /// timeout at the latest.
+    fn poll_rest(&self, cx: &Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Ending> {
+        if let Some(until) = self.activity.incomplete_until(self.connection.message_timeout) {
+            if until <= Instant::now() {
+                let why = "the message did not come in time";
+                return Poll::Ready(Ending::new(why, CloseCode::Policy));
+            }
+            if until < timer.deadline() {
+                timer.reset(until);
+                // The timer must be polled.
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Queues the requests to the AE for writing, as many as may be queued.
+    fn send_requests(&mut self, cx: &mut Context<'_>) {
+        let Self { connection, writer, requests, .. } = self;
+        let RequestsToAe { asked, waiting } = requests;
+        for (queue, max) in [(asked, MAX_QUEUED_REQUESTS), (waiting, 1)] {
+            while let Poll::Ready(Some((permit, request))) = queue.poll_recv_with(cx, max) {
+                if let Some(request) = connection.request_to_ae(&request, permit) {
+                    writer.push_primitive(request);
+                }
+            }
+        }
+    }
+
+    /// Checks the timeouts, and returns why the connection ends.
+    fn check_timeouts(&mut self) -> Option<Ending> {
+        let has_slot = self.slot.is_some() || self.slots.available_permits() > 0;
+        let is_listening = has_slot && !self.stopping;
+        let is_busy = !self.in_flight.is_empty();
+        match self.timers.check(self.connection, &mut self.activity, is_busy, is_listening) {
+            Check::Fine => None,
+            Check::Ping => {
+                // One ping at most is queued, and the writer has its own timeout.
+                self.writer.push(Outgoing::Ping);
+                None
+            }
+            Check::End(ending) => Some(ending),
+        }
+    }
 }
 
 /// Timeouts of a connection on which nothing comes.
@@ -425,7 +416,7 @@ impl Timers {
     fn check(
         &mut self,
         connection: &Connection,
-        activity: &Activity,
+        activity: &mut Activity,
         is_busy: bool,
         is_listening: bool,
     ) -> Check {

@@ -9,7 +9,6 @@ use openssl::ssl::{ErrorCode, Ssl, SslContext, SslRef};
 use rand::RngExt;
 use saegis_onem2m::association::{Established, SecurityAssociation};
 use saegis_onem2m::credential::{Credential, PresharedKey};
-use tokio_openssl::SslStream;
 use zeroize::Zeroizing;
 
 use super::client_key_exchange_gate::{ClientKeyExchangeGate, LookupFuture};
@@ -126,10 +125,9 @@ impl Server {
         let answers = slot.clone();
         let ask = move |identity: &[u8]| start_lookup(identity, server_name, &lookup, answers);
         let gate = ClientKeyExchangeGate::new(socket, bytes, ask);
-        let tls = SslStream::new(ssl, gate).map_err(engine)?;
-        let mut stream = Box::pin(ReadinessStream::new(tls));
+        let mut stream = Box::pin(ReadinessStream::new(ssl, gate).map_err(engine)?);
         let outcome = Pin::new(&mut stream.tls).accept().await;
-        let gate = stream.tls.get_mut();
+        let gate = stream.layer();
         match &outcome {
             Ok(()) => gate.finished(),
             Err(_) => gate.send_alert().await,

@@ -1,6 +1,7 @@
 //! `saegis top`: a live view of a running gateway.
 
 mod rates;
+mod sample;
 mod screen;
 
 use std::io::IsTerminal as _;
@@ -8,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use saegis_gateway::admin::protocol::{AssociationList, Request, StatusReport, TotalsReport};
 use saegis_gateway::config::Config;
 
-use crate::admin::{self, AdminError};
+use crate::admin::AdminError;
 use crate::output::{is_colored, print};
-use rates::Rates;
+use sample::Sample;
 use screen::Screen;
 
 /// Arguments of `saegis top`.
@@ -28,36 +28,6 @@ pub struct Args {
     /// End after this number of updates
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-}
-
-/// Timeout for a response. The gateway only reads counters.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The state of a gateway at a time.
-struct Sample {
-    at: Instant,
-    status: StatusReport,
-    associations: AssociationList,
-    totals: TotalsReport,
-}
-
-impl Sample {
-    fn take(socket: &Path) -> Result<Self, AdminError> {
-        Ok(Self {
-            at: Instant::now(),
-            status: admin::query(socket, &Request::Status, TIMEOUT)?,
-            associations: admin::query(socket, &Request::Associations, TIMEOUT)?,
-            totals: admin::query(socket, &Request::Totals, TIMEOUT)?,
-        })
-    }
-
-    /// Returns the rates since an earlier sample, or since the start of the gateway if it was started
-    /// between them.
-    fn rates_since(&self, earlier: Option<&Self>) -> Option<Rates> {
-        let earlier = earlier.filter(|e| e.status.pid == self.status.pid)?;
-        let seconds = self.at.duration_since(earlier.at).as_secs_f64();
-        Some(Rates::between(&earlier.totals, &self.totals, seconds))
-    }
 }
 
 /// Shows the gateway until the user ends it.

@@ -7,5 +7,5 @@ pub(crate) mod grants;
 pub(crate) mod membership;
 pub(crate) mod names;
 pub(crate) mod originator;
-pub(crate) mod rule;
 pub(crate) mod roles;
+pub(crate) mod rule;

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// Numbers per second, by name.
 type PerSecond = BTreeMap<String, f64>;
 
-/// What happened per second.
+/// Rates of the counters of a gateway.
 #[derive(Debug, Default, Serialize, PartialEq)]
 pub struct Rates {
     /// Connections by outcome: `established`, or the cause of the refusal.

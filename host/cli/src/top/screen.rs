@@ -7,8 +7,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Table, TableState};
 use saegis_gateway::admin::protocol::{AssociationEntry, StatusReport};
 
-use super::Sample;
 use super::rates::Rates;
+use super::sample::Sample;
 use crate::admin::AdminError;
 
 /// Height of the view of rates, with its border.

@@ -26,6 +26,12 @@ use saegis_policy::{
 use crate::telemetry::decision_log::LostDecisions;
 use crate::telemetry::logging::LogOutputs;
 
+/// Outcome of a connection that became an association.
+const ESTABLISHED: &str = "established";
+
+/// Operation of a request that could not be parsed.
+const UNKNOWN: &str = "unknown";
+
 /// Returns a histogram for handshakes and requests to the CSE: 1 ms to 16 s.
 fn slow() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
@@ -389,7 +395,7 @@ impl Metrics {
 
     /// Counts an established association and the time that it took.
     pub fn established(&self, saef: Saef, after: Duration) {
-        self.handshakes.get_or_create(&ByOutcome { outcome: totals::ESTABLISHED }).inc();
+        self.handshakes.get_or_create(&ByOutcome { outcome: ESTABLISHED }).inc();
         self.handshake_time.observe(after.as_secs_f64());
         self.associations.get_or_create(&BySaef { saef: saef.to_string() }).inc();
     }
@@ -428,7 +434,7 @@ impl Metrics {
 
     /// Counts a response. The operation of an undecodable request is not known.
     pub fn answered(&self, operation: Option<Operation>, rsc: Rsc) {
-        let operation = operation.map_or(totals::UNKNOWN, Operation::name);
+        let operation = operation.map_or(UNKNOWN, Operation::name);
         self.requests.get_or_create(&ByRequest { operation, rsc: KnownRsc::of(rsc) }).inc();
     }
 

@@ -6,14 +6,8 @@ use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::{Hook, Outcome};
 
-use super::{ByCall, ByOutcome, ByRequest, KnownRsc, Metrics};
+use super::{ByCall, ByOutcome, ByRequest, ESTABLISHED, KnownRsc, Metrics, UNKNOWN};
 use crate::admin::protocol::{CallCount, OutcomeCount, RequestCount, TotalsReport};
-
-/// Outcome of a connection that became an association.
-pub(super) const ESTABLISHED: &str = "established";
-
-/// Operation of a request that could not be parsed.
-pub(super) const UNKNOWN: &str = "unknown";
 
 /// Outcomes of reloads.
 const RELOADS: [&str; 3] = ["in-force", "unchanged", "refused"];

@@ -89,6 +89,13 @@ impl Gateway {
         curl(&format!("http://{address}{path}"))
     }
 
+    /// Returns the address of the web page, without a scheme.
+    pub fn web_address(&self) -> String {
+        let printed = self.printed();
+        let (_, rest) = printed.split_once("  web page    http://").expect("it has a web page");
+        rest.split_once(';').expect("an address").0.into()
+    }
+
     /// Returns the log.
     pub fn log(&self) -> &Log {
         &self.log

@@ -29,6 +29,7 @@ mod source;
 mod upstream;
 mod waiting;
 pub mod wasm;
+mod web;
 mod websocket;
 
 pub use ae::Ae;
@@ -58,6 +59,7 @@ pub use setup::Setup;
 pub use source::connect_from;
 pub use upstream::{REQUEST_ID, Reply, Upstream};
 pub use waiting::{eventually, seconds_from_now, wait_until};
+pub use web::{Browser, WebSession, read_until};
 pub use websocket::WebSocket;
 
 /// Creates an OpenSSL test and a GnuTLS test for each function that takes a [`Tool`].

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use saegis_gateway::admin::protocol::{
     BackupReport, Deleted, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadOutcome,
-    ReloadReport, Request,
+    ReloadReport, Request, WebRole,
 };
 use saegis_gateway::config::Config;
 
@@ -86,10 +86,28 @@ pub enum Command {
     },
     /// List the peer CSEs of the running gateway
     Peers(Args),
+    /// Open the web page of the running gateway
+    Admin {
+        #[command(subcommand)]
+        command: WebCommand,
+    },
     /// End an active association of the running gateway
     EndAssociation {
         /// Number of the association, as printed by `saegis associations`
         id: u64,
+        #[command(flatten)]
+        args: Args,
+    },
+}
+
+/// Commands about the web page.
+#[derive(clap::Subcommand)]
+pub enum WebCommand {
+    /// Print a link that opens the web page once (admin.web.listen)
+    Link {
+        /// The session of the link can view everything and change nothing
+        #[arg(long)]
+        view: bool,
         #[command(flatten)]
         args: Args,
     },
@@ -109,6 +127,10 @@ impl Command {
             Self::Peers(args) => (args, Request::Peers),
             Self::ReleaseAeId { credential_id, args } => {
                 (args, Request::ReleaseAeId { credential_id })
+            }
+            Self::Admin { command: WebCommand::Link { view, args } } => {
+                let role = if view { WebRole::View } else { WebRole::Operate };
+                (args, Request::Link { role })
             }
             Self::DeleteAe { ae_id, args } => (args, Request::DeleteAe { ae_id }),
             Self::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
@@ -192,6 +214,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             let columns = ["cse_id", "address", "saef", "registration", "expires", "why"];
             show(table(answer.get("peers"), &columns));
         }
+        Request::Link { .. } => show(report::link(&read(&answer)?)),
         // `saegis backup` and `saegis top` send them.
         Request::Backup | Request::Totals => {}
         Request::ReleaseAeId { credential_id } => {

@@ -2,10 +2,10 @@
 //! trails and the policy files.
 
 mod policy;
-mod remedy;
 
 use std::path::PathBuf;
 
+use saegis_gateway::admin::remedies;
 use saegis_gateway::config::Config;
 use serde_json::{Value, json};
 
@@ -147,7 +147,7 @@ fn explain(config: &Config, event: &Value, connected: Option<&Value>) -> Explana
     let cause = text("cause").or_else(|| text("rsc"));
     let (mut found, mut remedy) = policy::look(config, event, &why);
     decision.append(&mut found);
-    let general = remedy::of(&name, cause.as_deref().unwrap_or_default());
+    let general = remedies::of(&name, cause.as_deref().unwrap_or_default());
     remedy.extend(general.map(Into::into));
     let later = connected.filter(|later| time(later) > time(event));
     if let Some(later) = later

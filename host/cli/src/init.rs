@@ -78,6 +78,8 @@ struct Answers {
     upstream: Option<String>,
     listen: String,
     state_folder: Option<PathBuf>,
+    /// Whether the web page is on.
+    web: bool,
 }
 
 /// Values of the demonstration.
@@ -85,6 +87,7 @@ const DEMO_CSE: &str = "mn-cse-1";
 const DEMO_PROVIDER: &str = "demo.example";
 const DEMO_DEVICE: &str = "light1";
 const LISTEN: &str = "127.0.0.1:8443";
+const WEB_LISTEN: &str = "127.0.0.1:9465";
 
 /// Writes all files.
 ///
@@ -189,7 +192,8 @@ fn answers(args: Args) -> Result<Answers, InitError> {
         }
     }
     let upstream = Some(upstream).filter(|url| !url.is_empty());
-    Ok(Answers { cse_id, service_provider, upstream, listen, state_folder: args.state_folder })
+    let (state_folder, web) = (args.state_folder, args.demo);
+    Ok(Answers { cse_id, service_provider, upstream, listen, state_folder, web })
 }
 
 fn prompt(question: &str, default: Option<&str>) -> Result<String, InitError> {
@@ -216,7 +220,12 @@ fn files(answers: &Answers) -> [(&'static str, String); 3] {
 }
 
 fn configuration(answers: &Answers) -> String {
-    let Answers { cse_id, service_provider, upstream, listen, state_folder } = answers;
+    let Answers { cse_id, service_provider, upstream, listen, state_folder, web } = answers;
+    let off = if *web { "" } else { "# " };
+    let web = format!(
+        "# Web page for this machine only. `saegis admin link` prints a link that opens it.\n\
+         {off}[admin.web]\n{off}listen = \"{WEB_LISTEN}\""
+    );
     let state = match state_folder {
         Some(folder) => format!("state-folder = \"{}\"", folder.to_string_lossy()),
         None => "# state-folder = \"/var/lib/saegis\"".into(),
@@ -231,6 +240,7 @@ fn configuration(answers: &Answers) -> String {
         .replace("{listen}", listen)
         .replace("{state}", &state)
         .replace("{upstream}", &upstream)
+        .replace("{web}", &web)
 }
 
 fn of_file(file: &Path) -> impl FnOnce(io::Error) -> InitError + use<'_> {

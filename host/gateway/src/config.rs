@@ -19,6 +19,7 @@ mod sections;
 mod server_config;
 mod signature;
 mod telemetry;
+mod web;
 mod websocket;
 
 pub use coap::Coap;
@@ -34,4 +35,5 @@ pub use sections::{
 };
 pub use server_config::{Config, Role};
 pub use telemetry::{Audit, Decisions, Log, LogFormat, Metrics};
+pub use web::Web;
 pub use websocket::WebSocket;

@@ -1,5 +1,6 @@
 //! Listening sockets, and limits on their peers.
 
+pub mod host;
 pub mod http_body;
 pub mod loopback_http;
 pub mod loopback_peer;

@@ -15,15 +15,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use saegis_policy::{Fault, Faults};
+use saegis_policy::{Fault, Faults, Reload};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
 use self::accept::Signals;
 use self::connection::Protocol;
 use self::connection_threads::ConnectionThread;
 use self::datagrams::DatagramListener;
+use crate::admin::commands::Commands;
 use crate::admin::metrics_endpoint;
+use crate::admin::status::Addresses;
+use crate::admin::web::{self, WebPage};
+use crate::admin::web_access::WebAccess;
 use crate::admin::{Admin, status};
 use crate::config::Config;
 use crate::listener::loopback_http::LoopbackServer;
@@ -49,7 +54,6 @@ pub async fn run(
 ) -> Result<(), Faults> {
     let own = |what: String| Faults(vec![Fault::of(file, what)]);
     accept::raise_descriptor_limit(config.limits.connections, config.limits.handshakes);
-    let monitor = config.metrics.address.clone();
     // Before the store is opened: if an address is in use, the start fails early.
     let (threads, local, mqtt_address) = listen(file, &config).await?;
     let datagrams = DatagramListener::bind(&config.coap).await.map_err(own)?;
@@ -59,16 +63,10 @@ pub async fn run(
     let signals = Signals::new().map_err(|e| own(format!("cannot handle signals: {e}")))?;
 
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
-    let admin = Admin::listen(gateway.clone(), reloaded.clone())
-        .map_err(|e| own(format!("admin.socket: {e}")))?;
-    let monitor = match monitor {
-        None => None,
-        Some(address) => Some(
-            metrics_endpoint::listen(&address, gateway.clone())
-                .await
-                .map_err(|e| own(format!("cannot bind metrics.address {address}: {e}")))?,
-        ),
-    };
+    let (commands, access) = commands(&gateway, &reloaded);
+    let admin = Admin::listen(commands.clone()).map_err(|e| own(format!("admin.socket: {e}")))?;
+    let page = open_page(commands, access).await.map_err(own)?;
+    let monitor = listen_for_metrics(&gateway).await.map_err(own)?;
     let _relay = listen_for_notifications(file, &gateway).await?;
     let lines_of_decisions = recording.map(|recording| recording.lost.clone());
     // Dropped with this function, which ends the tasks.
@@ -83,7 +81,14 @@ pub async fn run(
 
     status::warn_of_credentials(file, &gateway.config);
     let monitored = monitor.as_ref().map(|monitor| monitor.address);
-    for line in status::serving(&gateway, local, mqtt_address, coap_address, monitored) {
+    let addresses = Addresses {
+        tls: local,
+        mqtt: mqtt_address,
+        coap: coap_address,
+        metrics: monitored,
+        page: page.as_ref().map(|page| page.server.address),
+    };
+    for line in status::serving(&gateway, &addresses) {
         // The parent process may have closed the pipe, which must not stop the gateway.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
@@ -93,6 +98,40 @@ pub async fn run(
 
     accept::serve(&gateway, (threads, datagrams), admin, signals).await;
     Ok(())
+}
+
+/// Returns the operations for administrators, and the access to the web page if there is one.
+fn commands(
+    gateway: &Arc<Gateway>,
+    reloaded: &UnboundedSender<Reload>,
+) -> (Arc<Commands>, Option<Arc<WebAccess>>) {
+    let web = &gateway.config.admin.web;
+    let access = web.listen.is_some().then(|| {
+        let (link, session) = (web.link_seconds, web.session_seconds);
+        Arc::new(WebAccess::new(Duration::from_secs(link), Duration::from_secs(session)))
+    });
+    let commands = Commands::new(gateway.clone(), reloaded.clone(), access.clone());
+    (Arc::new(commands), access)
+}
+
+/// Listens for browsers, if configured.
+async fn open_page(
+    commands: Arc<Commands>,
+    access: Option<Arc<WebAccess>>,
+) -> Result<Option<WebPage>, String> {
+    let gateway = commands.gateway.clone();
+    let Some((address, access)) = gateway.config.admin.web.listen.as_ref().zip(access) else {
+        return Ok(None);
+    };
+    let page = web::listen(address, commands, access).await;
+    page.map(Some).map_err(|e| format!("cannot bind admin.web.listen {address}: {e}"))
+}
+
+/// Listens for requests for metrics, if configured.
+async fn listen_for_metrics(gateway: &Arc<Gateway>) -> Result<Option<LoopbackServer>, String> {
+    let Some(address) = &gateway.config.metrics.address else { return Ok(None) };
+    let server = metrics_endpoint::listen(address, gateway.clone()).await;
+    server.map(Some).map_err(|e| format!("cannot bind metrics.address {address}: {e}"))
 }
 
 /// Starts the threads for connections with a listener each, and with a second one for MQTT clients if

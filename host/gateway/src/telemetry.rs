@@ -1,10 +1,12 @@
 //! Logs, audit trails, recorded decisions, metrics and warnings.
 
+pub mod admin_audit;
 pub mod audit;
 pub mod decision_log;
 mod json_lines;
 pub mod log_writer;
 pub mod logging;
 pub mod metrics;
+pub mod recent_refusals;
 pub mod rotating_file;
 pub mod warnings;

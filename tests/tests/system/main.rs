@@ -152,5 +152,8 @@ mod operations {
     mod systemd_unit;
     mod top;
     mod upstream_state;
+    mod web;
+    mod web_browser;
+    mod web_hostile;
     mod worked_example;
 }

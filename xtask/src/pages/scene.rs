@@ -19,7 +19,8 @@ use super::page::{Start, missing};
 use crate::{acme, clients, example::Folder, process, project::Project};
 
 /// Ports of the files and pages, which are replaced by free ones.
-const PORTS: [&str; 9] = ["8443", "8444", "8445", "8883", "5684", "9464", "8080", "8081", "5000"];
+const PORTS: [&str; 10] =
+    ["8443", "8444", "8445", "8883", "5684", "9464", "9465", "8080", "8081", "5000"];
 
 /// Host of a registry in the pages.
 const REGISTRY: &str = "registry.example";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use saegis_gateway::admin::protocol::{ReloadOutcome, ReloadReport};
+use saegis_gateway::admin::protocol::{LinkReport, ReloadOutcome, ReloadReport};
 use serde_json::Value;
 
 use crate::table::{table, text};
@@ -86,6 +86,15 @@ pub fn reload(report: &ReloadReport, config: &Path) -> (Vec<String>, Option<Stri
 /// Returns the faults of a reload, one per line.
 pub fn faults(report: &ReloadReport) -> String {
     report.faults.as_deref().unwrap_or_default().join("\n")
+}
+
+/// Returns a link to the web page, and its use.
+pub fn link(report: &LinkReport) -> Vec<String> {
+    let (seconds, role) = (report.link.seconds, report.role.name());
+    let usage = format!(
+        "opens once within {seconds} seconds, with the role {role}; open it in a browser on this machine"
+    );
+    vec![report.link.url.to_string(), usage]
 }
 
 /// Returns the line about the release of an AE-ID.

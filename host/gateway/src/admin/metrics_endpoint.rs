@@ -2,19 +2,18 @@
 
 mod prometheus_text;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use hyper::http::uri::Authority;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
 use saegis_onem2m::timestamp;
 
 use crate::config::ListenAddress;
+use crate::listener::host::{Host, host, is_ours};
 use crate::listener::loopback_http::{LoopbackServer, ServerLimits};
 use crate::state::{Gateway, Readiness};
 
@@ -121,40 +120,6 @@ fn readiness(what: &str, is_ready: bool) -> Response<Full<Bytes>> {
     }
 }
 
-/// Host of a request.
-enum Host {
-    Named(String),
-    /// No Host header, which HTTP/1.0 allows. Browsers always send one.
-    None,
-    Malformed,
-}
-
-fn host<B>(request: &Request<B>) -> Host {
-    let mut all = request.headers().get_all(HOST).iter();
-    let named = match (all.next(), all.next()) {
-        (None, _) if request.version() == Version::HTTP_10 => None,
-        (None, _) | (_, Some(_)) => return Host::Malformed,
-        (Some(host), None) => Some(host),
-    };
-    // A target in absolute form overrides the header (RFC 9112 clause 3.2.2).
-    if let Some(authority) = request.uri().authority() {
-        return Host::Named(authority.host().to_ascii_lowercase());
-    }
-    let Some(named) = named else { return Host::None };
-    let authority = Authority::try_from(named.as_bytes());
-    authority.map_or(Host::Malformed, |host| Host::Named(host.host().to_ascii_lowercase()))
-}
-
-/// Returns whether a host name is that of this machine or is listed by the operator. Any other name
-/// may be that of a web page (DNS rebinding).
-fn is_ours(host: &str, listed: &[String]) -> bool {
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = literal.parse::<IpAddr>() {
-        return address.to_canonical().is_loopback();
-    }
-    host == "localhost" || listed.iter().any(|name| name.eq_ignore_ascii_case(host))
-}
-
 /// Returns whether a request accepts the media type of OpenMetrics.
 fn takes_open_metrics(headers: &HeaderMap) -> bool {
     let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -178,17 +143,6 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<Full
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_and_configured_hosts_are_accepted() {
-        let listed = ["Metrics.example.com".to_string()];
-        for host in ["localhost", "127.0.0.1", "127.8.9.10", "[::1]", "metrics.example.com"] {
-            assert!(is_ours(host, &listed), "{host}");
-        }
-        for host in ["evil.example", "localhost.evil.example", "192.0.2.1", "0.0.0.0", "", "[::]"] {
-            assert!(!is_ours(host, &listed), "{host}");
-        }
-    }
 
     #[test]
     fn open_metrics_is_for_those_who_ask() {

@@ -3,9 +3,13 @@
 //! The commands print the response with `--json`. Keys are in snake case, values with a fixed set of
 //! words in kebab case.
 
+mod web;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use web::{LinkReport, WebLink, WebRole};
 
 /// A request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +55,11 @@ pub enum Request {
     },
     /// Lists the peer CSEs.
     Peers,
+    /// Creates a link that opens the web page once.
+    Link {
+        /// The role of its session.
+        role: WebRole,
+    },
     /// Copies the stores into a folder of the state folder. The client removes it.
     Backup,
     /// Ends an association.
@@ -71,6 +80,8 @@ impl Request {
             | Self::AeIds
             | Self::Peers => None,
             Self::Backup => Some("backup".into()),
+            Self::Link { role: WebRole::Operate } => Some("admin link".into()),
+            Self::Link { role: WebRole::View } => Some("admin link --view".into()),
             Self::Reload { accept_removals, force } => {
                 let removals = if *accept_removals { " --accept-removals" } else { "" };
                 Some(format!("reload{removals}{}", if *force { " --force" } else { "" }))
@@ -110,6 +121,8 @@ pub enum Response {
     Deleted(Deleted),
     /// To `peers`.
     Peers(PeerList),
+    /// To `link`.
+    Link(LinkReport),
     /// To `backup`.
     Backup(BackupReport),
     /// To `end-association`.

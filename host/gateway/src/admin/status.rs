@@ -17,14 +17,23 @@ use crate::notification::relay_address::RelayAddress;
 use crate::state::Gateway;
 use crate::telemetry::warnings;
 
+/// Bound addresses of a gateway.
+pub struct Addresses {
+    /// TLS listener.
+    pub tls: SocketAddr,
+    /// MQTT over TLS.
+    pub mqtt: Option<SocketAddr>,
+    /// CoAP over DTLS.
+    pub coap: Option<SocketAddr>,
+    /// Metrics.
+    pub metrics: Option<SocketAddr>,
+    /// Web page.
+    pub page: Option<SocketAddr>,
+}
+
 /// Returns the lines that a gateway prints when it starts to serve.
-pub fn serving(
-    gateway: &Gateway,
-    address: SocketAddr,
-    mqtt: Option<SocketAddr>,
-    coap: Option<SocketAddr>,
-    monitor: Option<SocketAddr>,
-) -> Vec<String> {
+pub fn serving(gateway: &Gateway, addresses: &Addresses) -> Vec<String> {
+    let Addresses { tls: address, mqtt, coap, metrics, page } = addresses;
     let config = &gateway.config;
     let generation = gateway.policy.current();
     let behind = match (config.role.maf(), &config.upstream) {
@@ -44,7 +53,10 @@ pub fn serving(
     lines.push(format!("  backend     {behind}"));
     let relay = gateway.relay_address.get().map(RelayAddress::address);
     lines.extend(relay.map(|at| format!("  for AEs     http://{at}, from the CSE behind")));
-    lines.extend(monitor.map(|at| format!("  metrics     http://{at}/metrics")));
+    lines.extend(metrics.map(|at| format!("  metrics     http://{at}/metrics")));
+    lines.extend(
+        page.map(|at| format!("  web page    http://{at}; open it with saegis admin link")),
+    );
     lines.extend(saegis_policy::summary::policy(&generation));
     lines
 }

@@ -24,6 +24,7 @@ impl Config {
         self.coap.check(document);
         self.check_files(document);
         self.check_log_and_metrics(document);
+        self.admin.web.check(document);
     }
 
     fn check_cse(&self, document: &mut Document<'_>) {

@@ -16,6 +16,7 @@ use serde::de::{Deserializer, Error as _};
 use super::listen_address::ListenAddress;
 use super::notification_targets::Allowed;
 use super::telemetry::parsed_if_there;
+use super::web::Web;
 
 /// Maximum size of a response of the embedded CSE, in bytes: the nested resources and the target.
 pub const MAX_RESPONSE: usize = (4 << 20) + (256 << 10);
@@ -340,11 +341,13 @@ impl Default for AeIds {
 pub struct Admin {
     /// Unix socket for the administration commands. Only the user of the gateway can connect.
     pub socket: PathBuf,
+    /// Web page for the operator.
+    pub web: Web,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { socket: "state/admin.sock".into() }
+        Self { socket: "state/admin.sock".into(), web: Web::default() }
     }
 }
 

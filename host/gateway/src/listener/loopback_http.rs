@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -35,6 +34,17 @@ pub struct ServerLimits {
     pub connection: Duration,
 }
 
+/// Body of a response.
+pub trait ResponseBody:
+    Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static
+{
+}
+
+impl<B> ResponseBody for B where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static
+{
+}
+
 /// Interval between log lines about connections of other users.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,7 +67,7 @@ impl LoopbackServer {
     ///
     /// # Errors
     /// Fails if the address cannot be bound.
-    pub async fn listen<A, F>(
+    pub async fn listen<A, F, B>(
         address: &ListenAddress,
         limits: ServerLimits,
         user: Option<u32>,
@@ -65,7 +75,8 @@ impl LoopbackServer {
     ) -> std::io::Result<Self>
     where
         A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: ResponseBody,
     {
         let listener = TcpListener::bind(&*address.candidates().await?).await?;
         let address = listener.local_addr()?;
@@ -80,10 +91,11 @@ struct Connection {
     answering: Arc<AtomicUsize>,
 }
 
-async fn accept<A, F>(listener: TcpListener, limits: ServerLimits, user: Option<u32>, answer: A)
+async fn accept<A, F, B>(listener: TcpListener, limits: ServerLimits, user: Option<u32>, answer: A)
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: ResponseBody,
 {
     let admission = user.map(|user| Arc::new(Admission { user, logged: Mutex::default() }));
     let mut connections: VecDeque<Connection> = VecDeque::new();
@@ -140,14 +152,15 @@ impl Drop for Answering {
     }
 }
 
-async fn serve<A, F>(
+async fn serve<A, F, B>(
     socket: TcpStream,
     limits: ServerLimits,
     answering: Arc<AtomicUsize>,
     answer: A,
 ) where
     A: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Full<Bytes>>>,
+    F: Future<Output = Response<B>>,
+    B: ResponseBody,
 {
     let answer = service_fn(|request| {
         let at_work = Answering::new(&answering);

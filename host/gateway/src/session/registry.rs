@@ -433,6 +433,11 @@ impl Associations {
         self.lists().live.values().cloned().collect()
     }
 
+    /// Returns the number of active associations.
+    pub fn count(&self) -> usize {
+        self.lists().live.len()
+    }
+
     /// Ends an association. Returns whether it exists.
     pub async fn end(&self, id: u64) -> bool {
         let live = self.lists().live.get(&id).cloned();

@@ -27,6 +27,7 @@ use saegis_onem2m::timestamp;
 use saegis_policy::{Fault, Generation, ModuleFault, Shown};
 
 use crate::listener::peer_limits::widest_network;
+use crate::telemetry::recent_refusals;
 use repeats::{By, Kind, Repeats, Source, Subject, Sum};
 
 /// Target of security events, which selects them for the trail.
@@ -94,13 +95,6 @@ pub fn lines_lost(lines: u64) {
         "lost {lines} lines of the audit trail");
 }
 
-/// Records a command of the gateway's owner, or of root, that changes the gateway.
-pub fn administered(command: &str, uid: u32) {
-    let command = &*cut(command);
-    tracing::info!(target: TARGET, event = "admin.command", command, uid,
-        "user {uid} requested {command}");
-}
-
 /// Maximum length of a text from outside and of a reason, in characters.
 const MAX_TEXT: usize = 256;
 const MAX_REASON: usize = 1000;
@@ -166,6 +160,7 @@ pub fn ended(association: &SecurityAssociation, why: &str) {
 /// Records that an association ends because its credential is no longer valid.
 pub fn revoked(association: &SecurityAssociation, generation: u64, why: &str) {
     let why = cut_to(why, MAX_REASON);
+    recent_refusals::of_association("association.revoked", association, &why);
     tracing::warn!(
         target: TARGET,
         event = "association.revoked",
@@ -179,6 +174,8 @@ pub fn revoked(association: &SecurityAssociation, generation: u64, why: &str) {
 
 /// Records that an association ends because its credential has too many.
 pub fn superseded(association: &SecurityAssociation, most: usize) {
+    let why = "its credential has too many associations";
+    recent_refusals::of_association("association.superseded", association, why);
     if !is_single_of("association.superseded", association) {
         return;
     }
@@ -253,6 +250,7 @@ pub fn ae_removed(stem: &AeIdStem) {
 
 /// Records that an AE was registered and no AE-ID was assigned to its association.
 pub fn nothing_learnt(association: &SecurityAssociation, why: &str) {
+    recent_refusals::of_association("association.ae-id-not-assigned", association, why);
     if !is_single_of("association.ae-id-not-assigned", association) {
         return;
     }
@@ -275,6 +273,7 @@ pub fn handshake_refused(peer: SocketAddr, cause: &str, why: &str) {
 /// Records that a connection did not become an association, with the credential that the peer
 /// presented.
 pub fn handshake_of_refused(peer: SocketAddr, cause: &str, why: &str, refusal: Option<&Refusal>) {
+    recent_refusals::of_handshake(peer, cause, why, refusal);
     if !is_single(
         "handshake.refused",
         By::Peer(widest_network(peer.ip()).into()),
@@ -346,6 +345,8 @@ struct RefusedRequest<'a> {
 
 fn refused(association: &SecurityAssociation, request: &RefusedRequest<'_>, rsc: Rsc, why: &str) {
     let RefusedRequest { request_id, from, operation, to, app_id } = request;
+    let shown = [*operation, to.as_deref(), Some("from"), *from, app_id.as_deref()];
+    recent_refusals::of_request(association, &shown, rsc, why);
     let (to, app_id) = (to.as_deref().map(cut), app_id.as_deref().map(cut));
     let credential = By::Credential(association.credential_id.clone());
     let from = &*cut(from.unwrap_or_default());

@@ -28,6 +28,10 @@ impl Fresh {
         let fresh = Self { folder, running: None, port };
         let start = ["init", "gateway", "--listen", &listen];
         fresh.run(&[&start, arguments].concat()).expect(0);
+        // Other gateways of this machine may use the port of the web page.
+        let file = fresh.path("gateway/saegis.toml");
+        let text = fs::read_to_string(&file).unwrap().replace("127.0.0.1:9465", "127.0.0.1:0");
+        fs::write(&file, text).unwrap();
         fresh
     }
 
@@ -92,6 +96,9 @@ fn demo_starts_and_its_device_registers() {
     let light = ["ae", "--config", "gateway/light1.toml", "register"];
     let registered = fresh.run(&light).expect(0);
     assert!(registered.out.ends_with("registered as Clight1: -/light1\n"), "{registered:?}");
+    // The web page is on only in a demonstration.
+    let link = fresh.run(&["admin", "link", "--config", "gateway/saegis.toml"]).expect(0);
+    assert!(link.out.starts_with("http://127.0.0.1:"), "{link:?}");
     // Nothing that exists is changed.
     let before = fresh.table();
     let again = fresh.run(&["init", "gateway", "--demo"]).expect(2);

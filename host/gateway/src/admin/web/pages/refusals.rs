@@ -1,0 +1,53 @@
+//! Refusals, grouped, with their remedies.
+
+use maud::{Markup, html};
+
+use crate::admin::remedies;
+use crate::admin::web::text::{data, time};
+use crate::telemetry::recent_refusals::{self, Group};
+
+/// Returns the content of the page.
+pub fn content() -> Markup {
+    html! {
+        p {
+            "The last refusals since the start, grouped by cause and credential. "
+            code { "saegis explain" } " names the file and the line."
+        }
+        (list(&recent_refusals::groups(), usize::MAX))
+    }
+}
+
+/// Returns the first groups as a list.
+pub fn list(groups: &[Group], most: usize) -> Markup {
+    html! {
+        @if groups.is_empty() {
+            p { "Nobody was refused since the start." }
+        }
+        ol class="refusals" {
+            @for group in groups.iter().take(most) { (item(group)) }
+        }
+    }
+}
+
+fn item(group: &Group) -> Markup {
+    let what = match group.event {
+        "handshake.refused" => "Handshake refused",
+        "request.refused" => "Request refused",
+        "association.revoked" => "Association ended by policy",
+        "association.superseded" => "Association ended by a newer one",
+        _ => "Registration without an AE-ID",
+    };
+    html! {
+        li {
+            p class="what" {
+                strong { (what) } ": " (data(&group.who))
+                " " span class="count" { (group.count) "×, last " (time(group.last)) }
+            }
+            @if !group.detail.is_empty() { p { (data(&group.detail)) } }
+            p { span class="cause" { (group.cause) } " " (data(&group.why)) }
+            @if let Some(remedy) = remedies::of(group.event, &group.cause) {
+                p class="remedy" { strong { "To change: " } (remedy) }
+            }
+        }
+    }
+}

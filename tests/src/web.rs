@@ -1,0 +1,222 @@
+//! Sessions of the gateway's web page, with requests that a browser would send or would refuse to send.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::command_line::saegis;
+use crate::gateway::Gateway;
+use crate::http::{Request, Response};
+use crate::process::{BOUND, Running};
+
+/// A session.
+pub struct WebSession {
+    address: String,
+    /// Path of its pages.
+    pub path: String,
+    /// Its cookie, as the browser sends it.
+    pub cookie: String,
+}
+
+impl Gateway {
+    /// Creates a link to the web page, and returns its path.
+    #[track_caller]
+    pub fn web_link(&self, arguments: &[&str]) -> String {
+        let link = ["admin", "link", "--json"];
+        let printed = saegis(&self.path(""), &[&link, arguments].concat()).expect(0).json();
+        let url = printed["url"].as_str().expect("an address");
+        let start = format!("http://{}", self.web_address());
+        url.strip_prefix(&start).unwrap_or_else(|| panic!("{url}: another address")).into()
+    }
+
+    /// Sends a request to the web page.
+    #[track_caller]
+    pub fn web(&self, request: &Request) -> Response {
+        let address = self.web_address();
+        let (_, port) = address.rsplit_once(':').expect("a port");
+        request.send_in_plaintext(port.parse().expect("a number"))
+    }
+
+    /// Opens a session with the role operate, or with `--view`.
+    #[track_caller]
+    pub fn open_web(&self, arguments: &[&str]) -> WebSession {
+        let address = self.web_address();
+        let link = self.web_link(arguments);
+        let opened = self.web(&Request::new("GET", &link).to_host(&address));
+        assert_eq!(opened.status(), 303, "{opened:?}");
+        let path = opened.header("location").expect("a location").to_string();
+        let cookie = opened.header("set-cookie").expect("a cookie");
+        let cookie = cookie.split(';').next().unwrap_or_default().to_string();
+        WebSession { address, path, cookie }
+    }
+}
+
+impl Request {
+    /// Replaces the host.
+    pub fn to_host(self, host: &str) -> Self {
+        self.without("Host").header("Host", host)
+    }
+}
+
+impl WebSession {
+    /// Returns a request for one of its pages.
+    pub fn request(&self, method: &str, page: &str) -> Request {
+        let path = format!("{}{page}", self.path);
+        Request::new(method, &path).to_host(&self.address).header("Cookie", &self.cookie)
+    }
+
+    /// Returns a form for an action, as its pages send it. `token` is the first field.
+    pub fn form(&self, action: &str, token: &str, fields: &str) -> Request {
+        self.request("POST", action)
+            .header("Origin", &format!("http://{}", self.address))
+            .header("Sec-Fetch-Site", "same-origin")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(&format!("token={token}{fields}"))
+    }
+
+    /// Returns the text of a page.
+    #[track_caller]
+    pub fn page(&self, gateway: &Gateway, page: &str) -> String {
+        let shown = gateway.web(&self.request("GET", page));
+        assert_eq!(shown.status(), 200, "{shown:?}");
+        shown.text()
+    }
+
+    /// Returns the token of its forms.
+    #[track_caller]
+    pub fn token(&self, gateway: &Gateway) -> String {
+        let page = self.page(gateway, "");
+        let (_, rest) = page.split_once("name=\"token\" value=\"").expect("a form");
+        rest.split_once('"').expect("an attribute").0.into()
+    }
+
+    /// Opens the stream of updates.
+    pub fn updates(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).expect("the port is open");
+        stream.set_read_timeout(Some(BOUND)).expect("a bound");
+        stream.write_all(&self.request("GET", "events").bytes()).expect("it can be sent");
+        stream
+    }
+}
+
+/// Reads a stream until a text occurs or the stream ends, and returns what was read.
+#[track_caller]
+pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let (mut read, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        let all = String::from_utf8_lossy(&read).into_owned();
+        if all.contains(text) {
+            return all;
+        }
+        match stream.read(&mut chunk) {
+            Ok(length @ 1..) => read.extend_from_slice(&chunk[..length]),
+            Ok(0) => return all,
+            Err(error) => panic!("no {text:?} within the limit ({error}): {all}"),
+        }
+    }
+}
+
+/// A real browser, which chromedriver controls over WebDriver. Dropping the value ends it.
+pub struct Browser {
+    _driver: Running,
+    port: u16,
+    session: String,
+}
+
+impl Browser {
+    /// Starts Chromium. Returns `None` if chromedriver is not installed.
+    pub fn start() -> Option<Self> {
+        let installed = std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path).any(|folder| folder.join("chromedriver").exists())
+        });
+        if !installed {
+            return None;
+        }
+        let mut command = std::process::Command::new("chromedriver");
+        let driver = Running::start(command.arg("--port=0"));
+        let port = driver.out.wait(BOUND, |bytes, _| {
+            let text = String::from_utf8_lossy(bytes);
+            let (_, rest) = text.split_once("started successfully on port ")?;
+            let (port, _) = rest.split_once('.')?;
+            port.parse().ok()
+        });
+        let port = port.unwrap_or_else(|| panic!("no port: {}", driver.out.text()));
+        let mut browser = Self { _driver: driver, port, session: String::new() };
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+        ];
+        let capabilities = serde_json::json!({ "capabilities": { "alwaysMatch": {
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        }}});
+        let started = browser.command("POST", "/session", &capabilities);
+        browser.session = started["sessionId"].as_str().expect("a session").into();
+        Some(browser)
+    }
+
+    /// Sends a command of WebDriver, and returns its value.
+    #[track_caller]
+    fn command(&self, method: &str, path: &str, content: &serde_json::Value) -> serde_json::Value {
+        let request = Request::new(method, path)
+            .to_host(&format!("127.0.0.1:{}", self.port))
+            .header("Content-Type", "application/json; charset=utf-8")
+            .body(&content.to_string());
+        let response = request.send_in_plaintext(self.port);
+        let value = response.json()["value"].clone();
+        assert_eq!(response.status(), 200, "{method} {path}: {value}");
+        value
+    }
+
+    fn of_session(&self, path: &str, content: &serde_json::Value) -> serde_json::Value {
+        self.command("POST", &format!("/session/{}/{path}", self.session), content)
+    }
+
+    /// Opens an address, and waits until it is loaded.
+    #[track_caller]
+    pub fn open(&self, address: &str) {
+        self.of_session("url", &serde_json::json!({ "url": address }));
+    }
+
+    /// Runs a script in the page, and returns its result.
+    #[track_caller]
+    pub fn run(&self, script: &str) -> serde_json::Value {
+        self.of_session("execute/sync", &serde_json::json!({ "script": script, "args": [] }))
+    }
+
+    /// Sends a command of the DevTools protocol.
+    #[track_caller]
+    pub fn devtools(&self, command: &str, parameters: &serde_json::Value) {
+        let content = serde_json::json!({ "cmd": command, "params": parameters });
+        self.of_session("goog/cdp/execute", &content);
+    }
+
+    /// Returns the messages of the console since the last call.
+    #[track_caller]
+    pub fn console(&self) -> Vec<String> {
+        let messages = self.of_session("se/log", &serde_json::json!({ "type": "browser" }));
+        let messages = messages.as_array().into_iter().flatten();
+        messages.map(|of| of["message"].as_str().unwrap_or_default().to_string()).collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() {
+            // Otherwise Chromium could outlive the driver.
+            let path = format!("/session/{}", self.session);
+            let request =
+                Request::new("DELETE", &path).to_host(&format!("127.0.0.1:{}", self.port)).bytes();
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+                let _ = stream.set_read_timeout(Some(BOUND));
+                let _ = stream.write_all(&request).and_then(|()| stream.read(&mut [0; 64]));
+            }
+        }
+    }
+}

@@ -75,16 +75,8 @@ impl RequestReceiver {
         request
     }
 
-    /// Waits for a request, and for a permit for it: at most `max` requests have one at a time. Nothing
-    /// is lost if the future is dropped.
-    pub async fn recv_with(
-        &mut self,
-        max: usize,
-    ) -> Option<(OwnedSemaphorePermit, Box<RequestPrimitive>)> {
-        poll_fn(|cx| self.poll_recv_with(cx, max)).await
-    }
-
-    /// [`Self::recv_with`] as a function.
+    /// Polls for a request, and for a permit for it: at most `max` requests have one at a time. Nothing is
+    /// lost if the request is not polled again.
     pub fn poll_recv_with(
         &mut self,
         cx: &mut Context<'_>,

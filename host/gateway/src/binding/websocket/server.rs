@@ -32,7 +32,6 @@ use crate::binding::primitives::{Encoded, Exchange, Incoming};
 use crate::config::WebSocket;
 use crate::notification::ae_channels::RequestsToAe;
 use crate::notification::ae_channels::channel::Channel;
-use crate::notification::request_queue::acquire;
 use crate::pipeline::Pipeline;
 use crate::session::Session;
 

@@ -163,7 +163,7 @@ fn concurrent_outgoing_requests_are_limited() {
 
 #[test]
 fn io_call_ends_at_deadline() {
-    let slow = Slow::start(Duration::from_millis(60));
+    let slow = Slow::start(Duration::from_millis(200));
     let server = Upstream::start(Reply::Pending);
     let hosts = [host(server.port()), host(slow.port())];
     let gateway = setup(&hosts, "milliseconds = 60000")

@@ -104,6 +104,7 @@ fn originators(c: &mut Criterion, runtime: &Runtime, generation: &Generation) {
         source_address: None,
         credential: None,
         roles: Vec::new(),
+        tokens: Vec::new(),
     };
     for (name, from, allowed) in [("allowed", "Clight-AE1", true), ("refused", "Clight-AE2", false)]
     {

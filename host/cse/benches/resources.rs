@@ -47,6 +47,7 @@ fn request(operation: Operation, path: &str, content: Option<(u16, String)>) -> 
         source_address: None,
         credential: None,
         roles: Vec::new(),
+        tokens: Vec::new(),
     }
 }
 

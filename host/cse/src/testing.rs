@@ -49,6 +49,7 @@ pub(crate) fn request(
         source_address: None,
         credential: None,
         roles: Vec::new(),
+        tokens: Vec::new(),
     }
 }
 

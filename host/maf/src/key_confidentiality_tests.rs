@@ -112,6 +112,7 @@ proptest! {
             source_address: None,
             credential: None,
             roles: Vec::new(),
+            tokens: Vec::new(),
         };
         let exported = exported.map(session);
         let answer = FIXTURE.bench.ask(who, exported.as_ref(), &request, now);

@@ -7,6 +7,10 @@ use crate::rsc::Rsc;
 /// Maximum length of a parameter's value, in bytes.
 pub const MAX_VALUE: usize = 1024;
 
+/// Maximum length of the Tokens of a request, in bytes. A signed token with its rules is longer than
+/// other parameters.
+pub const MAX_TOKENS: usize = 8 << 10;
+
 /// Maximum number of options of a request: parameters that HTTP has in its query string.
 pub const MAX_OPTIONS: usize = 32;
 /// Maximum length of the options of a request, in bytes.

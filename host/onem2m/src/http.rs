@@ -131,6 +131,7 @@ fn request_parts(
         source_address: None,
         credential: None,
         roles: Vec::new(),
+        tokens: Vec::new(),
     })
 }
 

@@ -70,3 +70,5 @@ pub mod serialization;
 pub mod target;
 #[cfg(feature = "host")]
 pub mod timestamp;
+#[cfg(feature = "host")]
+pub mod token;

@@ -194,7 +194,7 @@ impl fmt::Display for Parameter {
 }
 
 /// The parameters of a primitive, each at most once, with their values as text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<(Parameter, String)>);
 
 impl Parameters {
@@ -202,6 +202,12 @@ impl Parameters {
     #[must_use]
     pub fn get(&self, parameter: Parameter) -> Option<&str> {
         self.0.iter().find(|(p, _)| *p == parameter).map(|(_, value)| value.as_str())
+    }
+
+    /// Removes a parameter, and returns its value.
+    pub fn take(&mut self, parameter: Parameter) -> Option<String> {
+        let at = self.0.iter().position(|(p, _)| *p == parameter)?;
+        Some(self.0.swap_remove(at).1)
     }
 
     /// Sets a parameter and replaces a former value.
@@ -225,6 +231,17 @@ impl Parameters {
     }
 }
 
+impl fmt::Debug for Parameters {
+    /// Omits tokens, which serve as credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let visible = |(parameter, value)| match parameter {
+            Parameter::Tokens => (parameter, "…"),
+            _ => (parameter, value),
+        };
+        f.debug_map().entries(self.iter().map(visible)).finish()
+    }
+}
+
 impl<V: Into<String>> FromIterator<(Parameter, V)> for Parameters {
     fn from_iter<I: IntoIterator<Item = (Parameter, V)>>(all: I) -> Self {
         let mut parameters = Self::default();
@@ -232,5 +249,19 @@ impl<V: Into<String>> FromIterator<(Parameter, V)> for Parameters {
             parameters.set(parameter, value);
         }
         parameters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_has_no_token() {
+        let all = [(Parameter::EventCategory, "4"), (Parameter::Tokens, "a.b.secret")];
+        let parameters = Parameters::from_iter(all);
+        let shown = format!("{parameters:?}");
+        assert!(shown.contains("\"4\"") && !shown.contains("secret"), "{shown}");
+        assert_eq!(parameters.get(Parameter::Tokens), Some("a.b.secret"));
     }
 }

@@ -11,6 +11,7 @@ use crate::resource::ResourceType;
 use crate::role::AssignedRole;
 use crate::rsc::Rsc;
 use crate::target::Target;
+use crate::token::VerifiedToken;
 
 /// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,6 +78,8 @@ pub struct RequestPrimitive {
     /// Claimed roles that policy assigns to the originator. They are not part of the message: the
     /// gateway sets them.
     pub roles: Vec<AssignedRole>,
+    /// Verified tokens of the originator. They are not part of the message: the gateway sets them.
+    pub tokens: Vec<VerifiedToken>,
 }
 
 /// The credential of the security association that carried a request.
@@ -105,6 +108,7 @@ impl RequestPrimitive {
             source_address: None,
             credential: None,
             roles: Vec::new(),
+            tokens: Vec::new(),
         }
     }
 

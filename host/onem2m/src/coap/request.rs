@@ -90,6 +90,7 @@ fn request_parts(request: &Parts, table: Table) -> Result<RequestPrimitive, Refu
         source_address: None,
         credential: None,
         roles: Vec::new(),
+        tokens: Vec::new(),
     })
 }
 

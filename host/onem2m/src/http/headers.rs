@@ -3,7 +3,7 @@
 use http::Version;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 
-use crate::binding::{BindingError, MAX_VALUE, bad, unsupported};
+use crate::binding::{BindingError, MAX_TOKENS, MAX_VALUE, bad, unsupported};
 use crate::parameter::{Parameter, Parameters};
 use crate::primitive::Operation;
 use crate::rsc::Rsc;
@@ -42,10 +42,6 @@ fn serialization(essence: &str) -> Option<Serialization> {
         None
     }
 }
-
-/// Maximum length of the Tokens of a request, in bytes. A signed token with its rules is longer than
-/// other parameters.
-const MAX_TOKENS: usize = 8 << 10;
 
 /// Returns the value of a header field that may occur once: visible ASCII and spaces, bounded.
 pub(super) fn single<'a>(

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::members::{Members, list, parse, portable, texts, time};
-use crate::binding::{BindingError, MAX_OPTION_BYTES, MAX_OPTIONS, MAX_VALUE, bad, check_content};
+use crate::binding::{
+    BindingError, MAX_OPTION_BYTES, MAX_OPTIONS, MAX_TOKENS, MAX_VALUE, bad, check_content,
+};
 use crate::parameter::{
     FILTER_CRITERIA, OPTIONS, Parameter, Parameters, REQUEST_PARAMETERS, RESPONSE_PARAMETERS,
     ValueType,
@@ -17,9 +19,12 @@ use crate::target::Target;
 /// Parameters with separate members, which cannot be names of attributes in a filter.
 const OWN_MEMBERS: [&str; 9] = ["op", "to", "fr", "rqi", "rvi", "pc", "rt", "fc", "rsc"];
 
-/// Parameters that are not supported in a serialized primitive: tokens, the members of a group
-/// request, and those without text in the specification.
-const UNSUPPORTED: [&str; 6] = ["tkns", "tqf", "grtm", "omr", "prpi", "msu"];
+/// Parameters that are not supported in a serialized primitive: the members of a group request, a
+/// parameter of responses, and those without text in the specification.
+const UNSUPPORTED: [&str; 5] = ["tqf", "grtm", "omr", "prpi", "msu"];
+
+/// Maximum number of bytes in a list of tokens that are not of the tokens.
+const MAX_LIST_OVERHEAD: usize = 1024;
 
 type ParseResult<T> = Result<T, BindingError>;
 
@@ -85,6 +90,9 @@ fn request(bytes: &Bytes, members: &mut Members<'_>) -> ParseResult<RequestPrimi
     let content = content.transpose()?;
     check_content(operation, resource_type, content.as_ref())?;
     let mut parameters = parameters(members, &REQUEST_PARAMETERS)?;
+    if let Some(raw) = members.take(Parameter::Tokens.short_name()) {
+        parameters.set(Parameter::Tokens, tokens(raw)?);
+    }
     let mut options = Options::default();
     if let Some(raw) = members.take("rt") {
         response_type(raw, &mut options, &mut parameters)?;
@@ -121,6 +129,7 @@ fn request(bytes: &Bytes, members: &mut Members<'_>) -> ParseResult<RequestPrimi
         source_address: None,
         credential: None,
         roles: Vec::new(),
+        tokens: Vec::new(),
     })
 }
 
@@ -190,6 +199,28 @@ impl Options {
         self.all.push((name.into(), value));
         Ok(())
     }
+}
+
+/// Joins tokens as HTTP does, with `+`.
+fn tokens(raw: &RawValue) -> ParseResult<String> {
+    if raw.get().len() > MAX_TOKENS + MAX_LIST_OVERHEAD {
+        return Err(bad(format!("tkns is longer than {MAX_TOKENS} bytes")));
+    }
+    let mut all = Vec::new();
+    for raw in list("tkns", raw)? {
+        let token: String = parse("tkns", raw, "a list of strings")?;
+        // Neither of the forms of a token has other characters.
+        let is_of_token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if token.is_empty() || !token.bytes().all(is_of_token) {
+            return Err(bad("tkns has an element that is not a token"));
+        }
+        all.push(token);
+    }
+    let joined = all.join("+");
+    if joined.is_empty() || joined.len() > MAX_TOKENS {
+        return Err(bad(format!("tkns has no token, or is longer than {MAX_TOKENS} bytes")));
+    }
+    Ok(joined)
 }
 
 /// Parses the Response Type with its notification targets: `{"rtv": 2, "nu": ["…"]}`.

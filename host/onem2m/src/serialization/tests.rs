@@ -243,10 +243,26 @@ fn primitives_are_bounded() {
 
 #[test]
 fn unsupported_parameters_are_not_implemented() {
-    for members in [r#""tkns":["t"]"#, r#""tqf":{}"#, r#""grtm":["a"]"#, r#""omr":1"#] {
+    for members in [r#""tqf":{}"#, r#""grtm":["a"]"#, r#""omr":1"#] {
         let json = format!(r#"{{"op":2,"to":"x","rqi":"r",{members}}}"#);
         assert_eq!(refusal(&json).rsc, Rsc::NotImplemented, "{json}");
     }
+}
+
+#[test]
+fn tokens_are_joined() {
+    let with = |tokens: &str| format!(r#"{{"op":2,"to":"x","rqi":"r","tkns":{tokens}}}"#);
+    let read = request(&with(r#"["a.b-_.c","d.e.f"]"#));
+    assert_eq!(read.parameters.get(Parameter::Tokens), Some("a.b-_.c+d.e.f"));
+    let written: Value = serde_json::from_slice(&writer::write_request(&read)).unwrap();
+    assert_eq!(written["tkns"], json!(["a.b-_.c", "d.e.f"]));
+    let long = |length| format!("[\"{}\"]", "t".repeat(length));
+    let padded = format!("[\"t\"{}]", " ".repeat(9300));
+    for bad in ["\"a.b.c\"", "[]", "[\"\"]", "[\"a+b\"]", "[\"a b\"]", "[1]", &long(8193), &padded]
+    {
+        assert_eq!(refusal(&with(bad)).rsc, Rsc::BadRequest, "{bad:.40}");
+    }
+    request(&with(&long(8192)));
 }
 
 #[test]

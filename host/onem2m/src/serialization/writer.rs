@@ -124,8 +124,9 @@ fn put_parameters(members: &mut Map<String, Value>, parameters: &Parameters) {
                     .collect();
                 members.insert(name.into(), serde_json::json!({ "ltia": pairs }));
             }
-            // Their form in HTTP is not a list of tokens.
-            Parameter::Tokens => {}
+            Parameter::Tokens => {
+                members.insert(name.into(), value.split('+').collect());
+            }
             _ => {
                 members.insert(name.into(), one(parameter.value_type(), value));
             }

@@ -63,6 +63,8 @@ mod data {
     pub mod shown;
     pub mod table;
     pub mod text;
+    pub mod token;
+    pub mod token_issuers;
 }
 
 /// Declarations of a module: manifest, hooks, capabilities, signature.
@@ -126,6 +128,7 @@ mod decision {
     pub mod shadow;
     pub mod shadow_queue;
     pub mod shadows;
+    pub mod token_cache;
 }
 
 /// Generations: loading, checking and replacing all modules and policy files together.
@@ -163,6 +166,8 @@ pub use data::service_subscription::{NoNode, Rule, Subscription};
 pub use data::shown::{Shown, needs_escape};
 pub use data::table::{RowChanges, Table};
 pub use data::text::decode;
+pub use data::token::TokenError;
+pub use data::token_issuers::{FILE as TOKEN_ISSUERS, TokenIssuers};
 pub use decision::answer::{Answer, Difference};
 pub use decision::question::{InvalidQuestion, Question};
 pub use decision::record::{Decision, Recorder, ReplayOutcome};

@@ -16,6 +16,7 @@ use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
 use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::shadows::Shadows;
+use crate::decision::token_cache::TokenCache;
 use crate::generation::generation::{Generation, PresentFiles};
 use crate::host::capabilities::IoCapabilities;
 use crate::host::config::Values;
@@ -167,6 +168,8 @@ impl ModuleHarness {
             subscription: around.subscription,
             subscription_file: ParsedFile::default(),
             roles: ParsedFile::default(),
+            token_issuers: ParsedFile::default(),
+            tokens: TokenCache::default(),
             certificates: None,
             sandbox: Arc::new(self.sandbox.with(around.limits, around.now)),
             service_provider: around.service_provider,

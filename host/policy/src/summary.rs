@@ -48,6 +48,9 @@ pub fn policy(generation: &Generation) -> Vec<String> {
     if let Some(roles) = generation.roles() {
         lines.push(format!("  roles       {roles} with their holders"));
     }
+    if let Some((issuers, revoked)) = generation.token_issuers() {
+        lines.push(format!("  tokens      {issuers} issuers, {revoked} revoked tokens"));
+    }
     lines
 }
 

@@ -16,8 +16,10 @@ use crate::data::parsed_file::ParsedFile;
 use crate::data::roles::{self, Roles};
 use crate::data::service_subscription::{self, Subscription};
 use crate::data::table::Table;
+use crate::data::token_issuers::{self, TokenIssuers};
 use crate::decision::originator_allowances::OriginatorAllowances;
 use crate::decision::shadow_queue::ShadowQueue;
+use crate::decision::token_cache::TokenCache;
 use crate::generation::certificate_file;
 use crate::generation::comparison::{self, TableChanges};
 use crate::generation::generation::{Generation, PresentFiles};
@@ -107,7 +109,8 @@ fn build_now(
         present.policies.insert(oci_artifacts::FILE.into());
     }
     let inputs = Inputs { settings, policies: &policies, last, missing: &mut missing };
-    let (subscription, roles) = load_parsed(inputs, &mut present, &mut faults);
+    let ParsedFiles { subscription, roles, token_issuers } =
+        load_parsed(inputs, &mut present, &mut faults);
     let last_certificates = last.and_then(|last| last.certificates.as_ref());
     let certificates =
         certificate_file::load(settings, last_certificates, &mut missing, &mut faults);
@@ -145,6 +148,8 @@ fn build_now(
         subscription: subscription.content.clone(),
         subscription_file: subscription,
         roles,
+        token_issuers,
+        tokens: TokenCache::default(),
         certificates,
         sandbox: sandbox.clone(),
         service_provider: settings.service_provider.clone(),
@@ -157,33 +162,45 @@ fn build_now(
     Ok(next)
 }
 
-/// Loads the service subscription and the roles.
+/// The policy files that are parsed as a whole.
+#[derive(Default)]
+struct ParsedFiles {
+    subscription: ParsedFile<Subscription>,
+    roles: ParsedFile<Roles>,
+    token_issuers: ParsedFile<TokenIssuers>,
+}
+
 fn load_parsed(
     mut inputs: Inputs<'_, '_, '_>,
     present: &mut PresentFiles,
     faults: &mut Vec<Fault>,
-) -> (ParsedFile<Subscription>, ParsedFile<Roles>) {
+) -> ParsedFiles {
     let settings = inputs.settings;
-    let (mut subscription, mut roles) = (ParsedFile::default(), ParsedFile::default());
+    let mut loaded = ParsedFiles::default();
     if settings.subscription_file {
         let parse = |file: &Path, text: &str| Subscription::parse(file, text, &settings.cse);
         let name = service_subscription::FILE;
-        subscription = inputs.load(name, |last| &last.subscription_file, parse, faults);
+        loaded.subscription = inputs.load(name, |last| &last.subscription_file, parse, faults);
     }
     if !settings.is_maf {
         let provider = settings.service_provider.as_deref();
         let parse = |file: &Path, text: &str| Roles::parse(file, text, &settings.cse, provider);
-        roles = inputs.load(roles::FILE, |last| &last.roles, parse, faults);
+        loaded.roles = inputs.load(roles::FILE, |last| &last.roles, parse, faults);
+        let parse =
+            |file: &Path, text: &str| TokenIssuers::parse(file, text, &settings.cse, provider);
+        let name = token_issuers::FILE;
+        loaded.token_issuers = inputs.load(name, |last| &last.token_issuers, parse, faults);
     }
     for (name, is_loaded) in [
-        (service_subscription::FILE, subscription.content.is_some()),
-        (roles::FILE, roles.content.is_some()),
+        (service_subscription::FILE, loaded.subscription.content.is_some()),
+        (roles::FILE, loaded.roles.content.is_some()),
+        (token_issuers::FILE, loaded.token_issuers.content.is_some()),
     ] {
         if is_loaded && !inputs.policies.is_fetched(name) {
             present.policies.insert(name.into());
         }
     }
-    (subscription, roles)
+    loaded
 }
 
 /// Checks that a generation has the policy files that its settings require.
@@ -236,6 +253,7 @@ pub(crate) fn same(a: &Generation, b: &Generation) -> bool {
         && a.present == b.present
         && a.subscription_file.digest == b.subscription_file.digest
         && a.roles.digest == b.roles.digest
+        && a.token_issuers.digest == b.token_issuers.digest
         && a.certificates.as_ref().map(Arc::as_ptr) == b.certificates.as_ref().map(Arc::as_ptr)
         && same_modules(&a.modules, &b.modules)
         && same_modules(&a.replaced, &b.replaced)

@@ -42,6 +42,7 @@ pub(crate) fn compare(
         modules: modules(&last.modules, &next.modules),
         rules: last.subscription_file.digest != next.subscription_file.digest,
         roles: last.roles.digest != next.roles.digest,
+        token_issuers: last.token_issuers.digest != next.token_issuers.digest,
         certificates: certificates(last) != certificates(next),
     }
 }

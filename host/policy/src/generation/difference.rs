@@ -15,6 +15,8 @@ pub struct GenerationDifference {
     pub rules: bool,
     /// Whether the roles or their holders have changed.
     pub roles: bool,
+    /// Whether the issuers of tokens, or the revoked tokens, have changed.
+    pub token_issuers: bool,
     /// Whether certificates, authorities or revocation lists have changed.
     pub certificates: bool,
 }
@@ -34,6 +36,9 @@ impl fmt::Display for GenerationDifference {
         }
         if self.roles {
             parts.push("roles".into());
+        }
+        if self.token_issuers {
+            parts.push("token issuers".into());
         }
         if self.certificates {
             parts.push("certificates".into());

@@ -20,6 +20,7 @@ use crate::data::parsed_file::ParsedFile;
 use crate::data::roles::Roles;
 use crate::data::service_subscription::Subscription;
 use crate::data::table::Table;
+use crate::data::token_issuers::TokenIssuers;
 use crate::decision::answer::Answer;
 use crate::decision::chain::{Chain, primitive_record};
 use crate::decision::evaluate::{self, ChainContext, ChainOutcome, Trace};
@@ -28,6 +29,7 @@ use crate::decision::question::{InvalidQuestion, Question, RuntimeQuestion};
 use crate::decision::record::{Decision, Recorder, ReplayOutcome};
 use crate::decision::shadow::{ShadowJob, ShadowSummary};
 use crate::decision::shadows::Shadows;
+use crate::decision::token_cache::TokenCache;
 use crate::generation::certificates::Certificates;
 use crate::generation::difference::GenerationDifference;
 use crate::generation::expiry::Expiry;
@@ -73,6 +75,9 @@ pub struct Generation {
     pub(crate) subscription_file: ParsedFile<Subscription>,
     /// Roles and their holders.
     pub(crate) roles: ParsedFile<Roles>,
+    /// Issuers of tokens, and the tokens that were verified.
+    pub(crate) token_issuers: ParsedFile<TokenIssuers>,
+    pub(crate) tokens: TokenCache,
     /// Certificates of the gateway and trust anchors, if there are any.
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) sandbox: Arc<Sandbox>,

@@ -7,5 +7,7 @@ pub(crate) mod grants;
 pub(crate) mod membership;
 pub(crate) mod names;
 pub(crate) mod originator;
+pub(crate) mod requester;
 pub(crate) mod roles;
 pub(crate) mod rule;
+pub(crate) mod tokens;

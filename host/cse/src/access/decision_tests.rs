@@ -1,5 +1,5 @@
 use super::*;
-use crate::access::grants::Access;
+use crate::store::Read;
 use crate::testing::Bench;
 use Access::{Delete, Discover, Notify, Retrieve, Update, UpdatePrivileges};
 use ResourceType::Container;

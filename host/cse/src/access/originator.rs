@@ -69,6 +69,11 @@ impl Identity {
         self.registered.as_ref().map(|(stem, _)| stem.as_str())
     }
 
+    /// Returns its registrant, if known.
+    pub(crate) fn own_registrant(&self) -> Option<&str> {
+        self.registered.as_ref().and_then(|(_, registrant)| registrant.as_deref())
+    }
+
     /// Returns whether the originator is the AE whose registrant a record stores. `known` is the
     /// registrant of its stem in the record. If the originator is not registered here, like an AE
     /// of another CSE, its CSE is trusted.

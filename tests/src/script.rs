@@ -62,3 +62,10 @@ pub fn run_agent(settings: &Value) -> CommandOutput {
     let mut command = Command::new(paths::clients().join("agent/bin/python"));
     to_end(command.arg("-I").arg(script).arg(settings.to_string()))
 }
+
+/// Signs or verifies a token with PyJWT, which is a part of the agent's environment.
+pub fn run_pyjwt(settings: &Value) -> CommandOutput {
+    let script = paths::repository().join("tests/clients/tokens.py");
+    let mut command = Command::new(paths::clients().join("agent/bin/python"));
+    to_end(command.arg("-I").arg(script).arg(settings.to_string()))
+}

@@ -6,7 +6,7 @@
 //! 2. check the originator with the impersonation checks of policy,
 //! 3. check an originator that is forwarded by another CSE,
 //! 4. check what the request registers: an AE, an announcement, a key at a MAF,
-//! 5. determine which claimed roles are assigned to the originator,
+//! 5. determine which claimed roles are assigned to the originator, and verify its tokens,
 //! 6. route it: to the backend, or to another CSE.
 //!
 //! The futures of rare steps are boxed: each request has space for all others, and moves it.
@@ -20,6 +20,7 @@ mod recovery;
 mod registration;
 mod roles;
 mod security_information;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,6 +237,9 @@ impl Handler {
         }
         if is_local && !self.gateway.config.role.is_maf() {
             self.assign_roles(&generation, &mut request);
+            if let Err(refusal) = self.verify_tokens(&generation, &mut request) {
+                return (self.refuse_check(&request, refusal).await, None);
+            }
         }
         let mut memory = None;
         let response = match &self.gateway.backend {

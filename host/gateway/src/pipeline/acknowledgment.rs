@@ -53,6 +53,9 @@ impl Handler {
                 generation = own.gateway.policy.current();
                 refused = own.check(&generation, &request).await.err();
                 own.assign_roles(&generation, &mut request);
+                if refused.is_none() {
+                    refused = own.verify_tokens(&generation, &mut request).err();
+                }
             }
             let response = match refused {
                 Some(refusal) => own.refuse_check(&request, refusal).await,

@@ -35,12 +35,11 @@ fn own(path: &str) -> Request {
 }
 
 /// Header fields that the gateway may forward.
-const FORWARDED_FIELDS: [&str; 18] = [
+const FORWARDED_FIELDS: [&str; 17] = [
     "host",
     "accept",
     "content-type",
     "content-length",
-    "authorization",
     "x-m2m-origin",
     "x-m2m-ri",
     "x-m2m-rvi",
@@ -78,7 +77,8 @@ fn tokens_may_have_8_kib(tool: Tool) {
     };
     light.ask(&request("Authorization", 8192)).expect(200, 2000);
     let [arrived] = &upstream.wait(1)[..] else { panic!("more than one request arrived") };
-    assert_eq!(arrived.values("authorization"), ["t".repeat(8192)]);
+    // The gateway did not verify it.
+    assert!(arrived.values("authorization").is_empty(), "{arrived:?}");
     for (name, length) in [("Authorization", 8193), ("X-M2M-GID", 1025)] {
         light.ask(&request(name, length)).expect_refusal(400, 4000);
     }
@@ -114,7 +114,6 @@ fn upstream_receives_known_parameters_only(tool: Tool) {
         ("x-m2m-ri", request.id()),
         ("x-m2m-rvi", "3"),
         ("x-m2m-rst", "20991231T000000"),
-        ("authorization", "token-1+token-2"),
         ("content-type", "application/json;ty=4"),
     ] {
         assert_eq!(arrived.values(name), [value], "{arrived:?}");

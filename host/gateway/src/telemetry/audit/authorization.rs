@@ -34,3 +34,30 @@ pub fn roles_claimed(association: &SecurityAssociation, request: &RequestPrimiti
         "roles claimed: {roles}; not assigned: {not_assigned}"
     );
 }
+
+/// Records the verified tokens of a request, by their issuers and Token-IDs.
+pub fn tokens_accepted(association: &SecurityAssociation, request: &RequestPrimitive) {
+    let from = &*cut(request.from.as_deref().unwrap_or_default());
+    let to = request.to.to_string();
+    for token in &request.tokens {
+        let credential = By::Credential(association.credential_id.clone());
+        let subject = Subject { from: Some(from.into()), ..Subject::default() };
+        if !is_single("request.token-accepted", credential, &*token.issuer, subject) {
+            continue;
+        }
+        let (issuer, token_id) = (&*cut(&token.issuer), &*cut(&token.id));
+        tracing::info!(
+            target: TARGET,
+            event = "request.token-accepted",
+            association = association.id,
+            credential_id = %association.credential_id,
+            request_id = &*cut(&request.request_id),
+            operation = request.operation.name(),
+            to = &*cut(&to),
+            from,
+            issuer,
+            token_id,
+            "accepted the token {token_id} of {issuer}"
+        );
+    }
+}

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use saegis_client::{Binding, Session};
 
+use crate::token::read_token;
 use config::{AeConfig, Proof};
 use connect::establish;
 pub use error::AeError;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Role-ID that the requests claim, such as `technician@in.provider.com`. May be repeated.
     #[arg(long = "role", global = true, value_name = "ROLE")]
     roles: Vec<String>,
+    /// File with a token that the requests carry. May be repeated. CoAP has no place for one.
+    #[arg(long = "token", global = true, value_name = "FILE")]
+    tokens: Vec<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -141,6 +145,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     if matches!(args.verb, Verb::Watch { .. }) && !binding.is_bidirectional() {
         return Err(AeError::Binding);
     }
+    let tokens = args.tokens.iter().map(|file| read_token(file)).collect::<Result<Vec<_>, _>>()?;
     let (mut session, kind, proof) = match &config.maf {
         None => {
             let (kind, proof) = match &config.credential {
@@ -161,6 +166,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
         }
     };
     session.claim_roles(args.roles);
+    session.use_tokens(&tokens);
     if !as_json {
         crate::output::print(&format!(
             "association: {} {} with {} at {}, as {}",

@@ -26,6 +26,7 @@ mod output;
 mod replaced_file;
 mod table;
 mod tail;
+mod token;
 #[cfg(feature = "top")]
 mod top;
 mod trail;
@@ -104,6 +105,8 @@ enum Command {
     Cse(cse::Args),
     /// Replay recorded decisions of a gateway
     Decisions(decisions::Args),
+    /// Issue, show and revoke tokens, which permit requests for a limited time
+    Token(token::Args),
     /// Develop policy modules: create, inspect, test, try and roll out
     Module(module::Args),
     /// Write configuration, policy and state to an archive, while the gateway runs
@@ -194,6 +197,10 @@ fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
         Command::Audit(args) => exit_code(audit::run(args, as_json)),
         Command::Cse(args) => exit_code(cse::run(args, as_json)),
         Command::Decisions(args) => exit_code(runtime.block_on(decisions::run(args, as_json))),
+        Command::Token(args) => match token::run(args, as_json) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => print_error(&e.to_string(), e.exit_code()),
+        },
         Command::Module(args) => exit_code(runtime.block_on(module::run(args, as_json))),
         Command::Version => {
             if as_json {

@@ -15,12 +15,14 @@ use saegis_onem2m::credential::PresharedKey;
 use saegis_onem2m::exported::Exported;
 use saegis_onem2m::http::write_request;
 use saegis_onem2m::id::CseId;
+use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, ROLE_IDS, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::resource::ResourceType;
 use saegis_onem2m::target::{Scope, Target};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use zeroize::Zeroizing;
 
 use crate::coap::{Coap, DatagramProof, connect_datagrams, resolve};
 use crate::credential::Credential;
@@ -156,6 +158,8 @@ pub struct Session {
     pub exported: Option<Exported>,
     /// Roles that each request claims.
     roles: Vec<String>,
+    /// Tokens of each request, joined with `+`.
+    tokens: Option<Zeroizing<String>>,
 }
 
 impl Session {
@@ -200,7 +204,14 @@ impl Session {
         let (protocol, suite, exported) = facts;
         let (cse, timeout) = (peer.cse_id.clone(), peer.timeout);
         let (host, roles) = (address, Vec::new());
-        Ok(Self { protocol, suite, cse, from, host, timeout, transport, exported, roles })
+        let tokens = None;
+        Ok(Self { protocol, suite, cse, from, host, timeout, transport, exported, roles, tokens })
+    }
+
+    /// Sends tokens in each further request.
+    pub fn use_tokens(&mut self, tokens: &[Zeroizing<String>]) {
+        let joined = tokens.iter().map(|token| token.as_str()).collect::<Vec<_>>().join("+");
+        self.tokens = Some(Zeroizing::new(joined)).filter(|_| !tokens.is_empty());
     }
 
     /// Claims roles in each further request.
@@ -233,6 +244,9 @@ impl Session {
         let mut request = RequestPrimitive::own(operation, to, self.from.clone(), id);
         if !self.roles.is_empty() {
             request.options.push((ROLE_IDS.into(), self.roles.clone()));
+        }
+        if let Some(tokens) = &self.tokens {
+            request.parameters.set(Parameter::Tokens, tokens.as_str());
         }
         Ok(request)
     }

@@ -166,7 +166,7 @@ pub use data::service_subscription::{NoNode, Rule, Subscription};
 pub use data::shown::{Shown, needs_escape};
 pub use data::table::{RowChanges, Table};
 pub use data::text::decode;
-pub use data::token::TokenError;
+pub use data::token::{TokenError, check_token};
 pub use data::token_issuers::{FILE as TOKEN_ISSUERS, TokenIssuers};
 pub use decision::answer::{Answer, Difference};
 pub use decision::question::{InvalidQuestion, Question};

@@ -4,6 +4,8 @@ use saegis_client::SessionError;
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Faults;
 
+use crate::token::TokenCommandError;
+
 /// Error of a request of an AE.
 #[derive(Debug, thiserror::Error)]
 pub enum AeError {
@@ -15,6 +17,9 @@ pub enum AeError {
         "watch needs --binding websocket, mqtt or coap: over HTTP the registrar CSE sends no requests"
     )]
     Binding,
+    /// A token cannot be read.
+    #[error("{0}")]
+    Token(#[from] TokenCommandError),
     /// The association could not be established, or was closed.
     #[error("{0}")]
     Session(#[from] SessionError),
@@ -45,7 +50,7 @@ impl AeError {
     /// refusal.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Binding => 2,
+            Self::Config(_) | Self::Binding | Self::Token(_) => 2,
             Self::Session(_) => 3,
             Self::Refused { .. } => 4,
         }

@@ -125,6 +125,15 @@ struct Permission {
     rids: Option<Vec<String>>,
 }
 
+/// Checks whether a token is accepted at a time, if its holder sends it.
+///
+/// # Errors
+/// Returns the reason why not.
+pub fn check_token(issuers: &TokenIssuers, token: &str, now: SystemTime) -> Result<(), TokenError> {
+    let token = verify(issuers, token)?;
+    token.check(&token.holder, now)
+}
+
 /// Verifies a token, except its times and its holder, which [`Token::check`] compares.
 pub(crate) fn verify(issuers: &TokenIssuers, token: &str) -> Result<Token, TokenError> {
     let read = UnverifiedJws::read(token)?;

@@ -241,6 +241,7 @@ impl Handler {
                 return (self.refuse_check(&request, refusal).await, None);
             }
         }
+        let asks_for_token = is_local && request.asks_for_token();
         let mut memory = None;
         let response = match &self.gateway.backend {
             Backend::Maf(maf) => Box::pin(self.distribute_key(maf, &generation, request)).await,
@@ -249,6 +250,12 @@ impl Handler {
             }
             _ if is_local => self.handle_local(&generation, request, &mut memory).await,
             _ => Box::pin(self.forward(request)).await,
+        };
+        let response = match response.rsc {
+            Rsc::OriginatorHasNoPrivilege if asks_for_token => {
+                self.invite_token_request(&generation, response)
+            }
+            _ => response,
         };
         tracing::debug!(
             event = "request.answered",

@@ -145,6 +145,14 @@ impl RequestPrimitive {
         claims.flat_map(|(_, ids)| ids).map(String::as_str)
     }
 
+    /// Returns whether the originator wants to know where it can request a token if this request is
+    /// denied (`tqi`).
+    #[must_use]
+    pub fn asks_for_token(&self) -> bool {
+        let value = self.option(TOKEN_REQUEST).and_then(<[String]>::first);
+        value.is_some_and(|value| matches!(value.as_str(), "true" | "1"))
+    }
+
     /// Returns the value of an option: a list, mostly of one element.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&[String]> {
@@ -154,6 +162,12 @@ impl RequestPrimitive {
 
 /// The option with the claimed roles (Role IDs).
 pub const ROLE_IDS: &str = "rids";
+
+/// The option with the Token Request Indicator.
+pub const TOKEN_REQUEST: &str = "tqi";
+
+/// Start of the content with Token Request Information.
+pub(crate) const TOKEN_REQUEST_INFORMATION: &[u8] = b"{\"m2m:tqf\":";
 
 /// Maximum length of a reason from another CSE in logs, in characters.
 const MAX_REASON: usize = 200;
@@ -214,6 +228,16 @@ impl ResponsePrimitive {
             content_location: None,
             parameters: Parameters::default(),
         }
+    }
+
+    /// Replaces the reason of a refusal by Token Request Information: the addresses at which the
+    /// originator can request a token (TS-0009 clause 6.4).
+    #[must_use]
+    pub fn with_token_request(self, addresses: &[String]) -> Self {
+        let services = addresses.iter().map(|uri| serde_json::json!({ "uri": uri }));
+        let services = services.collect::<Vec<_>>();
+        let body = serde_json::json!({"m2m:tqf": {"dasi": services}});
+        Self { content: Some(body.to_string().into()), ..self }
     }
 
     /// Returns the reason of a refusal (`m2m:dbg`), sanitized for logs and terminals.

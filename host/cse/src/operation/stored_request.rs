@@ -159,6 +159,8 @@ fn attributes(request: &RequestPrimitive) -> Attributes {
             attributes.insert(attribute.into(), value);
         }
     }
+    // A token is a credential, and others may be allowed to retrieve the resource.
+    members.remove(Parameter::Tokens.short_name());
     attributes.insert(PARAMETERS.into(), members.into());
     attributes.insert("lbl".into(), json!([request.from]));
     attributes.insert(STATUS.into(), PENDING.into());

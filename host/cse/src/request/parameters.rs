@@ -7,7 +7,7 @@
 use std::time::SystemTime;
 
 use saegis_onem2m::parameter::Parameter;
-use saegis_onem2m::primitive::{Operation, ROLE_IDS, RequestPrimitive};
+use saegis_onem2m::primitive::{Operation, ROLE_IDS, RequestPrimitive, TOKEN_REQUEST};
 use saegis_onem2m::role::RoleId;
 use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::timestamp::{is_immediate, parse_relative};
@@ -127,9 +127,9 @@ pub(crate) struct Options {
 }
 
 /// Short names of criteria and parameters that are specified, but not supported.
-const UNSUPPORTED: [&str; 17] = [
+const UNSUPPORTED: [&str; 16] = [
     "asi", "auri", "catr", "cfq", "cfs", "clbl", "da", "gq", "gsf", "ltids", "patr", "plbl", "pty",
-    "smf", "sqi", "tids", "tqi",
+    "smf", "sqi", "tids",
 ];
 
 /// Attributes that are not filters, and the parameters that replace them.
@@ -166,6 +166,7 @@ struct RawOptions {
     relative: Option<Vec<String>>,
     attributes: Option<Vec<String>>,
     claims: usize,
+    asks_for_token: Option<()>,
     filter: Filter,
 }
 
@@ -213,6 +214,11 @@ impl RawOptions {
                 once(&mut self.persistence, (), "rp")
             }
             ROLE_IDS => self.take_roles(value),
+            // The caller of this CSE names the address for a token.
+            TOKEN_REQUEST => match one(TOKEN_REQUEST, value)? {
+                "true" | "false" | "1" | "0" => once(&mut self.asks_for_token, (), TOKEN_REQUEST),
+                _ => Err(OptionError::Value(TOKEN_REQUEST)),
+            },
             "ty" => self.take_types(value),
             "lbl" => {
                 self.filter.labels.extend_from_slice(value);

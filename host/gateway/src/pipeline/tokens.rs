@@ -7,7 +7,7 @@
 use std::time::{Instant, SystemTime};
 
 use saegis_onem2m::parameter::Parameter;
-use saegis_onem2m::primitive::RequestPrimitive;
+use saegis_onem2m::primitive::{RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
 use saegis_policy::Generation;
 use zeroize::Zeroizing;
@@ -41,6 +41,20 @@ impl Handler {
         let credential = &self.session.active.association.credential_id;
         self.gateway.usage.charge(credential, started.elapsed());
         verified
+    }
+
+    /// Adds to a denial by the embedded CSE where the originator can request a token, if an issuer has
+    /// an address (TS-0001 clause 11.5.3).
+    pub(super) fn invite_token_request(
+        &self,
+        generation: &Generation,
+        denial: ResponsePrimitive,
+    ) -> ResponsePrimitive {
+        let addresses = generation.token_addresses();
+        if self.gateway.backend.embedded().is_none() || addresses.is_empty() {
+            return denial;
+        }
+        denial.with_token_request(addresses)
     }
 
     fn verify_each(

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::parameter::{FILTER_CRITERIA, OPTIONS, Parameter, Parameters, ValueType};
-use crate::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
+use crate::primitive::{Operation, RequestPrimitive, ResponsePrimitive, TOKEN_REQUEST_INFORMATION};
 
 /// Returns a response as a value inside of another primitive, with its From and To.
 #[must_use]
@@ -51,7 +51,13 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 
 /// Appends the unchanged content as the last member.
 fn put_content(out: &mut Vec<u8>, content: Option<&[u8]>) {
-    if let Some(content) = content {
+    let Some(content) = content else { return };
+    // Token Request Information is content in HTTP and CoAP, and a parameter here.
+    let information = content.strip_prefix(TOKEN_REQUEST_INFORMATION);
+    if let Some(information) = information.and_then(|rest| rest.strip_suffix(b"}")) {
+        out.extend_from_slice(b",\"tqf\":");
+        out.extend_from_slice(information);
+    } else {
         out.extend_from_slice(b",\"pc\":");
         out.extend_from_slice(content);
     }

@@ -40,6 +40,12 @@ impl Generation {
         self.token_issuers.content.as_ref().map(|issuers| issuers.counts())
     }
 
+    /// Returns the addresses at which an originator can request a token.
+    #[must_use]
+    pub fn token_addresses(&self) -> &[String] {
+        self.token_issuers.content.as_ref().map_or(&[], |issuers| issuers.addresses())
+    }
+
     /// Verifies a token for the originator of a request. The caller has checked the originator.
     ///
     /// # Errors

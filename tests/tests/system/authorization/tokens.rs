@@ -4,7 +4,7 @@ use std::fs;
 
 use saegis_tests::{
     Gateway, LIGHT1, LIGHT2, Light, Mqtt, Reply, Request, Response, Setup, TokenIssuer, Upstream,
-    run_pyjwt, saegis, token_claims,
+    eventually, run_pyjwt, saegis, token_claims,
 };
 use serde_json::{Value, json};
 
@@ -316,5 +316,54 @@ fn token_of_pyjwt_is_accepted() {
         let token = run_pyjwt(&asked).expect(0).out;
         let request = with(Request::retrieve(LAMP), token.trim());
         ask(&mut guest, GUEST, request).expect(200, 2000);
+    }
+}
+
+#[test]
+fn denied_request_learns_where_to_get_a_token() {
+    let issuer = TokenIssuer::new();
+    let file = file_of(&issuer, "");
+    let addressed =
+        file.replace("max-life", "address = \"https://das.in.provider.com/\"\nmax-life");
+    let (gateway, mut owner, mut guest) =
+        start(Setup::new().file("token-issuers.toml", &addressed));
+    let asks = || Request::retrieve(&format!("{LAMP}?tqi=true"));
+    let tqf = json!({"dasi": [{"uri": "https://das.in.provider.com/"}]});
+    let denied = ask(&mut guest, GUEST, asks()).expect(403, 4103);
+    assert_eq!(denied.json(), json!({ "m2m:tqf": tqf }));
+    ask(&mut guest, GUEST, Request::retrieve(LAMP)).expect_refusal(403, 4103);
+    let no = Request::retrieve(&format!("{LAMP}?tqi=false"));
+    ask(&mut guest, GUEST, no).expect_refusal(403, 4103);
+    let bad = Request::retrieve(&format!("{LAMP}?tqi=x"));
+    ask(&mut guest, GUEST, bad).expect_refusal(400, 4000);
+    ask(&mut owner, OWNER, asks()).expect(200, 2000);
+    let missing = Request::retrieve("/cse/light1/nothing?tqi=true");
+    ask(&mut owner, OWNER, missing).expect_refusal(404, 4004);
+    let other = Light::connect(gateway.port(), LIGHT2).unwrap();
+    let mut socket = other.websocket(&[("Sec-WebSocket-Protocol", "oneM2M.json")]).unwrap();
+    let request = json!({"op": 2, "to": "cse/light1/lamp", "fr": GUEST, "tqi": true});
+    let denied = socket.expect(request, 4103);
+    assert_eq!((&denied["tqf"], denied.get("pc")), (&tqf, None));
+    // Without an address, the denial has its reason.
+    gateway.in_force_after(|gateway| gateway.replace(FILE, &file));
+    ask(&mut guest, GUEST, asks()).expect_refusal(403, 4103);
+}
+
+/// Others may be allowed to retrieve a stored request.
+#[test]
+fn stored_request_has_no_token() {
+    let issuer = TokenIssuer::new();
+    let (_gateway, _owner, mut guest) = start_with(&issuer);
+    let token = issuer.sign(&token_claims("1@das", GUEST, &lamp()));
+    let request = with(Request::retrieve(&format!("{LAMP}?rt=1")), &token);
+    let accepted = ask(&mut guest, GUEST, request).expect(202, 1001).json();
+    let address = format!("/~{}", accepted["m2m:uri"].as_str().unwrap());
+    let stored = eventually(|| {
+        let found = ask(&mut guest, GUEST, Request::retrieve(&address)).expect(200, 2000);
+        if found.json()["m2m:req"]["rs"] == 3 { Err(found) } else { Ok(found.text()) }
+    });
+    assert!(stored.contains("2000") && stored.contains("cse/light1/lamp"), "{stored}");
+    for part in token.split('.').chain(["tkns"]) {
+        assert!(!stored.contains(part), "{stored}");
     }
 }

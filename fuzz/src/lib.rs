@@ -23,6 +23,7 @@ mod pieces;
 mod policy_table;
 mod primitive;
 mod resource_content;
+mod token;
 
 use std::process::ExitCode;
 
@@ -37,12 +38,13 @@ pub use mqtt::mqtt;
 pub use policy_table::policy_table;
 pub use primitive::{primitive, websocket};
 pub use resource_content::resource_content;
+pub use token::token;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("certificate", certificate),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
@@ -54,6 +56,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("policy_table", policy_table),
     ("primitive", primitive),
     ("resource_content", resource_content),
+    ("token", token),
     ("websocket", websocket),
 ];
 

@@ -99,6 +99,11 @@ fn resource_content_corpus_passes() {
 }
 
 #[test]
+fn token_corpus_passes() {
+    seeds("token");
+}
+
+#[test]
 fn websocket_corpus_passes() {
     seeds("websocket");
 }

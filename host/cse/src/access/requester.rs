@@ -51,8 +51,10 @@ pub(crate) enum Kind {
 pub(crate) struct Originator<'a> {
     pub(super) kind: Kind,
     identity: Identity,
-    /// Roles that it claims, and that are assigned to it.
+    /// Roles that it claims, and that are assigned to it, followed by those of its tokens.
     roles: Vec<RoleId>,
+    /// Number of the roles that are assigned.
+    assigned: usize,
     /// Verified tokens of which it is the holder.
     tokens: &'a [VerifiedToken],
     /// Cached resources that the permissions of the tokens list.
@@ -136,6 +138,7 @@ impl<'a> Originator<'a> {
             kind,
             identity,
             roles: Vec::new(),
+            assigned: 0,
             tokens: &[],
             listed: RefCell::default(),
             is_authenticated,
@@ -176,6 +179,7 @@ impl<'a> Originator<'a> {
         }
         if who.kind != Kind::Stranger {
             who.roles = roles::held(&request.roles, ae.as_ref());
+            who.assigned = who.roles.len();
             who.roles.extend(tokens::general_roles(&request.tokens));
             who.tokens = &request.tokens;
         }
@@ -239,19 +243,22 @@ impl<'a> Originator<'a> {
         }
         let found = policy.find(self.read, self.now)?.map(|found| found.record);
         let found = found.filter(|r| r.ty == ResourceType::AccessControlPolicy);
-        let grants = found.map(|p| self.grants_in(&p, PRIVILEGES)).transpose()?.map(Rc::new);
+        let grants = found.map(|p| self.grants_in(&p)).transpose()?.map(Rc::new);
         self.grants.borrow_mut().insert(policy.ri.clone(), grants.clone());
         Ok(grants)
     }
 
-    /// Returns the grants of a policy for itself.
+    /// Returns the grants of a policy for itself. The roles of a token do not count, because a changed
+    /// policy would outlast the token.
     pub(crate) fn own_grants(&self, ri: &str) -> Result<Grants, StoreError> {
         let policy = self.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
-        self.grants_in(&policy, SELF_PRIVILEGES)
+        let assigned = self.roles.get(..self.assigned).unwrap_or_default();
+        self.grants_with(assigned, &policy, SELF_PRIVILEGES)
     }
 
-    fn grants_in(&self, policy: &Record, set: &str) -> Result<Grants, StoreError> {
-        self.grants_with(&self.roles, policy, set)
+    /// Returns the grants of a policy for other resources.
+    fn grants_in(&self, policy: &Record) -> Result<Grants, StoreError> {
+        self.grants_with(&self.roles, policy, PRIVILEGES)
     }
 
     /// Returns the grants of a policy for the originator with these roles.

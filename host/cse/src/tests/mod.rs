@@ -3,6 +3,7 @@
 mod access_attributes;
 mod access_groups;
 mod access_roles;
+mod access_tokens;
 mod announced_resources;
 mod announcements;
 mod attribute_rules;

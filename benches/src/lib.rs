@@ -56,6 +56,17 @@ fn rules(rules: usize) -> String {
 /// # Errors
 /// Fails if the modules have not been built, or if the folder cannot be created.
 pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> {
+    policy_with(rows, &[]).await
+}
+
+/// Returns the same policy with further policy files, by name.
+///
+/// # Errors
+/// Returns the errors of [`policy`], and the faults of the files.
+pub async fn policy_with(
+    rows: usize,
+    files: &[(&str, String)],
+) -> Result<(Policy, tempfile::TempDir), Faults> {
     let folder = tempfile::tempdir().map_err(|e| fault(&e))?;
     let modules = folder.path().join("modules");
     std::fs::create_dir(&modules).map_err(|e| fault(&e))?;
@@ -72,6 +83,9 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         // The table contains keys.
         let owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&file, owner).map_err(|e| fault(&e))?;
+    }
+    for (file, text) in files {
+        std::fs::write(folder.path().join(file), text).map_err(|e| fault(&e))?;
     }
     let settings = Settings {
         policies: folder.path().into(),
@@ -92,7 +106,7 @@ pub async fn policy(rows: usize) -> Result<(Policy, tempfile::TempDir), Faults> 
         configuration: None,
         is_maf: false,
         subscription_file: true,
-        service_provider: None,
+        service_provider: Some("in.provider.com".into()),
         limits: saegis_policy::Limits::default(),
         grants: saegis_policy::Grants::default(),
         stores: std::sync::Arc::new(saegis_policy::Stores::in_memory()),

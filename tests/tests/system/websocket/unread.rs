@@ -75,7 +75,11 @@ fn small_unread_responses_are_bounded() {
 #[test]
 fn requests_of_peer_that_does_not_read_are_carried_out() {
     let setup = Setup::new().with_metrics();
-    let gateway = setup.with("limits", "response-bytes-per-credential = 67108864").start();
+    let gateway = setup
+        .with("limits", "response-bytes-per-credential = 67108864")
+        // The listings take longer than the default on a busy machine.
+        .with("notifications", "timeout-seconds = 60")
+        .start();
     let mut light = Light::connect(gateway.port(), LIGHT1).unwrap();
     let mut other = Light::connect(gateway.port(), LIGHT2).unwrap();
     let create = |light: &mut Light, from: &str, to: &str, ty: u16, content: Value| {

@@ -17,6 +17,7 @@ use crate::backend::remote::RemoteBackend;
 use crate::backend::{Backend, Reachability};
 use crate::binding::mqtt::clients::Clients;
 use crate::config::{Config, Mqtt, Role};
+use crate::low_priority::LowPriority;
 use crate::maf_keys::fetcher::KeyFetcher;
 use crate::notification::ae_channels::AeChannels;
 use crate::notification::ae_connections::Aes;
@@ -74,6 +75,8 @@ pub struct Gateway {
     pub outputs: LogOutputs,
     /// Address of the notification relay, once it listens.
     pub relay_address: Arc<OnceLock<RelayAddress>>,
+    /// Threads for work that visits all rows of tables, which gives way to requests.
+    pub background: LowPriority,
     /// Texts of the warnings about the generation in force that were logged.
     pub logged_warnings: Mutex<BTreeSet<String>>,
     stopping: AtomicBool,
@@ -181,6 +184,7 @@ impl Gateway {
             metrics,
             outputs,
             relay_address: Arc::default(),
+            background: LowPriority::for_blocking_work("background", 1),
             logged_warnings: Mutex::default(),
             stopping: AtomicBool::new(false),
             config,

@@ -146,7 +146,7 @@ async fn warnings_of(
     // This reads all rows of large tables.
     let look = move || (generation.expiries(SystemTime::now()), of(&generation));
     // It cannot panic; if it did, there would be no warnings.
-    let Ok((expiries, warnings)) = tokio::task::spawn_blocking(look).await else {
+    let Ok((expiries, warnings)) = gateway.background.spawn_blocking(look).await else {
         return Vec::new();
     };
     gateway.metrics.expiries(&expiries);
@@ -158,13 +158,12 @@ pub async fn watch_expiry(gateway: Arc<Gateway>) {
     let (mut told, mut told_at) = (0, Instant::now());
     loop {
         tokio::time::sleep(EXPIRY_CHECK_INTERVAL).await;
-        let due = warnings::of_expiry(&gateway.policy.current()).len();
-        if due > told || told_at.elapsed() >= DAILY {
-            let warnings = warnings_of(&gateway, warnings::of_expiry).await;
+        let warnings = warnings_of(&gateway, warnings::of_expiry).await;
+        if warnings.len() > told || told_at.elapsed() >= DAILY {
             warnings.iter().for_each(Warning::log);
             told_at = Instant::now();
         }
-        told = due;
+        told = warnings.len();
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::data::disk::under_way;
 use crate::data::fault::Fault;
@@ -21,6 +21,9 @@ use crate::data::text;
 
 /// SHA-256 of a file.
 pub(crate) type Digest = [u8; 32];
+
+/// Number of bytes that one system call returns to the system.
+const RETURNED_AT_ONCE: usize = 1 << 20;
 
 /// Content of a file, which may include keys.
 pub(crate) struct Source {
@@ -67,6 +70,20 @@ impl Source {
             return Err("is a private key that every user of the machine can read; chmod 600");
         }
         Ok(self)
+    }
+
+    /// Wipes the content and returns its memory to the system in small parts, because requests on the
+    /// same core wait while a system call returns all of it.
+    pub fn release(self) {
+        let mut bytes = self.bytes;
+        bytes.zeroize();
+        while bytes.capacity() > RETURNED_AT_ONCE {
+            let rest = bytes.capacity() - RETURNED_AT_ONCE;
+            bytes.shrink_to(rest);
+            if bytes.capacity() > rest {
+                break;
+            }
+        }
     }
 }
 

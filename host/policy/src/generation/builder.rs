@@ -323,6 +323,7 @@ fn load_tables(
             }
             Err(found) => faults.extend(found),
         }
+        source.release();
     }
     for name in missing.tables_before() {
         let file = format!("{name}.csv");

@@ -20,8 +20,8 @@ const MAX_FAULTS: usize = 20;
 /// Maximum number of fields of a record. It is one more than a table can have, to detect excess
 /// fields.
 const MAX_FIELDS: usize = KNOWN.len() + 1;
-/// Approximate length of the shortest possible row, to bound the initial allocation.
-const SHORT_ROW: usize = 8;
+/// Approximate length of the shortest possible cell, to bound the initial allocation.
+const SHORT_CELL: usize = 12;
 
 impl Table {
     /// Parses the CSV text of a table.
@@ -61,7 +61,7 @@ fn parse(file: &Path, text: &[u8]) -> Result<Table, Vec<Fault>> {
     // as many digits.
     let cells = Arena::with_capacity(text.len())
         .map_err(|e| whole(&format!("needs {} bytes of memory: {e}", text.len())))?;
-    let mut rows = Rows::new(columns, cells);
+    let mut rows = Rows::new(columns, cells, row_limit(text));
     let mut faults = Vec::new();
     while faults.len() < MAX_FAULTS {
         match records.next() {
@@ -130,6 +130,11 @@ fn read_header(
     if faults.is_empty() { Ok(columns) } else { Err(faults) }
 }
 
+/// Returns a number of rows that the text has at most. Comments count, and line breaks in cells.
+fn row_limit(text: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', text).count()
+}
+
 /// The rows read so far.
 struct Rows {
     table: Table,
@@ -139,19 +144,20 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(columns: Vec<Column>, cells: Arena) -> Self {
+    /// Allocates for that number of rows. Growing and shrinking would take long system calls.
+    fn new(columns: Vec<Column>, cells: Arena, rows: usize) -> Self {
         let place = |name: &str| columns.iter().position(|c| c.name == name);
         let index_column = columns.iter().position(|c| c.is_index()).unwrap_or_default();
         let keys = columns.iter().enumerate().filter(|(_, c)| c.kind == Kind::Key);
-        let rows_guess = cells.capacity() / SHORT_ROW.max(columns.len() * 12);
+        let rows = rows.min(cells.capacity() / (columns.len().max(1) * SHORT_CELL));
         Self {
             key_columns: keys.map(|(at, _)| at).collect(),
             entities: ["ae_id", "ae_ids", "cse_id"].into_iter().filter_map(place).collect(),
             table: Table {
                 index_column,
                 cells,
-                ends: Vec::with_capacity(rows_guess * columns.len()),
-                index: HashTable::with_capacity(rows_guess),
+                ends: Vec::with_capacity(rows * columns.len()),
+                index: HashTable::with_capacity(rows),
                 ae_ids: OnceLock::new(),
                 listed: OnceLock::new(),
                 hasher: DefaultHashBuilder::default(),

@@ -146,8 +146,10 @@ impl AcceptedConnection {
         };
         let read = tokio::select! {
             read = reading => read,
-            // The handshake has not failed, so it does not count as failed.
+            // The handshake has not failed, so it does not count as failed. It ends before it is
+            // logged, so that a reader of the log line can start another one.
             () = active.displaced() => {
+                drop(active);
                 refused(&gateway, peer, "displaced", DISPLACED);
                 return None;
             }
@@ -204,6 +206,7 @@ impl FirstFlightReceived {
         let outcome = tokio::select! {
             outcome = timeout_at(deadline, handshake(&gateway, socket, peer, flight)) => outcome,
             () = active.displaced() => {
+                drop(active);
                 refused("displaced", DISPLACED);
                 return None;
             }
@@ -226,6 +229,7 @@ impl FirstFlightReceived {
         let permit = tokio::select! {
             permit = timeout_at(deadline, permits.acquire_owned()) => permit,
             () = active.displaced() => {
+                drop(active);
                 refused("displaced", DISPLACED);
                 lingering_close(&mut stream).await;
                 return None;

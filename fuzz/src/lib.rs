@@ -22,6 +22,7 @@ mod mqtt;
 mod pieces;
 mod policy_table;
 mod primitive;
+mod proxy_header;
 mod resource_content;
 mod token;
 
@@ -37,6 +38,7 @@ pub use ids::ids;
 pub use mqtt::mqtt;
 pub use policy_table::policy_table;
 pub use primitive::{primitive, websocket};
+pub use proxy_header::proxy_header;
 pub use resource_content::resource_content;
 pub use token::token;
 
@@ -55,6 +57,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("mqtt", mqtt),
     ("policy_table", policy_table),
     ("primitive", primitive),
+    ("proxy_header", proxy_header),
     ("resource_content", resource_content),
     ("token", token),
     ("websocket", websocket),

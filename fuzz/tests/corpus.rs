@@ -89,6 +89,11 @@ fn primitive_corpus_passes() {
 }
 
 #[test]
+fn proxy_header_corpus_passes() {
+    seeds("proxy_header");
+}
+
+#[test]
 fn mqtt_corpus_passes() {
     seeds("mqtt");
 }

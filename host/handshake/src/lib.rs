@@ -7,7 +7,7 @@
 //! Read the parts in this order:
 //!
 //! 1. [`FirstFlight`] reads the ClientHello completely and classifies it ([`Offer`]), before any
-//!    TLS engine sees a byte.
+//!    TLS engine sees a byte. Behind a load balancer, [`read_proxy_header`] reads the header before it.
 //! 2. [`psk`]: [`psk::Server`] and [`psk::Client`] for provisioned symmetric keys (clause 8.2.2.1),
 //!    with the trait [`psk::CredentialLookup`] and the [`Suite`]s of clause 10.2.2.
 //! 3. [`certificate`]: [`certificate::Server`] and [`certificate::Client`] for certificates and raw
@@ -74,6 +74,7 @@ pub mod certificate;
 mod client_hello;
 pub mod dtls;
 mod prefixed_stream;
+mod proxy_header;
 pub mod psk;
 mod readiness;
 #[cfg(test)]
@@ -84,6 +85,7 @@ mod suite;
 pub use accepted::{Accepted, ConnectError, Connected, EngineError, TlsStream};
 pub use client_hello::{Certificates, FirstFlight, Offer};
 pub use prefixed_stream::PrefixedStream;
+pub use proxy_header::{ConnectionOrigin, MAX_PROXY_HEADER, ProxyHeaderError, read_proxy_header};
 pub use readiness::Socket;
 pub use refusal::{Alert, NamedCertificate, NoCredential, Refusal};
 pub use suite::{Suite, SuiteError, suites};

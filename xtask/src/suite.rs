@@ -22,6 +22,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("coap-client-gnutls", "libcoap3-bin"),
     ("openssl", "openssl"),
     ("curl", "curl"),
+    // Comes with HAProxy, whose own program is not on every search path.
+    ("halog", "haproxy"),
     ("faketime", "faketime"),
     ("minisign", "minisign"),
     ("docker-registry", "docker-registry"),

@@ -14,6 +14,7 @@ pub mod oci_registry;
 mod peer;
 pub mod private_file;
 pub mod private_state;
+mod proxy_protocol;
 mod renamed;
 mod sections;
 mod server_config;
@@ -29,6 +30,7 @@ pub use modules::Modules;
 pub use mqtt::Mqtt;
 pub use notification_targets::{Allowed, NotAllowed, bare};
 pub use peer::{Peer, check_means};
+pub use proxy_protocol::ProxyProtocol;
 pub use sections::{
     Admin, AeIds, Limits, Listen, MAX_RESPONSE, Notifications, Policy, Quota, RequestLimits,
     RuleSource, ServiceSubscription, ThisCse, Upstream, shared_if_there,

@@ -2,7 +2,8 @@
 //!
 //! # Path of a request
 //!
-//! 1. [`server`] accepts the connection, and `listener` applies the limits per peer address.
+//! 1. [`server`] accepts the connection, reads the address of the client from the header of a load
+//!    balancer, and applies the limits of `listener` per peer address.
 //! 2. The crate `saegis-handshake` performs the handshake: TLS-PSK or certificates. `session` looks up
 //!    the credential in the policy, lists the association, and revalidates it with each new
 //!    generation.

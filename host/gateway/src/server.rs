@@ -5,6 +5,7 @@ pub mod connection;
 mod accept;
 mod connection_threads;
 mod datagrams;
+mod load_balancers;
 mod served_session;
 mod tasks;
 

@@ -1,6 +1,6 @@
 //! The security association, a record that accompanies every request of a connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -20,6 +20,8 @@ pub struct SecurityAssociation {
     pub credential_id: CredentialId,
     /// Transport address of the peer.
     pub peer: SocketAddr,
+    /// Address of the load balancer that forwards the connection and named the peer.
+    pub proxy: Option<IpAddr>,
     /// Negotiated TLS protocol version, such as `TLSv1.2`.
     pub protocol: &'static str,
     /// Negotiated cipher suite, by its registered name.
@@ -72,6 +74,7 @@ impl SecurityAssociation {
             saef: of.saef,
             credential_id: of.credential_id,
             peer: of.peer,
+            proxy: None,
             protocol: of.protocol,
             suite: of.suite,
             resumed: of.resumed,

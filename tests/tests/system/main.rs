@@ -9,6 +9,7 @@ mod handshake {
     mod idle;
     mod limits;
     mod malformed_certificates;
+    mod proxy_protocol;
     mod psk;
     mod raw_public_keys;
     mod resumption;

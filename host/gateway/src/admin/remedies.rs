@@ -22,7 +22,7 @@ pub fn of(event: &str, cause: &str) -> Option<&'static str> {
     table.iter().find(|(name, _)| *name == cause).map(|(_, remedy)| *remedy)
 }
 
-const HANDSHAKES: [(&str, &str); 25] = [
+const HANDSHAKES: [(&str, &str); 26] = [
     (
         "unknown-identity",
         "add a row for the identity, if the device is yours: saegis device add NAME",
@@ -59,7 +59,14 @@ const HANDSHAKES: [(&str, &str); 25] = [
         "set the highest TLS version of the device to 1.2; pre-shared keys are supported there",
     ),
     ("plain-http", "use https:// in the address"),
-    ("not-tls", "use the port of the TLS listener, and TLS"),
+    (
+        "not-tls",
+        "use the port of the TLS listener, and TLS; add a load balancer to proxy-protocol.from",
+    ),
+    (
+        "proxy-header",
+        "let the load balancer in proxy-protocol.from send the PROXY protocol, version 2, to this port",
+    ),
     ("malformed", "the peer does not speak TLS correctly: correct its address or its library"),
     ("too-large", "the ClientHello is too large: correct the device"),
     ("timeout", "check the network; for slow links, raise limits.first-flight-seconds"),

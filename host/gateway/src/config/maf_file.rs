@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::maf::MafSettings;
 use super::modules::Modules;
 use super::oci_registry::Artifacts;
+use super::proxy_protocol::ProxyProtocol;
 use super::sections::{Admin, Limits, Listen, Policy, ThisCse};
 use super::server_config::{Config, Role};
 use super::telemetry::{Audit, Decisions, Log, Metrics};
@@ -21,6 +22,8 @@ pub struct MafConfig {
     maf: MafSettings,
     #[serde(default)]
     listen: Listen,
+    #[serde(default)]
+    proxy_protocol: ProxyProtocol,
     #[serde(default)]
     policy: Policy,
     #[serde(default)]
@@ -48,6 +51,7 @@ impl MafConfig {
             state_folder,
             maf,
             listen,
+            proxy_protocol,
             policy,
             modules,
             artifacts,
@@ -68,6 +72,7 @@ impl MafConfig {
                 kind: CseKind::In,
             }),
             listen,
+            proxy_protocol,
             policy,
             modules,
             artifacts,

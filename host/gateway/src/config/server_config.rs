@@ -11,6 +11,7 @@ use super::modules::Modules;
 use super::mqtt::Mqtt;
 use super::oci_registry::Artifacts;
 use super::peer::Peer;
+use super::proxy_protocol::ProxyProtocol;
 use super::sections::{
     Admin, AeIds, Limits, Listen, Notifications, Policy, ServiceSubscription, ThisCse, Upstream,
 };
@@ -29,6 +30,9 @@ pub struct Config {
     /// Listener for associations.
     #[serde(default)]
     pub listen: Listen,
+    /// Load balancers that name the client of each TCP connection with the PROXY protocol.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
     /// Folder of policy files, and how they are loaded.
     #[serde(default)]
     pub policy: Policy,

@@ -10,14 +10,18 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet, yield_now};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use super::connection::{AcceptedConnection, FirstFlightReceived, FirstFlightState, Protocol};
+use super::connection::{
+    AcceptedConnection, Client, FirstFlightReceived, FirstFlightState, Protocol, refused,
+};
 use super::connection_threads::ConnectionThread;
 use super::datagrams::{Common, DatagramListener, Datagrams};
+use super::load_balancers::LoadBalancers;
 use crate::admin::Admin;
 use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
 use crate::listener::socket_activation;
@@ -59,8 +63,18 @@ impl Signals {
 struct Acceptor {
     gateway: Arc<Gateway>,
     common: Common,
+    proxies: LoadBalancers,
     /// Peers that only connect must cost active peers as little as possible.
     first_flights: LowPriority,
+}
+
+/// State that the connections of a listener share.
+#[derive(Clone)]
+struct OfListener {
+    thread: Handle,
+    stop: CancellationToken,
+    protocol: Protocol,
+    turns: WriteTurns,
 }
 
 impl Acceptor {
@@ -71,54 +85,75 @@ impl Acceptor {
         (protocol, turns): (Protocol, WriteTurns),
     ) {
         let (thread, stop) = (Handle::current(), self.common.stop.child_token());
+        let of_listener = OfListener { thread, stop, protocol, turns };
         loop {
             // Other connections have their turn between two of many that arrive at a time.
             yield_now().await;
             let (socket, peer) = accept(&listener).await;
-            let handshake = match self.common.peers.admit(peer.ip()) {
-                Ok(handshake) => handshake,
-                Err(limit) => {
-                    self.gateway.metrics.refused(limit.cause());
-                    audit::handshake_refused(peer, limit.cause(), limit.why());
-                    continue;
+            let client = Client { peer, proxy: None, start: Instant::now() };
+            if self.gateway.config.proxy_protocol.is_from(peer.ip()) {
+                self.forwarded(socket, client, &of_listener);
+            } else {
+                self.admit(socket, client, &of_listener);
+            }
+        }
+    }
+
+    /// Reads the header in which a load balancer names the client, and admits the client.
+    fn forwarded(self: &Arc<Self>, socket: TcpStream, proxy: Client, of_listener: &OfListener) {
+        let Some(header) = self.proxies.accepted(&self.gateway, socket, proxy) else { return };
+        let (acceptor, here) = (self.clone(), of_listener.clone());
+        let counted = self.common.connections.token();
+        of_listener.thread.spawn(async move {
+            let _counted = counted;
+            if let Some((socket, client)) = header.read().await {
+                acceptor.admit(socket, client, &here);
+            }
+        });
+    }
+
+    /// Starts the handshake of a client, unless its address has reached a limit.
+    fn admit(self: &Arc<Self>, socket: TcpStream, client: Client, of_listener: &OfListener) {
+        let peer = client.peer;
+        let handshake = match self.common.peers.admit(peer.ip()) {
+            Ok(handshake) => handshake,
+            Err(limit) => return refused(&self.gateway, peer, limit.cause(), limit.why()),
+        };
+        let proxy = client.proxy.map(tracing::field::display);
+        let span = tracing::info_span!("connection", %peer, proxy, association = Empty);
+        // One token for both parts, so that a connection counts once.
+        let (of_serving, counted) = (span.clone(), self.common.connections.token());
+        let OfListener { thread, stop, protocol, turns } = of_listener.clone();
+        let permits = self.common.permits.clone();
+        let serve = move |received: FirstFlightReceived| {
+            // Boxed, so that an established connection does not have the memory of the handshake.
+            let establishing = Box::pin(received.establish(permits, turns));
+            async move {
+                let _counted = counted;
+                if let Some(established) = establishing.await {
+                    established.serve(protocol, stop).await;
                 }
-            };
-            let span = tracing::info_span!("connection", %peer, association = Empty);
-            // One token for both parts, so that a connection counts once.
-            let (of_serving, counted) = (span.clone(), self.common.connections.token());
-            let (permits, stop) = (self.common.permits.clone(), stop.clone());
-            let turns = turns.clone();
-            let serve = move |received: FirstFlightReceived| {
-                // Boxed, so that an established connection does not have the memory of the handshake.
-                let establishing = Box::pin(received.establish(permits, turns));
-                async move {
-                    let _counted = counted;
-                    if let Some(established) = establishing.await {
-                        established.serve(protocol, stop).await;
-                    }
-                }
-                .instrument(of_serving)
-            };
-            match AcceptedConnection::new(self.gateway.clone(), socket, peer, handshake)
-                .read_at_once()
-            {
-                FirstFlightState::Received(received) => {
-                    thread.spawn(serve(received));
-                }
-                FirstFlightState::Pending(accepted) => {
-                    let (acceptor, here) = (self.clone(), thread.clone());
-                    let read = async move {
-                        match accepted.read_soon().await {
-                            FirstFlightState::Received(received) => {
-                                here.spawn(serve(received));
-                            }
-                            FirstFlightState::Pending(accepted) => {
-                                acceptor.read_later(accepted, here, serve);
-                            }
+            }
+            .instrument(of_serving)
+        };
+        let accepted = AcceptedConnection::new(self.gateway.clone(), socket, client, handshake);
+        match accepted.read_at_once() {
+            FirstFlightState::Received(received) => {
+                thread.spawn(serve(received));
+            }
+            FirstFlightState::Pending(accepted) => {
+                let (acceptor, here) = (self.clone(), thread.clone());
+                let read = async move {
+                    match accepted.read_soon().await {
+                        FirstFlightState::Received(received) => {
+                            here.spawn(serve(received));
                         }
-                    };
-                    thread.spawn(read.instrument(span));
-                }
+                        FirstFlightState::Pending(accepted) => {
+                            acceptor.read_later(accepted, here, serve);
+                        }
+                    }
+                };
+                thread.spawn(read.instrument(span));
             }
         }
     }
@@ -164,7 +199,8 @@ pub async fn serve(
         AbortOnDropHandle::new(tokio::spawn(datagrams.run()))
     });
     let first_flights = LowPriority::for_futures("first-flight");
-    let acceptor = Arc::new(Acceptor { gateway: gateway.clone(), common, first_flights });
+    let proxies = LoadBalancers::new(gateway.config.limits.handshakes);
+    let acceptor = Arc::new(Acceptor { gateway: gateway.clone(), common, proxies, first_flights });
     let (mut accepting, mut running) = (JoinSet::new(), Vec::new());
     for thread in threads {
         let turns = WriteTurns::new();

@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its end.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,9 +54,19 @@ pub struct AcceptedConnection {
     socket: TcpStream,
     /// The part of the first flight that has been read.
     read: Vec<u8>,
-    peer: SocketAddr,
+    client: Client,
     active: ActiveHandshake,
-    start: Instant,
+}
+
+/// The client of a connection.
+#[derive(Clone, Copy)]
+pub struct Client {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// Address of the load balancer that forwards the connection and named the client.
+    pub proxy: Option<IpAddr>,
+    /// Time at which the connection was accepted.
+    pub start: Instant,
 }
 
 /// The state of a connection after it was accepted.
@@ -72,9 +82,8 @@ pub struct FirstFlightReceived {
     gateway: Arc<Gateway>,
     socket: TcpStream,
     flight: FirstFlight,
-    peer: SocketAddr,
+    client: Client,
     active: ActiveHandshake,
-    start: Instant,
 }
 
 impl AcceptedConnection {
@@ -82,33 +91,59 @@ impl AcceptedConnection {
     pub fn new(
         gateway: Arc<Gateway>,
         socket: TcpStream,
-        peer: SocketAddr,
+        client: Client,
         active: ActiveHandshake,
     ) -> Self {
         // Primitives are small and answered one by one.
         let _ = socket.set_nodelay(true);
-        Self { gateway, socket, read: Vec::new(), peer, active, start: Instant::now() }
+        Self { gateway, socket, read: Vec::new(), client, active }
     }
 
     /// Reads a first flight that has already arrived, which is usual when the gateway is busy.
-    pub fn read_at_once(mut self) -> FirstFlightState {
+    pub fn read_at_once(self) -> FirstFlightState {
         let mut read = Vec::with_capacity(MAX_READ_AT_ONCE);
         // Tokio would first wait for the socket to be ready. After an error, the stream has ended.
         let received = recv(&self.socket, spare_capacity(&mut read), RecvFlags::DONTWAIT);
         if received.is_err() {
             return FirstFlightState::Pending(self);
         }
+        self.received(read)
+    }
+
+    /// Reads a first flight that arrives soon, as that of a client that does not stall. One whose first
+    /// part is not all of it takes longer.
+    pub async fn read_soon(self) -> FirstFlightState {
+        if !self.read.is_empty() {
+            return FirstFlightState::Pending(self);
+        }
+        let mut read = Vec::with_capacity(MAX_READ_AT_ONCE);
+        let receive = async {
+            loop {
+                self.socket.readable().await?;
+                // After a header of a load balancer, Tokio does not know yet that no byte follows.
+                match self.socket.try_read_buf(&mut read) {
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                    received => return received,
+                }
+            }
+        };
+        match tokio::time::timeout(FIRST_FLIGHT_SOON, receive).await {
+            Ok(Ok(_)) => self.received(read),
+            Ok(Err(_)) | Err(_) => FirstFlightState::Pending(self),
+        }
+    }
+
+    fn received(mut self, read: Vec<u8>) -> FirstFlightState {
         match FirstFlight::complete(read) {
             Ok(flight) => {
-                let Self { gateway, socket, peer, active, start, .. } = self;
+                let Self { gateway, socket, client, active, .. } = self;
                 active.has_begun();
                 FirstFlightState::Received(FirstFlightReceived {
                     gateway,
                     socket,
                     flight,
-                    peer,
+                    client,
                     active,
-                    start,
                 })
             }
             Err(read) => {
@@ -118,21 +153,9 @@ impl AcceptedConnection {
         }
     }
 
-    /// Reads a first flight that arrives soon, as that of a client that does not stall. One whose first
-    /// part is not all of it takes longer.
-    pub async fn read_soon(self) -> FirstFlightState {
-        if !self.read.is_empty() {
-            return FirstFlightState::Pending(self);
-        }
-        match tokio::time::timeout(FIRST_FLIGHT_SOON, self.socket.readable()).await {
-            Ok(_) => self.read_at_once(),
-            Err(_) => FirstFlightState::Pending(self),
-        }
-    }
-
     /// Reads the first flight of a client. Returns `None` if the client was rejected.
     pub async fn read(self) -> Option<FirstFlightReceived> {
-        let Self { gateway, mut socket, read, peer, active, start } = self;
+        let Self { gateway, mut socket, read, client, active } = self;
         // A client sends its first flight at once. The longer timeout for the rest is for devices that
         // compute slowly.
         let timeout = gateway.config.limits.first_flight();
@@ -150,17 +173,17 @@ impl AcceptedConnection {
             // logged, so that a reader of the log line can start another one.
             () = active.displaced() => {
                 drop(active);
-                refused(&gateway, peer, "displaced", DISPLACED);
+                refused(&gateway, client.peer, "displaced", DISPLACED);
                 return None;
             }
         };
         match read {
             Ok((flight, socket)) => {
                 active.has_begun();
-                Some(FirstFlightReceived { gateway, socket, flight, peer, active, start })
+                Some(FirstFlightReceived { gateway, socket, flight, client, active })
             }
             Err(refusal) => {
-                failed(&gateway, peer, active, &refusal);
+                failed(&gateway, client.peer, active, &refusal);
                 None
             }
         }
@@ -200,7 +223,7 @@ impl FirstFlightReceived {
         permits: Arc<Semaphore>,
         turns: WriteTurns,
     ) -> Option<Box<EstablishedConnection>> {
-        let Self { gateway, socket, flight, peer, active, start } = self;
+        let Self { gateway, socket, flight, client: Client { peer, proxy, start }, active } = self;
         let deadline = start + gateway.config.limits.handshake();
         let refused = |cause, why: &str| refused(&gateway, peer, cause, why);
         let outcome = tokio::select! {
@@ -223,7 +246,8 @@ impl FirstFlightReceived {
                 return None;
             }
         };
-        let Accepted { association, stream, exported } = accepted;
+        let Accepted { mut association, stream, exported } = accepted;
+        association.proxy = proxy;
         let mut stream = YieldingWriter::new(stream, &turns);
         // At the limit it waits for another association to end, because it is authenticated by now.
         let permit = tokio::select! {

@@ -131,6 +131,7 @@ pub fn established(association: &SecurityAssociation) {
         event = "association.established",
         association = association.id,
         peer = %association.peer,
+        proxy = association.proxy.map(tracing::field::display),
         saef = %association.saef,
         credential_id = %association.credential_id,
         entity = %association.entity(),

@@ -50,6 +50,7 @@ fn causes_in_sources() -> BTreeSet<String> {
     let mut causes = BTreeSet::new();
     for file in [
         "host/handshake/src/refusal.rs",
+        "host/handshake/src/proxy_header.rs",
         "host/gateway/src/listener/peer_limits.rs",
         "host/gateway/src/session/revalidation.rs",
     ] {
@@ -58,7 +59,7 @@ fn causes_in_sources() -> BTreeSet<String> {
         let (function, _) = text.split_once("\n    }\n").unwrap();
         causes.extend(function.split('"').skip(1).step_by(2).map(String::from));
     }
-    for file in ["connection.rs", "datagrams/association.rs"] {
+    for file in ["connection.rs", "load_balancers.rs", "datagrams/association.rs"] {
         for call in read(&format!("host/gateway/src/server/{file}")).split("refused(").skip(1) {
             let arguments = call.split(';').next().unwrap_or_default();
             causes.extend(arguments.split('"').nth(1).map(String::from));

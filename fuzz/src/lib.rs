@@ -12,6 +12,7 @@
 )]
 
 mod certificate;
+mod certification_request;
 mod client_hello;
 mod client_key_exchange;
 mod coap;
@@ -29,6 +30,7 @@ mod token;
 use std::process::ExitCode;
 
 pub use certificate::certificate;
+pub use certification_request::certification_request;
 pub use client_hello::client_hello;
 pub use client_key_exchange::client_key_exchange;
 pub use coap::coap;
@@ -48,6 +50,7 @@ pub type Target = fn(&[u8]);
 /// Each target, by the name of its program and its corpus folder.
 pub const TARGETS: [(&str, Target); 13] = [
     ("certificate", certificate),
+    ("certification_request", certification_request),
     ("client_hello", client_hello),
     ("client_key_exchange", client_key_exchange),
     ("coap", coap),

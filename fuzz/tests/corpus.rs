@@ -49,6 +49,11 @@ fn certificate_corpus_passes() {
 }
 
 #[test]
+fn certification_request_corpus_passes() {
+    seeds("certification_request");
+}
+
+#[test]
 fn client_hello_corpus_passes() {
     seeds("client_hello");
 }

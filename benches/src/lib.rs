@@ -105,6 +105,7 @@ pub async fn policy_with(
         allow_readable_tables: false,
         configuration: None,
         is_maf: false,
+        distributes_keys: false,
         subscription_file: true,
         service_provider: Some("in.provider.com".into()),
         limits: saegis_policy::Limits::default(),

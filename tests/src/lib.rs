@@ -57,7 +57,7 @@ pub use minisign::Signer;
 pub use mqtt::Mqtt;
 pub use paths::{acme as acme_program, binary as program, component, repository};
 pub use process::{BOUND, Running};
-pub use script::{Script, run_agent, run_pyjwt};
+pub use script::{Script, certification_request, run_agent, run_pyjwt};
 pub use setup::Setup;
 pub use source::connect_from;
 pub use token::{TokenIssuer, base64url, token_claims, unix_time};

@@ -69,3 +69,12 @@ pub fn run_pyjwt(settings: &Value) -> CommandOutput {
     let mut command = Command::new(paths::clients().join("agent/bin/python"));
     to_end(command.arg("-I").arg(script).arg(settings.to_string()))
 }
+
+/// Returns a certification request (PKCS #10) for this URI in base64, which the Python package
+/// `cryptography` makes.
+#[track_caller]
+pub fn certification_request(uri: &str) -> String {
+    let script = paths::repository().join("tests/clients/certification_request.py");
+    let mut command = Command::new(paths::clients().join("agent/bin/python"));
+    to_end(command.arg("-I").arg(script).arg(uri)).expect(0).out
+}

@@ -96,7 +96,26 @@ impl Setup {
             .file("km-table.csv", "client_id,km,km_id\n")
     }
 
-    /// Returns the command of the program: gateway or MAF.
+    /// Returns an M2M Enrolment Function of that domain name with its modules, without clients. Its
+    /// authority is in `ca.pem` and `ca.key`.
+    pub fn mef(fqdn: &str, ca: &saegis_test_ca::Authority) -> Self {
+        let folder = TempDir::with_prefix("saegis-test-").expect("a temporary folder");
+        let setup = Self::in_folder(folder, "mef")
+            .with("mef", &format!("fqdn = \"{fqdn}\"\nservice-provider = \"in.provider.com\""))
+            .with("mef", "in-cse = \"in-cse\"")
+            .with("mef.est", "ca-certificate = \"ca.pem\"\nca-key = \"ca.key\"")
+            .with("listen", "address = \"127.0.0.1:0\"")
+            .with("log", "format = \"json\"");
+        fs::create_dir_all(setup.path("policies/modules")).expect("a folder");
+        setup.write("ca.pem", ca.pem().as_bytes());
+        setup.write("ca.key", ca.key_pem().as_bytes());
+        setup
+            .module("km-table", "capabilities = [\"policy-tables\"]")
+            .module("originator-check", "")
+            .file("km-table.csv", "client_id,km,km_id\n")
+    }
+
+    /// Returns the command of the program: gateway, MAF or MEF.
     pub fn verb(&self) -> &'static str {
         self.verb
     }

@@ -95,7 +95,9 @@ fn outdated(project: &Project, parts: Parts) -> Result<Vec<(String, String)>> {
             outdated.push((file.into(), new));
         }
     }
-    for name in ["configuration", "maf configuration", "manifest", COMMANDS, "metrics"] {
+    for name in
+        ["configuration", "maf configuration", "mef configuration", "manifest", COMMANDS, "metrics"]
+    {
         ensure!(seen.contains(name), "no page of {PAGES} has the part {name:?}");
     }
     Ok(outdated)
@@ -105,6 +107,7 @@ fn part(name: &str, sources: &Sources, saegis: &Path) -> Result<String> {
     match name {
         "configuration" => configuration::tables(sources, "config/server_config.rs", "Config"),
         "maf configuration" => configuration::table(sources, "config/maf.rs", "MafSettings", "maf"),
+        "mef configuration" => configuration::table(sources, "config/mef.rs", "MefSettings", "mef"),
         "manifest" => configuration::table(sources, "module/manifest.rs", "Manifest", ""),
         COMMANDS => commands(saegis),
         "metrics" => metrics::table(sources),

@@ -3,6 +3,7 @@
 mod certificate;
 mod config;
 mod connect;
+mod enrollment;
 mod error;
 mod maf;
 mod request;
@@ -74,6 +75,14 @@ impl BindingName {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Get a first certificate from the MEF in `[mef]`
+    Enroll,
+    /// Renew the certificate, if less than a third of its lifetime is left
+    Renew {
+        /// Renew it in any case
+        #[arg(long)]
+        force: bool,
+    },
     /// Register with the registrar
     Register,
     /// Deregister; this deletes everything that the AE created
@@ -140,6 +149,14 @@ enum Create {
 /// Fails if there is no association, or if the registrar rejects the request.
 pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
     let config = AeConfig::load(&args.config)?;
+    match &args.verb {
+        Verb::Enroll => return enrollment::enroll(&args.config, &config, as_json).await,
+        Verb::Renew { force } => {
+            return enrollment::renew(&args.config, &config, *force, as_json).await;
+        }
+        _ if config.mef.is_some() => enrollment::ensure(&args.config, &config).await?,
+        _ => {}
+    }
     let from = config.ae.ae_id.to_string();
     let binding = args.binding.of(&args.verb);
     if matches!(args.verb, Verb::Watch { .. }) && !binding.is_bidirectional() {
@@ -261,7 +278,9 @@ async fn carry_out(
             let done = ask(session, Operation::Retrieve, &to, None).await?;
             Ok(done.with_text(|c| text(c, "m2m:cin", "con")))
         }
-        Verb::Watch { .. } => Err(broken("watch has no result".into())),
+        Verb::Enroll | Verb::Renew { .. } | Verb::Watch { .. } => {
+            Err(broken("the verb has no result".into()))
+        }
         Verb::Show { address } => {
             let to = address.unwrap_or(own);
             let done = ask(session, Operation::Retrieve, &to, None).await?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use saegis_gateway::admin::status;
 use saegis_gateway::backend::maf_store;
+use saegis_gateway::backend::mef::MefBackend;
 use saegis_gateway::config::{self, private_state};
 use saegis_gateway::telemetry::warnings;
 use saegis_policy::{Faults, Policy};
@@ -23,6 +24,9 @@ pub async fn load_for_check(file: &Path) -> Result<Policy, Faults> {
         faults.push(saegis_policy::Fault::of(file, e.to_string()));
     }
     if let Some(Err(Faults(found))) = config.role.maf().map(maf_store::check) {
+        faults.extend(found);
+    }
+    if let Some(Err(Faults(found))) = config.role.mef().map(MefBackend::open) {
         faults.extend(found);
     }
     if let Err(Faults(found)) = private_state::inspect(&config) {

@@ -38,7 +38,7 @@ enum Command {
 }
 
 /// Names of options with keys.
-const KEYS: [&str; 2] = ["kpsa", "km"];
+const KEYS: [&str; 3] = ["kpsa", "km", "kpm"];
 const HIDDEN: &str = "(hidden)";
 
 /// Runs a command.

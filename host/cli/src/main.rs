@@ -21,6 +21,7 @@ mod doctor;
 mod explain;
 mod init;
 mod maf;
+mod mef;
 mod module;
 mod output;
 mod replaced_file;
@@ -82,6 +83,8 @@ enum Command {
     Run(Gateway),
     /// Run an M2M Authentication Function (MAF)
     Maf(maf::Args),
+    /// Run an M2M Enrolment Function (MEF), which issues certificates (RFC 7030)
+    Mef(mef::Args),
     /// Check the configuration, policy files and modules without opening a port
     Check(Gateway),
     /// Check the machine, the configuration and the policy, and name what to change
@@ -125,7 +128,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Gateway {
-    /// Configuration of the gateway; `saegis check` also accepts that of a MAF
+    /// Configuration of the gateway; `saegis check` also accepts that of a MAF or a MEF
     #[arg(long, default_value = "saegis.toml")]
     config: PathBuf,
 }
@@ -160,12 +163,16 @@ fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
     match command {
         Command::Run(gateway) => match saegis_gateway::config::Config::load(&gateway.config) {
             Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
-            Ok(config) if config.role.is_maf() => {
+            Ok(config) if config.role.maf().is_some() => {
                 print_error("this is the configuration of a MAF; run it with saegis maf", BAD_INPUT)
+            }
+            Ok(config) if config.role.mef().is_some() => {
+                print_error("this is the configuration of a MEF; run it with saegis mef", BAD_INPUT)
             }
             Ok(config) => serve(runtime, &gateway.config, config),
         },
         Command::Maf(args) => run_maf(&args, runtime),
+        Command::Mef(args) => run_mef(&args, runtime),
         Command::Check(gateway) => runtime.block_on(check::check(&gateway.config, as_json)),
         Command::Ae(args) => match runtime.block_on(ae::run(args, as_json)) {
             Ok(()) => ExitCode::SUCCESS,
@@ -244,7 +251,16 @@ fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
     }
 }
 
-/// Runs a gateway or a MAF until it ends.
+/// Runs a MEF.
+fn run_mef(args: &mef::Args, runtime: &Runtime) -> ExitCode {
+    match saegis_gateway::config::Config::load(&args.config) {
+        Ok(config) if config.role.mef().is_some() => serve(runtime, &args.config, config),
+        Ok(_) => print_error("this is not the configuration of a MEF: [mef] is missing", BAD_INPUT),
+        Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
+    }
+}
+
+/// Runs a gateway, a MAF or a MEF until it ends.
 fn serve(runtime: &Runtime, file: &Path, config: saegis_gateway::config::Config) -> ExitCode {
     // Must precede the first open of a file, the audit trail.
     let exposed = match private_state::make_private(&config) {

@@ -293,6 +293,36 @@ impl Session {
 }
 
 impl Session {
+    /// Sends an HTTP request that is not one of oneM2M, such as one of EST (RFC 7030), and waits for
+    /// the response, with at most `max_content` bytes of content.
+    ///
+    /// # Errors
+    /// Returns the reason why there is no response.
+    pub async fn exchange(
+        &mut self,
+        request: http::Request<Bytes>,
+        max_content: usize,
+    ) -> Result<http::Response<Bytes>, SessionError> {
+        let Transport::Http(sender) = &mut self.transport else {
+            return Err(broken("the association is not for HTTP".into()));
+        };
+        let (mut parts, body) = request.into_parts();
+        let host = self.host.parse();
+        let host = host.map_err(|_| broken("the address is not a valid Host".into()))?;
+        parts.headers.insert(http::header::HOST, host);
+        let request = http::Request::from_parts(parts, Full::new(body));
+        let exchange = async {
+            sender.ready().await.map_err(|e| e.to_string())?;
+            let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+            let (parts, content) = response::collect(response, max_content).await?;
+            Ok(http::Response::from_parts(parts, content))
+        };
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .map_err(|_| broken("no response in time".into()))?
+            .map_err(broken)
+    }
+
     /// Waits for a request of the registrar CSE, which HTTP cannot carry.
     ///
     /// # Errors

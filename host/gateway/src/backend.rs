@@ -1,8 +1,9 @@
-//! Backends of the pipeline: the embedded CSE, another CSE over HTTP or MQTT, or a MAF.
+//! Backends of the pipeline: the embedded CSE, another CSE over HTTP or MQTT, a MAF, or a MEF.
 
 pub mod embedded;
 pub mod maf;
 pub mod maf_store;
+pub mod mef;
 mod outcome;
 mod reachability;
 pub mod remote;
@@ -19,6 +20,7 @@ use saegis_onem2m::target::Target;
 
 use self::embedded::EmbeddedBackend;
 use self::maf::MafBackend;
+use self::mef::MefBackend;
 pub use self::outcome::{Asker, Outcome};
 pub use self::reachability::Reachability;
 use self::remote::RemoteBackend;
@@ -31,6 +33,8 @@ pub enum Backend {
     Remote(RemoteBackend),
     /// An M2M Authentication Function.
     Maf(MafBackend),
+    /// An M2M Enrolment Function.
+    Mef(MefBackend),
 }
 
 impl Backend {
@@ -38,7 +42,15 @@ impl Backend {
     pub fn embedded(&self) -> Option<&EmbeddedBackend> {
         match self {
             Self::Embedded(embedded) => Some(embedded),
-            Self::Remote(_) | Self::Maf(_) => None,
+            Self::Remote(_) | Self::Maf(_) | Self::Mef(_) => None,
+        }
+    }
+
+    /// Returns the MEF, if it is the backend.
+    pub fn mef(&self) -> Option<&MefBackend> {
+        match self {
+            Self::Mef(mef) => Some(mef),
+            Self::Embedded(_) | Self::Remote(_) | Self::Maf(_) => None,
         }
     }
 
@@ -52,7 +64,7 @@ impl Backend {
         match self {
             Self::Embedded(embedded) => embedded.cse().store_fails(),
             Self::Maf(maf) => maf.store_fails(),
-            Self::Remote(_) => false,
+            Self::Remote(_) | Self::Mef(_) => false,
         }
     }
 
@@ -60,7 +72,7 @@ impl Backend {
     pub fn reachability(&self) -> Option<Reachability> {
         match self {
             Self::Remote(remote) => Some(remote.reachability()),
-            Self::Embedded(_) | Self::Maf(_) => None,
+            Self::Embedded(_) | Self::Maf(_) | Self::Mef(_) => None,
         }
     }
 
@@ -76,7 +88,7 @@ impl Backend {
             // Boxed, because its future is far larger than that of a remote CSE, and each request moves it.
             Self::Embedded(embedded) => Box::pin(embedded.handle(request, asker)).await,
             Self::Remote(remote) => remote.try_handle(request, timeout).await,
-            Self::Maf(_) => {
+            Self::Maf(_) | Self::Mef(_) => {
                 let (id, release) = (&request.request_id, request.release.as_deref());
                 let why = "this is not a CSE";
                 let response =
@@ -91,7 +103,7 @@ impl Backend {
         match self {
             Self::Embedded(embedded) => embedded.sweep().await,
             Self::Maf(maf) => maf.sweep().await,
-            Self::Remote(_) => {}
+            Self::Remote(_) | Self::Mef(_) => {}
         }
     }
 }

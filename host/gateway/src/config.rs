@@ -1,4 +1,4 @@
-//! Configuration of a gateway, `saegis.toml`, or of a MAF, `maf.toml`.
+//! Configuration of a gateway, `saegis.toml`, of a MAF, `maf.toml`, or of a MEF, `mef.toml`.
 
 mod check;
 mod coap;
@@ -7,6 +7,7 @@ mod listen_address;
 mod load;
 pub mod maf;
 mod maf_file;
+pub mod mef;
 mod modules;
 mod mqtt;
 mod notification_targets;

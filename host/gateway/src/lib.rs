@@ -11,7 +11,7 @@
 //! 4. `pipeline` checks the request against policy and routes it: originator, forwarded originator,
 //!    registration, announcement and key registration.
 //! 5. [`backend`] handles a request to this CSE: with the embedded CSE, with an upstream CSE over
-//!    HTTP, or as a MAF. [`peer_cse`] forwards a request to another CSE.
+//!    HTTP, or as a MAF. A MEF issues certificates (`pipeline/enrollment.rs`). [`peer_cse`] forwards a request to another CSE.
 //! 6. The binding encodes the response primitive. `session` holds the memory of large responses until
 //!    the peer has read them.
 //!

@@ -13,6 +13,7 @@
 
 mod acknowledgment;
 mod announcement;
+mod enrollment;
 mod forwarding;
 mod key_distribution;
 mod local;
@@ -119,9 +120,9 @@ impl Pipeline {
         &self.gateway.ae_channels
     }
 
-    /// Whether a connection may become a WebSocket. A MAF has no binding but HTTP.
+    /// Whether a connection may become a WebSocket. A MAF or MEF has no binding but HTTP.
     pub fn takes_websockets(&self) -> bool {
-        !self.gateway.config.role.is_maf()
+        self.gateway.config.role.is_cse()
     }
 
     /// Handles one request primitive of an established association. Always returns a response.
@@ -221,7 +222,7 @@ impl Handler {
     ) -> (ResponsePrimitive, Option<Reserved>) {
         let is_local = self.is_local(&request);
         // Addresses at a MAF have a different form.
-        if is_local && !self.gateway.config.role.is_maf() {
+        if is_local && self.gateway.config.role.is_cse() {
             // Policy and CSE see the same form, independent of the one that the originator used.
             request.to.scope = Scope::CseRelative;
         }
@@ -235,7 +236,7 @@ impl Handler {
             let credential = &self.session.active.association.credential_id;
             self.gateway.usage.charge(credential, Duration::ZERO);
         }
-        if is_local && !self.gateway.config.role.is_maf() {
+        if is_local && self.gateway.config.role.is_cse() {
             self.assign_roles(&generation, &mut request);
             if let Err(refusal) = self.verify_tokens(&generation, &mut request) {
                 return (self.refuse_check(&request, refusal).await, None);

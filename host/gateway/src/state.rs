@@ -13,6 +13,7 @@ use saegis_policy::{Certificates, Fault, Faults, Generation, Policy};
 
 use crate::backend::embedded::EmbeddedBackend;
 use crate::backend::maf::MafBackend;
+use crate::backend::mef::MefBackend;
 use crate::backend::remote::RemoteBackend;
 use crate::backend::{Backend, Reachability};
 use crate::binding::mqtt::clients::Clients;
@@ -124,7 +125,7 @@ impl Gateway {
         let own = |what: String| Faults(vec![Fault::of(file, what)]);
         let psk = psk::Server::new(&config.listen.suites)
             .map_err(|e| own(format!("listen.suites: {e}")))?;
-        let psk = if config.role.is_maf() { psk.exporting() } else { psk };
+        let psk = if config.role.maf().is_some() { psk.exporting() } else { psk };
         let metrics =
             Metrics::new(outputs.clone(), recording.map(|recording| recording.lost.clone()));
         let observer = Arc::new(metrics.calls());
@@ -212,9 +213,9 @@ impl Gateway {
         }
         let engine = certificate::Server::new(certificates.trust.clone(), &certificates.own)?;
         // Clients of a MAF may register a key that is exported from the session.
-        let engine = if self.config.role.is_maf() {
+        let engine = if self.config.role.maf().is_some() {
             engine.exporting()
-        } else if self.config.listen.resumption {
+        } else if self.config.listen.resumption && self.config.role.is_cse() {
             engine.resuming()?
         } else {
             engine
@@ -275,6 +276,7 @@ fn open_backend(
         (Role::Maf(maf), _) => {
             return Ok(Backend::Maf(MafBackend::new(crate::backend::maf_store::open(maf)?)));
         }
+        (Role::Mef(mef), _) => return Ok(Backend::Mef(MefBackend::open(mef)?)),
         (Role::Cse, upstream) => upstream,
     };
     if let Some(upstream) = upstream {

@@ -73,6 +73,7 @@ async fn policy(folder: &std::path::Path, port: u16) -> Policy {
         known_cses: Vec::new(),
         maf_keys: None,
         is_maf: false,
+        distributes_keys: false,
         limits: Limits { waiting_calls: 2048, ..Limits::default() },
         grants: Grants {
             module: [(name(), all)].into(),

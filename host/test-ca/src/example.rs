@@ -56,6 +56,12 @@ impl ExampleNames {
         format!("maf.{}", self.service_provider)
     }
 
+    /// Returns the domain name of the MEF.
+    #[must_use]
+    pub fn mef_domain(&self) -> String {
+        format!("mef.{}", self.service_provider)
+    }
+
     /// Returns the absolute AE-ID of the AE. An S-type AE-ID contains no CSE-ID.
     #[must_use]
     pub fn absolute_ae_id(&self) -> String {
@@ -93,6 +99,8 @@ pub struct Example {
     pub device: Issued,
     /// FQDN certificate of the MAF.
     pub maf: Issued,
+    /// FQDN certificate of the MEF.
+    pub mef: Issued,
     /// Key pair without a certificate.
     pub raw_key: RawKey,
 }
@@ -123,7 +131,8 @@ impl Example {
         // Neither a Node-ID nor a hardware identifier has a host that could be constrained.
         let node_authority = Authority::new(&root("nodes").exclude(no_domain()))?;
         let device_authority = Authority::new(&root("devices").exclude(no_domain()))?;
-        let fqdn_authority = Authority::new(&root("servers").permit(domains(&names.maf_domain())))?;
+        let servers = root("servers").permit(domains(&names.maf_domain()));
+        let fqdn_authority = Authority::new(&servers.permit(domains(&names.mef_domain())))?;
         let (in_cse, mn_cse) = (names.in_cse_domain(), names.mn_cse_domain());
         let (kind, serial) = &names.device;
         let ask = |common_name: &str, name| of(common_name.into()).name(name);
@@ -135,6 +144,7 @@ impl Example {
             device: device_authority
                 .issue(&ask("device", Name::hardware(kind.as_str(), serial.as_slice())))?,
             maf: fqdn_authority.issue(&ask("maf", Name::dns(names.maf_domain())))?,
+            mef: fqdn_authority.issue(&ask("mef", Name::dns(names.mef_domain())))?,
             raw_key: RawKey::new(Key::P256)?,
             cse_authority,
             ae_authority,

@@ -156,6 +156,22 @@ fn maf_clients_authenticate_by_certificate() {
     assert!(association.text("credential_id").ends_with(FQDN));
 }
 
+/// The domain name of a CSE that registers with the IN-CSE contains the label of the IN-CSE.
+#[test]
+fn maf_accepts_certificate_of_mn_cse() {
+    let mut settings = Settings::with_certificates();
+    let example = settings.certificates.take().unwrap();
+    settings.maf.write("mn.pem", example.mn_cse.chain_pem().as_bytes());
+    settings.maf.write("mn.key", example.mn_cse.key_pem().as_bytes());
+    let maf = settings.maf.start();
+    let (certificate, key) = (maf.path("mn.pem"), maf.path("mn.key"));
+    let files = ["-cert", certificate.to_str().unwrap(), "-key", key.to_str().unwrap()];
+    let connected = Tool::OpenSsl.try_with(maf.port(), None, &files);
+    let established = maf.log().wait("association.established");
+    assert_eq!(established.text("entity"), "MAF client //in.provider.com/mn-cse-123456");
+    drop(connected);
+}
+
 /// The specification allows two readings, and both sides are configured with the same one.
 #[test]
 fn kc_is_first_half_where_configured() {

@@ -128,6 +128,7 @@ mod coap {
     mod points_of_access;
 }
 
+mod enrollment;
 mod maf;
 mod peers;
 

@@ -39,9 +39,10 @@ const MAX_STARTS: usize = 3;
 const MODULES: [&str; 4] = ["app-rules", "certificate-table", "originator-check", "psk-table"];
 
 /// Commands that run until they are stopped, with the words that they print when they are ready.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 5] = [
     ("saegis run", "gateway.ready"),
     ("saegis maf", "gateway.ready"),
+    ("saegis mef", "gateway.ready"),
     ("acme-venv/bin/acmecse", "CSE started"),
     ("docker-registry serve", "listening on"),
 ];

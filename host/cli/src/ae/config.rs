@@ -24,6 +24,8 @@ pub struct AeConfig {
     pub credential: Proof,
     /// MAF that distributes the key, if any.
     pub maf: Option<Maf>,
+    /// MEF that issues the certificate, if any.
+    pub mef: Option<Mef>,
     /// The AE itself.
     pub ae: Ae,
 }
@@ -55,6 +57,28 @@ pub struct Maf {
     /// its owner can read it.
     #[serde(default = "key_file")]
     pub key_file: PathBuf,
+    /// Timeout for the association and for each response, in seconds.
+    #[serde(default = "timeout")]
+    pub timeout_seconds: u64,
+}
+
+/// MEF that issues the certificate of the AE (TS-0003 clause 8.3.6.2).
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Mef {
+    /// Domain name of the MEF (MEF-FQDN).
+    pub fqdn: String,
+    /// Address of the MEF: `host:port`.
+    pub address: String,
+    /// Absolute AE-ID of the AE, which is the name in its certificate.
+    #[serde(deserialize_with = "parsed")]
+    pub client_id: AbsoluteId,
+    /// Credential for the first certificate: the key that the AE shares with the MEF, or another
+    /// certificate.
+    pub credential: Option<Proof>,
+    /// Authorities that issue the certificates of MEFs. A renewal needs them, because both sides show
+    /// a certificate.
+    pub trust_anchors: Vec<PathBuf>,
     /// Timeout for the association and for each response, in seconds.
     #[serde(default = "timeout")]
     pub timeout_seconds: u64,
@@ -132,9 +156,9 @@ pub struct CertificateFiles {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct ProofInFile {
-    #[serde(default, deserialize_with = "id_if_there")]
+    #[serde(default, alias = "kpm-id", deserialize_with = "id_if_there")]
     kpsa_id: Option<KpsaId>,
-    #[serde(default, deserialize_with = "key_if_there")]
+    #[serde(default, alias = "kpm", deserialize_with = "key_if_there")]
     kpsa: Option<PresharedKey>,
     #[serde(default, deserialize_with = "suites_if_there")]
     suites: Option<Vec<Suite>>,
@@ -209,16 +233,31 @@ impl AeConfig {
                             certificate of the registrar, such as in-cse.provider.com";
                 return Err(Faults(vec![Fault::of(file, what)]));
             }
-            let base = file.parent().unwrap_or(Path::new(""));
-            for path in [certificate, key].into_iter().chain(trust_anchors) {
-                *path = base.join(&*path);
+            if config.mef.is_some() && certificate != key {
+                let what = "credential.certificate and credential.key must be the same file: the MEF \
+                            issues a certificate for a new key, and both are replaced at once";
+                return Err(Faults(vec![Fault::of(file, what)]));
             }
+            place([certificate, key].into_iter().chain(trust_anchors), file);
+        }
+        if let Some(mef) = &mut config.mef {
+            if let Some(Proof::Certificate(files)) = &mut mef.credential {
+                let CertificateFiles { certificate, key, trust_anchors } = files;
+                place([certificate, key].into_iter().chain(trust_anchors), file);
+            }
+            place(mef.trust_anchors.iter_mut(), file);
         }
         if let Some(maf) = &mut config.maf {
             maf.key_file = file.parent().unwrap_or(Path::new("")).join(&maf.key_file);
         }
         Ok(config)
     }
+}
+
+/// Resolves paths relative to the folder of the configuration.
+fn place<'a>(paths: impl Iterator<Item = &'a mut PathBuf>, file: &Path) {
+    let base = file.parent().unwrap_or(Path::new(""));
+    paths.for_each(|path| *path = base.join(&*path));
 }
 
 fn timeout() -> u64 {

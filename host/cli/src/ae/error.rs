@@ -31,6 +31,16 @@ pub enum AeError {
         /// Reason that the registrar gave.
         why: String,
     },
+    /// The MEF refused a request for a certificate.
+    #[error("the MEF refused {operation} with {status}: {why}")]
+    NotEnrolled {
+        /// Operation of EST.
+        operation: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Reason that the MEF gave.
+        why: String,
+    },
 }
 
 impl AeError {
@@ -52,7 +62,7 @@ impl AeError {
         match self {
             Self::Config(_) | Self::Binding | Self::Token(_) => 2,
             Self::Session(_) => 3,
-            Self::Refused { .. } => 4,
+            Self::Refused { .. } | Self::NotEnrolled { .. } => 4,
         }
     }
 }

@@ -145,6 +145,7 @@ fn files(names: &ExampleNames, made: &Example, ids: &Ids) -> Vec<File> {
         ("devices/node", &made.node, "the node"),
         ("devices/device", &made.device, "the device"),
         ("maf/maf", &made.maf, "the MAF"),
+        ("mef/mef", &made.mef, "the MEF"),
     ] {
         let what = format!("the certificate of {whose}");
         add(format!("{path}.pem"), what, issued.chain_pem().into(), false);
@@ -232,6 +233,7 @@ fn print_summary(args: &Args, ids: &Ids, count: usize) {
         ("in", gateway(in_cse)),
         ("devices", "for devices: the AE's, the node's, the device's, a raw public key".into()),
         ("maf", "for a MAF".into()),
+        ("mef", "for a MEF".into()),
         ("authority", "the authorities with their keys; gateways do not need the keys".into()),
     ];
     let width = folders.iter().map(|(name, _)| at(name).len()).max().unwrap_or_default();

@@ -54,7 +54,7 @@ pub async fn delete_ae(gateway: &Gateway, ae_id: &str) -> Result<Deleted, String
                 }
             }
         }
-        Backend::Maf(_) => return Err("a MAF has no AEs".into()),
+        Backend::Maf(_) | Backend::Mef(_) => return Err("a MAF or MEF has no AEs".into()),
     };
     if deleted {
         audit::ae_removed(&stem);

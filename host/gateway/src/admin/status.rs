@@ -12,7 +12,7 @@ use saegis_policy::{DiskState, Generation, Policy};
 use super::protocol::{
     CertificateReport, GenerationReport, ModuleEntry, OwnCertificateEntry, ShadowEntry, TableEntry,
 };
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::notification::relay_address::RelayAddress;
 use crate::state::Gateway;
 use crate::telemetry::warnings;
@@ -36,10 +36,16 @@ pub fn serving(gateway: &Gateway, addresses: &Addresses) -> Vec<String> {
     let Addresses { tls: address, mqtt, coap, metrics, page } = addresses;
     let config = &gateway.config;
     let generation = gateway.policy.current();
-    let behind = match (config.role.maf(), &config.upstream) {
-        (Some(maf), _) => format!("the MAF {}, {}", maf.fqdn, saegis_policy::Shown(&maf.store)),
-        (None, Some(upstream)) => format!("the CSE at {}", upstream.url),
-        (None, None) => {
+    let behind = match (&config.role, &config.upstream) {
+        (Role::Maf(maf), _) => {
+            format!("the MAF {}, {}", maf.fqdn, saegis_policy::Shown(&maf.store))
+        }
+        (Role::Mef(mef), _) => {
+            let ca = saegis_policy::Shown(&mef.est.ca_certificate);
+            format!("the MEF {}, certification authority {ca}", mef.fqdn)
+        }
+        (Role::Cse, Some(upstream)) => format!("the CSE at {}", upstream.url),
+        (Role::Cse, None) => {
             format!("the embedded registrar, {}", saegis_policy::Shown(&config.cse.store))
         }
     };

@@ -1,6 +1,7 @@
 //! The HTTP binding of TS-0009.
 
 mod body;
+mod enrollment;
 mod exchange;
 mod progress;
 mod server;

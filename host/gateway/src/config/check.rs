@@ -25,6 +25,9 @@ impl Config {
         self.check_files(document);
         self.check_log_and_metrics(document);
         self.admin.web.check(document);
+        if let Some(mef) = self.role.mef() {
+            mef.check(document);
+        }
     }
 
     fn check_cse(&self, document: &mut Document<'_>) {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::folders::Folders;
 use super::renamed;
 use super::sections::{RuleSource, ThisCse};
-use super::server_config::Config;
+use super::server_config::{Config, Role};
 use crate::config::maf_file::MafConfig;
 use crate::config::oci_registry::ArtifactFetcher;
 use saegis_onem2m::cse::CseKind;
@@ -106,8 +106,8 @@ impl Config {
         config.filter(|_| faults.is_empty()).ok_or(Faults(faults))
     }
 
-    /// Loads and checks the configuration of a gateway, or of a MAF if it has `[maf]`. Continues
-    /// after a fault.
+    /// Loads and checks the configuration of a gateway, of a MAF if it has `[maf]`, or of a MEF if it
+    /// has `[mef]`. Continues after a fault.
     pub fn look_at(file: &Path) -> Loaded {
         let text = match text(file) {
             Ok(text) => text,
@@ -117,8 +117,13 @@ impl Config {
         };
         let mut document = Document::parse(file, &text);
         renamed::refuse(&mut document);
-        let mut config: Option<Self> = if document.has_table("maf") {
-            document.read().map(MafConfig::into_config)
+        let is_mef = document.has_table("mef");
+        let mut config: Option<Self> = if document.has_table("maf") || is_mef {
+            if is_mef {
+                let what = "a process is either a MAF or a MEF; use two configurations";
+                document.refuse("maf", what);
+            }
+            document.read().and_then(MafConfig::into_config)
         } else {
             document.refuse("maf", "is now called [[maf-peer]]");
             document.read()
@@ -130,7 +135,7 @@ impl Config {
             config.file = ConfigurationFile::of(file, text.as_bytes());
         }
         let definitions = config.as_ref().map(|config| config.cse.own_definitions());
-        let policy_is_known = !["cse", "maf", "maf-peer", "policy", "modules", "artifacts"]
+        let policy_is_known = !["cse", "maf", "mef", "maf-peer", "policy", "modules", "artifacts"]
             .into_iter()
             .any(|table| document.is_faulty(table));
         let mut faults = document.into_faults();
@@ -153,15 +158,12 @@ impl Config {
             &mut self.service_subscription.store,
             &mut self.admin.socket,
         ];
-        let of_maf = self
-            .role
-            .maf_mut()
-            .into_iter()
-            .flat_map(|maf| std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()));
+        let of_role = self.role.paths_mut();
         let of_lines = self.audit.paths_mut().chain(self.decisions.record.as_mut());
         let definitions = self.cse.definitions.as_mut();
         let of_cse = self.upstream.iter_mut().map(|cse| &mut cse.notification_key_file);
-        for path in paths.into_iter().chain(of_lines).chain(of_maf).chain(of_cse).chain(definitions)
+        for path in
+            paths.into_iter().chain(of_lines).chain(of_role).chain(of_cse).chain(definitions)
         {
             folders.place(path);
         }
@@ -181,9 +183,11 @@ impl Config {
             }),
             cse: self.cse.cse_id.clone(),
             registrars: self.peer.iter().filter(|p| p.register).map(|p| p.cse_id.clone()).collect(),
-            in_cse: match self.cse.kind {
-                CseKind::In => Some(self.cse.cse_id.clone()),
-                CseKind::Mn => {
+            in_cse: match (&self.role, self.cse.kind) {
+                (Role::Maf(_), _) => None,
+                (Role::Mef(mef), _) => mef.in_cse.clone(),
+                (Role::Cse, CseKind::In) => Some(self.cse.cse_id.clone()),
+                (Role::Cse, CseKind::Mn) => {
                     let registrar = self.peer.iter().find(|peer| peer.register);
                     registrar.map(|peer| peer.cse_id.clone())
                 }
@@ -194,7 +198,8 @@ impl Config {
             changes: Changes::default(),
             allow_readable_tables: self.policy.allow_readable_tables,
             configuration: self.file.clone(),
-            is_maf: self.role.is_maf(),
+            is_maf: !self.role.is_cse(),
+            distributes_keys: self.role.maf().is_some(),
             subscription_file: self.service_subscription.source == RuleSource::PolicyFile,
             service_provider: self.cse.service_provider.clone(),
             limits: Limits {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::coap::Coap;
 use super::maf::{MafPeer, MafSettings};
+use super::mef::MefSettings;
 use super::modules::Modules;
 use super::mqtt::Mqtt;
 use super::oci_registry::Artifacts;
@@ -50,7 +51,7 @@ pub struct Config {
     /// MAFs whose keys this gateway accepts.
     #[serde(default)]
     pub maf_peer: Vec<MafPeer>,
-    /// Whether this is a CSE or a MAF.
+    /// Whether this is a CSE, a MAF or a MEF.
     #[serde(skip)]
     pub role: Role,
     /// Notifications that the embedded CSE sends.
@@ -102,27 +103,40 @@ pub enum Role {
     Cse,
     /// An M2M Authentication Function.
     Maf(MafSettings),
+    /// An M2M Enrolment Function.
+    Mef(MefSettings),
 }
 
 impl Role {
-    /// Returns whether it is a MAF.
-    pub fn is_maf(&self) -> bool {
-        self.maf().is_some()
-    }
-
-    /// Returns the configuration of the MAF for modification, if it is one.
-    pub fn maf_mut(&mut self) -> Option<&mut MafSettings> {
-        match self {
-            Self::Cse => None,
-            Self::Maf(maf) => Some(maf),
-        }
+    /// Returns whether it is a CSE. A MAF and a MEF identify their clients by absolute identifiers.
+    pub fn is_cse(&self) -> bool {
+        matches!(self, Self::Cse)
     }
 
     /// Returns the configuration of the MAF, if it is one.
     pub fn maf(&self) -> Option<&MafSettings> {
         match self {
-            Self::Cse => None,
+            Self::Cse | Self::Mef(_) => None,
             Self::Maf(maf) => Some(maf),
+        }
+    }
+
+    /// Returns the configuration of the MEF, if it is one.
+    pub fn mef(&self) -> Option<&MefSettings> {
+        match self {
+            Self::Cse | Self::Maf(_) => None,
+            Self::Mef(mef) => Some(mef),
+        }
+    }
+
+    /// Returns the paths in the configuration of the role, to resolve them.
+    pub(super) fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Cse => Vec::new(),
+            Self::Maf(maf) => {
+                std::iter::once(&mut maf.store).chain(maf.store_key_file.as_mut()).collect()
+            }
+            Self::Mef(mef) => mef.paths_mut().into(),
         }
     }
 }

@@ -40,11 +40,11 @@ impl Handler {
             // A CSE behind decides on it. It names no originator.
             SecurityInformation::Other => match self.gateway.backend {
                 Backend::Remote(_) => Ok(()),
-                Backend::Embedded(_) | Backend::Maf(_) if is_local => refused(
+                Backend::Embedded(_) | Backend::Maf(_) | Backend::Mef(_) if is_local => refused(
                     Rsc::NotImplemented,
                     "security information of this type is not supported by this CSE",
                 ),
-                Backend::Embedded(_) | Backend::Maf(_) => Ok(()),
+                Backend::Embedded(_) | Backend::Maf(_) | Backend::Mef(_) => Ok(()),
             },
         }
     }

@@ -9,6 +9,7 @@
 
 pub mod authorization;
 pub mod chain;
+pub mod enrollment;
 mod repeats;
 
 use std::borrow::Cow;

@@ -237,10 +237,14 @@ fn check_completeness(
         one, or remove the file";
         faults.push(Fault::of(&settings.policies.join(service_subscription::FILE), what));
     }
-    let of_maf = settings.is_maf.then_some(Hook::KeyRegistrationCheck);
+    let of_maf = settings.distributes_keys.then_some(Hook::KeyRegistrationCheck);
     for hook in [Hook::CredentialLookup, Hook::ImpersonationCheck].into_iter().chain(of_maf) {
         if !modules.iter().any(|i| i.module.has(hook)) {
-            let whose = if settings.is_maf { "MAF" } else { "gateway" };
+            let whose = match (settings.is_maf, settings.distributes_keys) {
+                (true, true) => "MAF",
+                (true, false) => "MEF",
+                (false, _) => "gateway",
+            };
             let what = format!("no module exports {hook}; a {whose} needs at least one");
             faults.push(Fault::of(&settings.modules, what));
         }

@@ -51,8 +51,10 @@ pub struct Settings {
     pub known_cses: Vec<CseId>,
     /// Keys of MAFs, if MAFs are configured.
     pub maf_keys: Option<Arc<dyn MafKeys>>,
-    /// Whether this is a MAF: then a key-registration check is required.
+    /// Whether this is a MAF or a MEF, whose clients are identified by absolute identifiers.
     pub is_maf: bool,
+    /// Whether this is a MAF, which needs a key-registration check.
+    pub distributes_keys: bool,
     /// Limits of each call.
     pub limits: Limits,
     /// Capabilities that manifests may request.

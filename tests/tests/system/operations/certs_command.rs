@@ -67,6 +67,7 @@ fn created_certificates_are_valid_for_openssl() {
         ("node", "devices/node", "URI:urn:gsma:imei:90420156-025763-0"),
         ("device", "devices/device", "othername: 1.3.6.1.5.5.7.8.4:"),
         ("fqdn", "maf/maf", "DNS:maf.in.provider.com"),
+        ("fqdn", "mef/mef", "DNS:mef.in.provider.com"),
     ] {
         let authority = path(&setup, &format!("authority/{authority}-authority.pem"));
         let file = path(&setup, &format!("{file}.pem"));
@@ -101,7 +102,7 @@ fn created_certificates_are_valid_for_openssl() {
 fn created_keys_are_private() {
     let setup = trial();
     let found = files(&setup.path("trial"));
-    assert_eq!(found.iter().filter(|(name, _)| name.ends_with(".key")).count(), 12);
+    assert_eq!(found.iter().filter(|(name, _)| name.ends_with(".key")).count(), 13);
     for (name, mode) in found {
         let secret = fs::read_to_string(&name).unwrap().contains("PRIVATE KEY");
         assert_eq!(secret, name.ends_with(".key"), "{name}");

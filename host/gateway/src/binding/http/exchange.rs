@@ -13,6 +13,7 @@ use saegis_onem2m::rsc::Rsc;
 use saegis_onem2m::serialization::Serialization;
 
 use super::body::ResponseBody;
+use super::enrollment;
 use super::progress::Progress;
 use crate::binding::websocket::opening;
 use crate::listener::http_body::{NotCollected, collect};
@@ -56,6 +57,10 @@ impl Exchange {
         if self.pipeline.takes_websockets() && opening::is_wanted(request.headers()) {
             return self.open_websocket(request);
         }
+        if self.pipeline.serves_enrollment() && saegis_est::is_enrollment(request.uri().path()) {
+            // Boxed, because it is rare.
+            return Box::pin(self.enroll(request)).await;
+        }
         let serialization = response_serialization(request.headers());
         let (operation, response, memory) = match self.read(request).await {
             Ok(request) => {
@@ -70,6 +75,21 @@ impl Exchange {
         };
         write_server_response(response, operation, serialization)
             .map(|content| ResponseBody::new(content, self.progress.clone(), memory))
+    }
+
+    /// Responds to a request of EST.
+    async fn enroll(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let timeout = Duration::from_secs(self.pipeline.limits().content_seconds);
+        let content = tokio::time::timeout(timeout, collect(body, saegis_est::MAX_REQUEST)).await;
+        self.progress.content_arrived(matches!(content, Ok(Ok(_))));
+        let read = match content {
+            Ok(content) => enrollment::read(&parts, content),
+            Err(_) => Err(enrollment::timed_out()),
+        };
+        let done = self.pipeline.enroll(&self.session, read).await;
+        enrollment::write(done)
+            .map(|content| ResponseBody::new(content, self.progress.clone(), None))
     }
 
     /// Answers a request for a WebSocket.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -122,8 +123,13 @@ impl Request {
     /// Sends the request to a local port without TLS, and reads the response.
     #[track_caller]
     pub fn send_in_plaintext(&self, port: u16) -> Response {
+        self.send_in_plaintext_within(port, BOUND)
+    }
+
+    /// Sends it over TCP, and waits this long for each part of the response.
+    pub(crate) fn send_in_plaintext_within(&self, port: u16, bound: Duration) -> Response {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
-        socket.set_read_timeout(Some(BOUND)).expect("a bound");
+        socket.set_read_timeout(Some(bound)).expect("a bound");
         socket.write_all(&self.bytes()).expect("the request can be sent");
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];

@@ -7,6 +7,7 @@
 mod ae;
 mod binding;
 mod broker;
+mod browser;
 pub mod certificates;
 mod client;
 mod coap;
@@ -37,6 +38,7 @@ mod websocket;
 pub use ae::Ae;
 pub use binding::{Answer, Association, Binding, Primitive};
 pub use broker::{Broker, BrokerConnection, Published};
+pub use browser::Browser;
 pub use client::{Client, Credential, LIGHT1, LIGHT2, Offer, RefusedHandshake, Tool};
 pub use coap::{
     CCM_8, CoapLight, CoapMessage, ListeningCoapAe, first_flight, hello_with_cookie,
@@ -63,7 +65,7 @@ pub use source::connect_from;
 pub use token::{TokenIssuer, base64url, token_claims, unix_time};
 pub use upstream::{REQUEST_ID, Reply, Upstream};
 pub use waiting::{eventually, seconds_from_now, wait_until};
-pub use web::{Browser, WebSession, read_until};
+pub use web::{WebSession, read_until};
 pub use websocket::WebSocket;
 
 /// Creates an OpenSSL test and a GnuTLS test for each function that takes a [`Tool`].

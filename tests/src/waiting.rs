@@ -13,8 +13,18 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// Repeats an attempt until it succeeds, and returns its result. Panics with the last error after
 /// the time limit of the suites.
 #[track_caller]
-pub fn eventually<T, E: Debug>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + BOUND;
+pub fn eventually<T, E: Debug>(attempt: impl FnMut() -> Result<T, E>) -> T {
+    eventually_within(BOUND, attempt)
+}
+
+/// Repeats an attempt until it succeeds, and returns its result. Panics with the last error after a
+/// time limit.
+#[track_caller]
+pub(crate) fn eventually_within<T, E: Debug>(
+    bound: Duration,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> T {
+    let deadline = Instant::now() + bound;
     loop {
         match attempt() {
             Ok(found) => return found,

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use crate::command_line::saegis;
 use crate::gateway::Gateway;
 use crate::http::{Request, Response};
-use crate::process::{BOUND, Running};
+use crate::process::BOUND;
 
 /// A session.
 pub struct WebSession {
@@ -111,112 +111,6 @@ pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
             Ok(length @ 1..) => read.extend_from_slice(&chunk[..length]),
             Ok(0) => return all,
             Err(error) => panic!("no {text:?} within the limit ({error}): {all}"),
-        }
-    }
-}
-
-/// A real browser, which chromedriver controls over WebDriver. Dropping the value ends it.
-pub struct Browser {
-    _driver: Running,
-    port: u16,
-    session: String,
-}
-
-impl Browser {
-    /// Starts Chromium. Returns `None` if chromedriver is not installed.
-    pub fn start() -> Option<Self> {
-        let installed = std::env::var_os("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).any(|folder| folder.join("chromedriver").exists())
-        });
-        if !installed {
-            return None;
-        }
-        let mut command = std::process::Command::new("chromedriver");
-        let driver = Running::start(command.arg("--port=0"));
-        let port = driver.out.wait(BOUND, |bytes, _| {
-            let text = String::from_utf8_lossy(bytes);
-            let (_, rest) = text.split_once("started successfully on port ")?;
-            let (port, _) = rest.split_once('.')?;
-            port.parse().ok()
-        });
-        let port = port.unwrap_or_else(|| panic!("no port: {}", driver.out.text()));
-        let mut browser = Self { _driver: driver, port, session: String::new() };
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-        ];
-        let capabilities = serde_json::json!({ "capabilities": { "alwaysMatch": {
-            "goog:chromeOptions": { "args": arguments },
-            "goog:loggingPrefs": { "browser": "ALL" },
-        }}});
-        let started = browser.command("POST", "/session", &capabilities);
-        browser.session = started["sessionId"].as_str().expect("a session").into();
-        Some(browser)
-    }
-
-    /// Sends a command of WebDriver, and returns its value.
-    #[track_caller]
-    fn command(&self, method: &str, path: &str, content: &serde_json::Value) -> serde_json::Value {
-        let request = Request::new(method, path)
-            .to_host(&format!("127.0.0.1:{}", self.port))
-            .header("Content-Type", "application/json; charset=utf-8")
-            .body(&content.to_string());
-        let response = request.send_in_plaintext(self.port);
-        let value = response.json()["value"].clone();
-        assert_eq!(response.status(), 200, "{method} {path}: {value}");
-        value
-    }
-
-    fn of_session(&self, path: &str, content: &serde_json::Value) -> serde_json::Value {
-        self.command("POST", &format!("/session/{}/{path}", self.session), content)
-    }
-
-    /// Opens an address, and waits until it is loaded.
-    #[track_caller]
-    pub fn open(&self, address: &str) {
-        self.of_session("url", &serde_json::json!({ "url": address }));
-    }
-
-    /// Runs a script in the page, and returns its result.
-    #[track_caller]
-    pub fn run(&self, script: &str) -> serde_json::Value {
-        self.of_session("execute/sync", &serde_json::json!({ "script": script, "args": [] }))
-    }
-
-    /// Sends a command of the DevTools protocol.
-    #[track_caller]
-    pub fn devtools(&self, command: &str, parameters: &serde_json::Value) {
-        let content = serde_json::json!({ "cmd": command, "params": parameters });
-        self.of_session("goog/cdp/execute", &content);
-    }
-
-    /// Returns the messages of the console since the last call.
-    #[track_caller]
-    pub fn console(&self) -> Vec<String> {
-        let messages = self.of_session("se/log", &serde_json::json!({ "type": "browser" }));
-        let messages = messages.as_array().into_iter().flatten();
-        messages.map(|of| of["message"].as_str().unwrap_or_default().to_string()).collect()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        if !self.session.is_empty() {
-            // Otherwise Chromium could outlive the driver.
-            let path = format!("/session/{}", self.session);
-            let request =
-                Request::new("DELETE", &path).to_host(&format!("127.0.0.1:{}", self.port)).bytes();
-            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
-                let _ = stream.set_read_timeout(Some(BOUND));
-                let _ = stream.write_all(&request).and_then(|()| stream.read(&mut [0; 64]));
-            }
         }
     }
 }

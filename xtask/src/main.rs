@@ -170,6 +170,11 @@ enum Task {
         /// Run only the measurements whose names contain this word
         word: Option<String>,
     },
+    /// Take the pictures of the web page for the book, in Chromium
+    ///
+    /// A gateway with some traffic runs for two minutes, with a clock that runs faster. The pictures
+    /// go to docs/src/how-to. Uses the gateway and the modules that `cargo xtask test` built.
+    Screenshots,
     /// Measure a release build beside stunnel, GnuTLS, nginx, haproxy and Envoy
     ///
     /// All do the same work on one core: terminate TLS, forward a small request, respond. Missing
@@ -232,6 +237,7 @@ fn run(task: Task) -> Result<()> {
             build(&project, "release", &[])?;
             suite::load(&project, word.as_deref())
         }
+        Task::Screenshots => suite::screenshots(&project),
         Task::Bench(args) => bench::run(&project, &args),
         Task::Fuzz { target, seconds, repeatable } => {
             let search = if repeatable { Search::Repeatable } else { Search::Onward };

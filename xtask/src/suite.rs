@@ -1,6 +1,6 @@
 //! `cargo xtask test`: all checks that a change must pass.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -31,6 +31,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     // Comes with the broker, whose own program is not on every search path.
     ("mosquitto_passwd", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
+    // For the web page.
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     // For a module in C of a client in Python, and its client with Mbed TLS.
     ("gcc", "gcc"),
     ("autoreconf", "autoconf"),
@@ -237,6 +240,25 @@ pub fn load(project: &Project, word: Option<&str>) -> Result<()> {
         .env("SAEGIS_BIN", project.gateway_binary("release"))
         .env("SAEGIS_COMPONENTS", project.components());
     say_and_run(&mut cargo)
+}
+
+/// Takes the pictures of the web page for the book, with the gateway that `cargo xtask test` built.
+pub fn screenshots(project: &Project) -> Result<()> {
+    programs()?;
+    let mut cargo = project.host_cargo();
+    cargo
+        .args(["nextest", "run", "--locked", "--package", "saegis-tests", "--test", "system"])
+        .args(["--run-ignored", "only", "-E", "test(/web_screenshots::/)"])
+        .env("SAEGIS_COMPONENTS", project.components());
+    say_and_run(&mut cargo)?;
+    let (taken, book) =
+        (project.host_target.join("tmp/book"), project.root.join("docs/src/how-to"));
+    for entry in fs::read_dir(&taken)? {
+        let entry = entry?;
+        fs::copy(entry.path(), book.join(entry.file_name()))?;
+        println!("{}", book.join(entry.file_name()).display());
+    }
+    Ok(())
 }
 
 /// Checks the locked dependencies of a workspace for a target. Warnings, such as two versions of a

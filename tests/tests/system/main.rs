@@ -160,5 +160,7 @@ mod operations {
     mod web;
     mod web_browser;
     mod web_hostile;
+    mod web_other_sites;
+    mod web_screenshots;
     mod worked_example;
 }

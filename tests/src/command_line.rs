@@ -51,6 +51,11 @@ pub(crate) fn to_end_with(command: &mut Command, input: Stdio) -> CommandOutput 
     CommandOutput { code, out: running.out.text(), err: running.err.text() }
 }
 
+/// Runs a program until it exits.
+pub fn output_of(program: &str, arguments: &[&str]) -> CommandOutput {
+    to_end(Command::new(program).args(arguments))
+}
+
 /// Runs `saegis` in a folder.
 pub fn saegis(folder: &Path, arguments: &[&str]) -> CommandOutput {
     let mut command = Command::new(paths::binary());

@@ -46,7 +46,7 @@ pub use coap::{
 };
 pub use coap_clients::{DtlsClient, DtlsLibrary, aiocoap};
 pub use command_line::{
-    CommandOutput, Monitored, curl, derived_by_openssl, openssl, run_and_kill, saegis,
+    CommandOutput, Monitored, curl, derived_by_openssl, openssl, output_of, run_and_kill, saegis,
 };
 pub use gateway::Gateway;
 pub use http::{Message, Request, Response};
@@ -65,7 +65,7 @@ pub use source::connect_from;
 pub use token::{TokenIssuer, base64url, token_claims, unix_time};
 pub use upstream::{REQUEST_ID, Reply, Upstream};
 pub use waiting::{eventually, seconds_from_now, wait_until};
-pub use web::{WebSession, read_until};
+pub use web::{WebSession, host_and_path, read_until};
 pub use websocket::WebSocket;
 
 /// Creates an OpenSSL test and a GnuTLS test for each function that takes a [`Tool`].

@@ -10,7 +10,8 @@ use crate::process::BOUND;
 
 /// A session.
 pub struct WebSession {
-    address: String,
+    /// Its host, with the port.
+    pub host: String,
     /// Path of its pages.
     pub path: String,
     /// Its cookie, as the browser sends it.
@@ -18,14 +19,21 @@ pub struct WebSession {
 }
 
 impl Gateway {
-    /// Creates a link to the web page, and returns its path.
+    /// Creates a link to the web page, and returns its address.
     #[track_caller]
     pub fn web_link(&self, arguments: &[&str]) -> String {
         let link = ["admin", "link", "--json"];
         let printed = saegis(&self.path(""), &[&link, arguments].concat()).expect(0).json();
-        let url = printed["url"].as_str().expect("an address");
-        let start = format!("http://{}", self.web_address());
-        url.strip_prefix(&start).unwrap_or_else(|| panic!("{url}: another address")).into()
+        printed["url"].as_str().expect("an address").into()
+    }
+
+    /// Returns the port of the web page for other machines.
+    #[track_caller]
+    pub fn remote_web_port(&self) -> u16 {
+        let printed = self.printed();
+        let (_, rest) = printed.split_once("  web page    https://").expect("it has such a page");
+        let (address, _) = rest.split_once(',').expect("an address");
+        address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
     }
 
     /// Sends a request to the web page.
@@ -39,15 +47,21 @@ impl Gateway {
     /// Opens a session with the role operate, or with `--view`.
     #[track_caller]
     pub fn open_web(&self, arguments: &[&str]) -> WebSession {
-        let address = self.web_address();
-        let link = self.web_link(arguments);
-        let opened = self.web(&Request::new("GET", &link).to_host(&address));
+        let (host, link) = host_and_path(&self.web_link(arguments));
+        let opened = self.web(&Request::new("GET", &link).to_host(&host));
         assert_eq!(opened.status(), 303, "{opened:?}");
         let path = opened.header("location").expect("a location").to_string();
         let cookie = opened.header("set-cookie").expect("a cookie");
         let cookie = cookie.split(';').next().unwrap_or_default().to_string();
-        WebSession { address, path, cookie }
+        WebSession { host, path, cookie }
     }
+}
+
+/// Returns the host of a link, with the port, and its path.
+pub fn host_and_path(link: &str) -> (String, String) {
+    let rest = link.strip_prefix("http://").unwrap_or_else(|| panic!("{link}: another scheme"));
+    let (host, _) = rest.split_once('/').expect("a path");
+    (host.into(), rest[host.len()..].into())
 }
 
 impl Request {
@@ -61,13 +75,13 @@ impl WebSession {
     /// Returns a request for one of its pages.
     pub fn request(&self, method: &str, page: &str) -> Request {
         let path = format!("{}{page}", self.path);
-        Request::new(method, &path).to_host(&self.address).header("Cookie", &self.cookie)
+        Request::new(method, &path).to_host(&self.host).header("Cookie", &self.cookie)
     }
 
     /// Returns a form for an action, as its pages send it. `token` is the first field.
     pub fn form(&self, action: &str, token: &str, fields: &str) -> Request {
         self.request("POST", action)
-            .header("Origin", &format!("http://{}", self.address))
+            .header("Origin", &format!("http://{}", self.host))
             .header("Sec-Fetch-Site", "same-origin")
             .header("Content-Type", "application/x-www-form-urlencoded")
             .body(&format!("token={token}{fields}"))
@@ -91,7 +105,8 @@ impl WebSession {
 
     /// Opens the stream of updates.
     pub fn updates(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).expect("the port is open");
+        let (_, port) = self.host.rsplit_once(':').expect("a port");
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("the port is open");
         stream.set_read_timeout(Some(BOUND)).expect("a bound");
         stream.write_all(&self.request("GET", "events").bytes()).expect("it can be sent");
         stream

@@ -22,6 +22,7 @@ mod server_config;
 mod signature;
 mod telemetry;
 mod web;
+mod web_remote;
 mod websocket;
 
 pub use coap::Coap;
@@ -39,4 +40,5 @@ pub use sections::{
 pub use server_config::{Config, Role};
 pub use telemetry::{Audit, Decisions, Log, LogFormat, Metrics};
 pub use web::Web;
+pub use web_remote::Remote;
 pub use websocket::WebSocket;

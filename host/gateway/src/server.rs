@@ -28,7 +28,7 @@ use self::datagrams::DatagramListener;
 use crate::admin::commands::Commands;
 use crate::admin::metrics_endpoint;
 use crate::admin::status::Addresses;
-use crate::admin::web::{self, WebPage};
+use crate::admin::web;
 use crate::admin::web_access::WebAccess;
 use crate::admin::{Admin, status};
 use crate::config::Config;
@@ -66,7 +66,10 @@ pub async fn run(
     let (reloaded, reloads) = tokio::sync::mpsc::unbounded_channel();
     let (commands, access) = commands(&gateway, &reloaded);
     let admin = Admin::listen(commands.clone()).map_err(|e| own(format!("admin.socket: {e}")))?;
-    let page = open_page(commands, access).await.map_err(own)?;
+    let page = match access {
+        Some(access) => Some(web::open(commands, access).await),
+        None => None,
+    };
     let monitor = listen_for_metrics(&gateway).await.map_err(own)?;
     let _relay = listen_for_notifications(file, &gateway).await?;
     let lines_of_decisions = recording.map(|recording| recording.lost.clone());
@@ -87,7 +90,8 @@ pub async fn run(
         mqtt: mqtt_address,
         coap: coap_address,
         metrics: monitored,
-        page: page.as_ref().map(|page| page.server.address),
+        page: page.as_ref().and_then(|page| page.local),
+        remote_page: page.as_ref().and_then(|page| page.remote),
     };
     for line in status::serving(&gateway, &addresses) {
         // The parent process may have closed the pipe, which must not stop the gateway.
@@ -107,25 +111,12 @@ fn commands(
     reloaded: &UnboundedSender<Reload>,
 ) -> (Arc<Commands>, Option<Arc<WebAccess>>) {
     let web = &gateway.config.admin.web;
-    let access = web.listen.is_some().then(|| {
+    let access = web.is_on().then(|| {
         let (link, session) = (web.link_seconds, web.session_seconds);
         Arc::new(WebAccess::new(Duration::from_secs(link), Duration::from_secs(session)))
     });
     let commands = Commands::new(gateway.clone(), reloaded.clone(), access.clone());
     (Arc::new(commands), access)
-}
-
-/// Listens for browsers, if configured.
-async fn open_page(
-    commands: Arc<Commands>,
-    access: Option<Arc<WebAccess>>,
-) -> Result<Option<WebPage>, String> {
-    let gateway = commands.gateway.clone();
-    let Some((address, access)) = gateway.config.admin.web.listen.as_ref().zip(access) else {
-        return Ok(None);
-    };
-    let page = web::listen(address, commands, access).await;
-    page.map(Some).map_err(|e| format!("cannot bind admin.web.listen {address}: {e}"))
 }
 
 /// Listens for requests for metrics, if configured.

@@ -13,7 +13,8 @@
 //! 3. [`certificate`]: [`certificate::Server`] and [`certificate::Client`] for certificates and raw
 //!    public keys (clause 8.2.2.2), with the trait [`certificate::CertificateMapping`].
 //! 4. [`dtls`]: the same credentials over datagrams.
-//! 5. [`Accepted`] and [`Connected`], the two sides of an established association; [`Refusal`] and
+//! 5. [`operator`]: the web page of operators on other machines, which is not an association.
+//! 6. [`Accepted`] and [`Connected`], the two sides of an established association; [`Refusal`] and
 //!    [`ConnectError`], the reasons for none.
 //!
 //! # Example
@@ -73,6 +74,7 @@ mod accepted;
 pub mod certificate;
 mod client_hello;
 pub mod dtls;
+pub mod operator;
 mod prefixed_stream;
 mod proxy_header;
 pub mod psk;

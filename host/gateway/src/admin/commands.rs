@@ -119,11 +119,14 @@ impl Commands {
 
     /// Creates a link that opens the web page once.
     fn link(&self, role: WebRole, uid: u32) -> Response {
-        match self.web.as_ref().and_then(|web| web.new_link(role, uid)) {
-            Some(link) => Response::Link(LinkReport { link, role }),
-            None => Response::error(
+        let Some(web) = &self.web else {
+            return Response::error(
                 "the gateway has no web page; set admin.web.listen, and restart the gateway",
-            ),
+            );
+        };
+        match web.new_link(role, uid) {
+            Ok(link) => Response::Link(LinkReport { link, role }),
+            Err(why) => Response::error(why),
         }
     }
 }

@@ -29,11 +29,13 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
     /// Web page.
     pub page: Option<SocketAddr>,
+    /// Web page for other machines.
+    pub remote_page: Option<SocketAddr>,
 }
 
 /// Returns the lines that a gateway prints when it starts to serve.
 pub fn serving(gateway: &Gateway, addresses: &Addresses) -> Vec<String> {
-    let Addresses { tls: address, mqtt, coap, metrics, page } = addresses;
+    let Addresses { tls: address, mqtt, coap, metrics, page, remote_page } = addresses;
     let config = &gateway.config;
     let generation = gateway.policy.current();
     let behind = match (&config.role, &config.upstream) {
@@ -63,6 +65,7 @@ pub fn serving(gateway: &Gateway, addresses: &Addresses) -> Vec<String> {
     lines.extend(
         page.map(|at| format!("  web page    http://{at}; open it with saegis admin link")),
     );
+    lines.extend(remote_page.map(|at| format!("  web page    https://{at}, with certificates")));
     lines.extend(saegis_policy::summary::policy(&generation));
     lines
 }

@@ -1,6 +1,7 @@
-//! The web page for the operator, on a loopback port.
+//! The web page for the operator: on a loopback port without TLS, and on another one with TLS and client
+//! certificates.
 //!
-//! A link of [`super::web_access`] opens a session. Its pages are below `/s/NUMBER/`. They are rendered
+//! A link or a certificate opens a session of [`super::web_access`]. Its pages are below `/s/NUMBER/`. They are rendered
 //! here; a small script only updates texts and charts in them. Changes are forms, which become requests
 //! of the admin protocol. A request without a session always gets the same answer.
 
@@ -10,11 +11,17 @@ mod context;
 mod guard;
 mod health;
 mod history;
+mod listeners;
 mod live;
 mod pages;
+mod remote;
 mod text;
 mod updates;
+mod visitor;
 
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +30,19 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue, LOCATION, SET_COOKIE};
 use hyper::{Method, Request, Response, StatusCode};
 use maud::Markup;
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use self::actions::FormError;
 use self::context::Context;
-use self::guard::{Body, COOKIE_NAME, content, plain};
+use self::guard::{Body, content, plain};
 use self::history::History;
 use self::pages::associations::Query;
+use self::remote::RemoteServer;
 use self::updates::Updates;
+use self::visitor::Visitor;
 use super::commands::Commands;
-use super::web_access::{Session, WebAccess};
+use super::web_access::{Binding, Session, WebAccess};
 use crate::config::ListenAddress;
 use crate::listener::loopback_http::{LoopbackServer, ServerLimits};
 use crate::telemetry::{admin_audit, recent_refusals};
@@ -51,55 +61,112 @@ const ICON: &str = include_str!("web/assets/icon.svg");
 
 /// The running page. It stops when this is dropped.
 pub struct WebPage {
-    /// The listener.
-    pub server: LoopbackServer,
-    task: tokio::task::JoinHandle<()>,
+    /// Address for browsers on this machine, if it listens.
+    pub local: Option<SocketAddr>,
+    /// Address for other machines, if it listens.
+    pub remote: Option<SocketAddr>,
+    _tasks: JoinSet<()>,
 }
 
-impl Drop for WebPage {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Binds the address and serves the page.
-///
-/// # Errors
-/// Fails if the address cannot be bound.
-pub async fn listen(
-    address: &ListenAddress,
-    commands: Arc<Commands>,
-    access: Arc<WebAccess>,
-) -> std::io::Result<WebPage> {
+/// Serves the page on the configured addresses. An address that is in use is tried again.
+pub async fn open(commands: Arc<Commands>, access: Arc<WebAccess>) -> WebPage {
     recent_refusals::collect();
+    let config = commands.gateway.clone();
+    let config = &config.config.admin.web;
     let context = Arc::new(Context {
         commands,
-        access: access.clone(),
+        access,
         history: History::default(),
         updates: Updates::default(),
     });
-    let own = context.clone();
-    let answer = move |request: Request<Incoming>| {
-        let context = own.clone();
-        async move { guard::protect(respond(&context, request).await) }
-    };
-    let server = LoopbackServer::listen(address, LIMITS, None, answer).await?;
-    access.set_address(server.address);
-    Ok(WebPage { server, task: tokio::spawn(live::run(context)) })
+    let mut tasks = JoinSet::new();
+    let (mut local, mut remote) = (None, None);
+    if let Some(address) = config.listen.clone() {
+        let (own, address) = (context.clone(), Arc::new(address));
+        let open = move || {
+            let (own, address) = (own.clone(), address.clone());
+            async move { open_local(&own, &address).await }
+        };
+        let first = open().await;
+        local = first.as_ref().ok().and_then(|all| all.first()).map(|server| server.address);
+        tasks.spawn(async move { match listeners::keep_open("web page", first, open).await {} });
+    }
+    if let Some(config) = config.remote.clone() {
+        let (own, config) = (context.clone(), Arc::new(config));
+        let open = move || {
+            let (own, config) = (own.clone(), config.clone());
+            async move { RemoteServer::listen(&config, answer_with(&own)).await }
+        };
+        let first = open().await;
+        remote = first.as_ref().ok().map(|server| server.address);
+        let name = "web page for other machines";
+        tasks.spawn(async move { match listeners::keep_open(name, first, open).await {} });
+    }
+    tasks.spawn(live::run(context));
+    WebPage { local, remote, _tasks: tasks }
 }
 
-async fn respond(context: &Arc<Context>, request: Request<Incoming>) -> Response<Body> {
-    if !guard::is_own(&request) {
-        return guard::refusal();
+async fn open_local(
+    context: &Arc<Context>,
+    address: &ListenAddress,
+) -> Result<Vec<LoopbackServer>, String> {
+    let failed = |e| format!("cannot bind admin.web.listen {address}: {e}");
+    let opened = match listeners::bind(address).await.map_err(failed) {
+        Ok(listeners) => {
+            let answer = answer_with(context);
+            let answer = move |request| answer(Visitor::Local, request);
+            let serve = |of| LoopbackServer::serve(of, LIMITS, None, answer.clone());
+            listeners.into_iter().map(serve).collect::<Result<Vec<_>, _>>().map_err(failed)
+        }
+        Err(why) => Err(why),
+    };
+    let bound = opened.as_ref().map_err(Clone::clone);
+    let first = bound.and_then(|all| all.first().ok_or_else(|| "no address".into()));
+    context.access.set_address(first.map(|server| server.address));
+    opened
+}
+
+/// Returns the function that responds to requests.
+fn answer_with(
+    context: &Arc<Context>,
+) -> impl Fn(Visitor, Request<Incoming>) -> Answering + Clone + Send + Sync + 'static {
+    let context = context.clone();
+    move |visitor, request| {
+        let context = context.clone();
+        Box::pin(async move { guard::protect(respond(&context, &visitor, request).await) })
     }
+}
+
+/// A response in preparation.
+type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+async fn respond(
+    context: &Arc<Context>,
+    visitor: &Visitor,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Some(binding) = visitor.binding(&request) else { return guard::refusal() };
     let path = request.uri().path().to_string();
     let mut parts = path.splitn(4, '/').skip(1);
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("open"), Some(secret), None) if request.method() == Method::GET => {
-            context.access.open(secret).map_or_else(guard::refusal, |session| opened(&session))
+    match (visitor, parts.next(), parts.next(), parts.next()) {
+        (Visitor::Local, Some("open"), Some(secret), None) if request.method() == Method::GET => {
+            let Binding::Host(host) = &binding else { return guard::refusal() };
+            let session = context.access.open(host, secret);
+            session.map_or_else(guard::refusal, |session| opened(visitor, &session))
         }
-        (Some("s"), Some(id), Some(page)) => {
-            match context.access.session(id, guard::cookies(request.headers())) {
+        (Visitor::Remote(operator), Some(""), None, None) if request.method() == Method::GET => {
+            let access = &context.access;
+            match access.any_session(&binding, &visitor.cookies(request.headers())) {
+                Some(session) => redirect(&path_of(&session)),
+                None => {
+                    let (name, role) = (&operator.name, operator.role);
+                    opened(visitor, &access.open_for(name, operator.digest, role))
+                }
+            }
+        }
+        (_, Some("s"), Some(id), Some(page)) => {
+            let cookies = visitor.cookies(request.headers());
+            match context.access.session(id, &binding, &cookies) {
                 Some(session) => serve(context, &session, page, request).await,
                 None => guard::refusal(),
             }
@@ -108,14 +175,15 @@ async fn respond(context: &Arc<Context>, request: Request<Incoming>) -> Response
     }
 }
 
-/// Responds to a link that was opened.
-fn opened(session: &Session) -> Response<Body> {
-    admin_audit::page_opened(&session.id, session.role.name(), session.uid);
-    let path = format!("/s/{}/", session.id);
-    let cookie = Zeroizing::new(format!(
-        "{COOKIE_NAME}={}; Path={path}; HttpOnly; SameSite=Strict",
-        *session.cookie.text()
-    ));
+fn path_of(session: &Session) -> String {
+    format!("/s/{}/", session.id)
+}
+
+/// Responds to the request that opened a session.
+fn opened(visitor: &Visitor, session: &Session) -> Response<Body> {
+    admin_audit::page_opened(&session.id, session.role.name(), &session.opener);
+    let path = path_of(session);
+    let cookie = Zeroizing::new(visitor.cookie(&session.cookie.text(), &path));
     let Ok(mut cookie) = HeaderValue::from_str(&cookie) else { return guard::refusal() };
     cookie.set_sensitive(true);
     let mut response = redirect(&path);
@@ -190,6 +258,7 @@ async fn change(
     let (status, why) = match actions::carry_out(context, session, action, form).await {
         Ok(Some(next)) => return redirect(&format!("/s/{}/{next}", session.id)),
         Ok(None) => return plain(StatusCode::OK, "The session has ended.\n"),
+        Err(FormError::Ended) => return guard::refusal(),
         Err(FormError::Unreadable) => (StatusCode::BAD_REQUEST, "The form cannot be read."),
         Err(FormError::Token) => {
             (StatusCode::FORBIDDEN, "The form is not of this session. Load the page again.")

@@ -1,11 +1,14 @@
 //! Access to the web page: links that open it once, and sessions.
 //!
-//! A link comes from the admin socket, so that only the owner of the gateway gets one. A session has a
-//! public number in the path of its pages, and a secret in a cookie for that path. Browsers send cookies
-//! to all ports of a host, but another program on this machine does not know the path.
+//! A link comes from the admin socket, so that only the owner of the gateway gets one. It has a random
+//! name below `localhost`, which browsers resolve to this machine. So the origin of its session is new:
+//! no other program can have had the port of this origin before, for example to install a service
+//! worker, and no other port of the machine receives its cookie.
+//!
+//! On other machines, a client certificate opens a session, which belongs to that certificate.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
@@ -13,10 +16,19 @@ use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::protocol::{WebLink, WebRole};
+use crate::telemetry::admin_audit::{self, Opener};
 
-/// Maximum number of links that are not opened yet, and of sessions. A further one replaces the oldest.
+/// Maximum number of links that are not opened yet, and of sessions of links. A further one replaces the
+/// oldest.
 const MAX_LINKS: usize = 8;
 const MAX_SESSIONS: usize = 8;
+/// Maximum number of sessions of an operator with a certificate. A further one replaces the oldest.
+const MAX_SESSIONS_PER_OPERATOR: usize = 4;
+
+/// End of the host names of links (RFC 6761 section 6.3).
+const LOCALHOST: &str = ".localhost";
+/// Length of the random part of a host name in bytes.
+const LABEL: usize = 16;
 
 /// Length of a secret in bytes.
 const SECRET: usize = 32;
@@ -50,8 +62,40 @@ impl Secret {
     }
 }
 
+/// The only requests that a session accepts, besides their cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// Requests to this host name on the loopback interface.
+    Host(String),
+    /// Requests over connections with this client certificate, by its SHA-256.
+    Certificate([u8; 32]),
+}
+
+impl Binding {
+    /// Returns whether both are the same, in a time that depends only on their lengths.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(a), Self::Host(b)) => a.as_bytes().ct_eq(b.as_bytes()).into(),
+            (Self::Certificate(a), Self::Certificate(b)) => a.as_slice().ct_eq(b).into(),
+            _ => false,
+        }
+    }
+}
+
+/// Returns whether a host name can be that of a link.
+pub fn is_host_of_link(name: &str) -> bool {
+    let label = name.strip_suffix(LOCALHOST).unwrap_or_default();
+    label.len() == 2 * LABEL && label.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Returns the user of this process, as which operators with a certificate act.
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 struct Link {
     secret: Secret,
+    host: String,
     role: WebRole,
     uid: u32,
     ends: Instant,
@@ -67,8 +111,11 @@ pub struct Session {
     pub form: Secret,
     /// Its role.
     pub role: WebRole,
-    /// The user that created the link.
+    /// The user that created the link, or that of the gateway if a certificate opened the session.
     pub uid: u32,
+    /// The user or the certificate that opened it.
+    pub opener: Opener,
+    binding: Binding,
     ends: Instant,
     /// Result of the last change, for the next page.
     notice: Mutex<Option<String>>,
@@ -78,6 +125,10 @@ impl Session {
     /// Sets the result of a change.
     pub fn set_notice(&self, text: String) {
         *self.notice.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    fn accepts(&self, binding: &Binding, secrets: &[&str]) -> bool {
+        self.binding.is(binding) && secrets.iter().any(|secret| self.cookie.is(secret))
     }
 
     /// Takes the result of the last change.
@@ -90,7 +141,8 @@ impl Session {
 pub struct WebAccess {
     link_lifetime: Duration,
     session_lifetime: Duration,
-    address: OnceLock<SocketAddr>,
+    /// The address of the page, or the reason why it does not listen.
+    address: Mutex<Result<SocketAddr, String>>,
     state: Mutex<State>,
 }
 
@@ -101,24 +153,43 @@ struct State {
 }
 
 impl State {
+    /// Removes what has expired, and records the sessions among it.
     fn remove_expired(&mut self) {
         let now = Instant::now();
         self.links.retain(|link| link.ends > now);
-        self.sessions.retain(|session| session.ends > now);
+        self.sessions.retain(|session| {
+            let is_active = session.ends > now;
+            if !is_active {
+                admin_audit::page_closed(&session.id, &session.opener, "expired");
+            }
+            is_active
+        });
+    }
+
+    /// Adds a session. The oldest one that `rivals` selects ends if there are `max` of them.
+    fn add(&mut self, session: Arc<Session>, max: usize, rivals: impl Fn(&Session) -> bool) {
+        let mut found = self.sessions.iter().enumerate().filter(|(_, other)| rivals(other));
+        let oldest = found.next().map(|(at, _)| at);
+        if found.count() + 1 >= max
+            && let Some(at) = oldest
+        {
+            let oldest = self.sessions.remove(at);
+            admin_audit::page_closed(&oldest.id, &oldest.opener, "replaced");
+        }
+        self.sessions.push(session);
     }
 }
 
 impl WebAccess {
     /// Creates it without links and sessions.
     pub fn new(link_lifetime: Duration, session_lifetime: Duration) -> Self {
-        let (address, state) = (OnceLock::new(), Mutex::default());
-        Self { link_lifetime, session_lifetime, address, state }
+        let address = Mutex::new(Err("the web page is not open yet; try again".into()));
+        Self { link_lifetime, session_lifetime, address, state: Mutex::default() }
     }
 
-    /// Sets the address of the page, once it listens.
-    pub fn set_address(&self, address: SocketAddr) {
-        // The page is started once.
-        let _ = self.address.set(address);
+    /// Sets the address of the page once it listens, or the reason why it does not.
+    pub fn set_address(&self, address: Result<SocketAddr, String>) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -127,54 +198,91 @@ impl WebAccess {
         state
     }
 
-    /// Creates a link. Returns `None` if the page does not listen.
-    pub fn new_link(&self, role: WebRole, uid: u32) -> Option<WebLink> {
-        let address = self.address.get()?;
+    /// Removes what has expired.
+    pub fn tidy(&self) {
+        drop(self.state());
+    }
+
+    /// Creates a link.
+    ///
+    /// # Errors
+    /// Fails if the page does not listen on the loopback interface.
+    pub fn new_link(&self, role: WebRole, uid: u32) -> Result<WebLink, String> {
+        let address = self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let secret = Secret::new();
-        let url = Zeroizing::new(format!("http://{address}/open/{}", *secret.text()));
+        let mut label = [0; LABEL];
+        rand::rng().fill(&mut label);
+        let host = hex::encode(label) + LOCALHOST;
+        let port = address.port();
+        let url = Zeroizing::new(format!("http://{host}:{port}/open/{}", *secret.text()));
         let mut state = self.state();
         if state.links.len() >= MAX_LINKS {
             state.links.remove(0);
         }
-        state.links.push(Link { secret, role, uid, ends: Instant::now() + self.link_lifetime });
-        Some(WebLink { url, seconds: self.link_lifetime.as_secs() })
+        let ends = Instant::now() + self.link_lifetime;
+        state.links.push(Link { secret, host, role, uid, ends });
+        Ok(WebLink { url, seconds: self.link_lifetime.as_secs() })
     }
 
-    /// Opens a session with the secret of a link, which is then used up.
-    pub fn open(&self, secret: &str) -> Option<Arc<Session>> {
+    /// Opens a session with the host name and the secret of a link, which is then used up.
+    pub fn open(&self, host: &str, secret: &str) -> Option<Arc<Session>> {
         let mut state = self.state();
+        let host = Binding::Host(host.into());
         // All links are compared, so that the time does not depend on the position.
         let mut found = None;
         for (at, link) in state.links.iter().enumerate() {
-            if link.secret.is(secret) {
+            if link.secret.is(secret) && Binding::Host(link.host.clone()).is(&host) {
                 found = Some(at);
             }
         }
         let Link { role, uid, .. } = state.links.remove(found?);
-        let session = Arc::new(Session {
+        let session = self.new_session(role, uid, Opener::User(uid), host);
+        state.add(session.clone(), MAX_SESSIONS, |other| matches!(other.binding, Binding::Host(_)));
+        Some(session)
+    }
+
+    /// Opens a session for a client certificate with this name and SHA-256.
+    pub fn open_for(&self, name: &str, digest: [u8; 32], role: WebRole) -> Arc<Session> {
+        let opener = Opener::Certificate(name.into());
+        let binding = Binding::Certificate(digest);
+        let session = self.new_session(role, own_uid(), opener.clone(), binding);
+        let rivals = |other: &Session| other.opener == opener;
+        self.state().add(session.clone(), MAX_SESSIONS_PER_OPERATOR, rivals);
+        session
+    }
+
+    fn new_session(
+        &self,
+        role: WebRole,
+        uid: u32,
+        opener: Opener,
+        binding: Binding,
+    ) -> Arc<Session> {
+        Arc::new(Session {
             id: format!("{:016x}", rand::rng().random::<u64>()),
             cookie: Secret::new(),
             form: Secret::new(),
             role,
             uid,
+            opener,
+            binding,
             ends: Instant::now() + self.session_lifetime,
             notice: Mutex::default(),
-        });
-        if state.sessions.len() >= MAX_SESSIONS {
-            state.sessions.remove(0);
-        }
-        state.sessions.push(session.clone());
-        Some(session)
+        })
     }
 
-    /// Returns the session with that number, if one of the secrets is that of its cookie.
-    pub fn session<'c>(
-        &self,
-        id: &str,
-        mut secrets: impl Iterator<Item = &'c str>,
-    ) -> Option<Arc<Session>> {
+    /// Returns the session with that number, if the request belongs to it: by its binding and by one of
+    /// the secrets of its cookie.
+    pub fn session(&self, id: &str, binding: &Binding, secrets: &[&str]) -> Option<Arc<Session>> {
         let found = self.state().sessions.iter().find(|session| session.id == id).cloned()?;
-        secrets.any(|secret| found.cookie.is(secret)).then_some(found)
+        found.accepts(binding, secrets).then_some(found)
+    }
+
+    /// Returns a session to which a request belongs, whatever its number.
+    pub fn any_session(&self, binding: &Binding, secrets: &[&str]) -> Option<Arc<Session>> {
+        let state = self.state();
+        let mut all = state.sessions.iter();
+        all.find(|session| session.accepts(binding, secrets)).cloned()
     }
 
     /// Returns whether a session has not ended.
@@ -182,76 +290,17 @@ impl WebAccess {
         self.state().sessions.iter().any(|other| Arc::ptr_eq(other, session))
     }
 
-    /// Ends a session.
+    /// Ends a session, at the request of its operator.
     pub fn end(&self, session: &Arc<Session>) {
-        self.state().sessions.retain(|other| !Arc::ptr_eq(other, session));
+        let mut state = self.state();
+        let at = state.sessions.iter().position(|other| Arc::ptr_eq(other, session));
+        if let Some(at) = at {
+            state.sessions.remove(at);
+            admin_audit::page_closed(&session.id, &session.opener, "signed out");
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn access(link_lifetime: Duration, session_lifetime: Duration) -> WebAccess {
-        let access = WebAccess::new(link_lifetime, session_lifetime);
-        access.set_address("127.0.0.1:9465".parse().unwrap());
-        access
-    }
-
-    /// Returns the secret of a new link.
-    fn link(access: &WebAccess, role: WebRole) -> String {
-        let link = access.new_link(role, 1000).unwrap();
-        link.url.strip_prefix("http://127.0.0.1:9465/open/").unwrap().to_string()
-    }
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[test]
-    fn link_opens_one_session() {
-        let access = access(HOUR, HOUR);
-        let secret = link(&access, WebRole::View);
-        assert_eq!(secret.len(), 64);
-        let session = access.open(&secret).unwrap();
-        assert!(access.open(&secret).is_none());
-        assert_eq!((session.role, session.uid), (WebRole::View, 1000));
-        let cookie = session.cookie.text();
-        let with = |id: &str, secret: &str| access.session(id, [secret].into_iter()).is_some();
-        assert!(with(&session.id, &cookie));
-        for other in ["", "00", &"0".repeat(64), &secret, &session.form.text()] {
-            assert!(!with(&session.id, other), "{other}");
-        }
-        assert!(!with("0000000000000000", &cookie));
-        access.end(&session);
-        assert!(!with(&session.id, &cookie) && !access.is_active(&session));
-    }
-
-    #[test]
-    fn links_and_sessions_expire() {
-        let brief = access(Duration::ZERO, HOUR);
-        assert!(brief.open(&link(&brief, WebRole::View)).is_none());
-        let brief = access(HOUR, Duration::ZERO);
-        let session = brief.open(&link(&brief, WebRole::View)).unwrap();
-        assert!(!brief.is_active(&session));
-        let cookie = session.cookie.text();
-        assert!(brief.session(&session.id, [&**cookie].into_iter()).is_none());
-    }
-
-    #[test]
-    fn oldest_link_and_session_are_replaced() {
-        let access = access(HOUR, HOUR);
-        let links: Vec<_> = (0..=MAX_LINKS).map(|_| link(&access, WebRole::Operate)).collect();
-        assert!(access.open(&links[0]).is_none());
-        let first = access.open(&links[1]).unwrap();
-        for _ in 1..MAX_SESSIONS {
-            access.open(&link(&access, WebRole::Operate)).unwrap();
-        }
-        assert!(access.is_active(&first));
-        access.open(&link(&access, WebRole::Operate)).unwrap();
-        assert!(!access.is_active(&first));
-    }
-
-    #[test]
-    fn link_without_page_is_refused() {
-        assert!(WebAccess::new(HOUR, HOUR).new_link(WebRole::View, 0).is_none());
-    }
-}
+#[path = "web_access_tests.rs"]
+mod tests;

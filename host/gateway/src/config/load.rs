@@ -132,6 +132,11 @@ impl Config {
             config.check(&mut document);
             let state = std::env::var_os("STATE_DIRECTORY");
             config.place(&Folders::new(file, config.state_folder.as_deref(), state));
+            if let Some(remote) = &config.admin.web.remote
+                && !document.is_faulty("admin.web.remote")
+            {
+                remote.check_files(&mut document);
+            }
             config.file = ConfigurationFile::of(file, text.as_bytes());
         }
         let definitions = config.as_ref().map(|config| config.cse.own_definitions());
@@ -149,6 +154,9 @@ impl Config {
     pub fn place(&mut self, folders: &Folders) {
         self.state_folder = Some(folders.state.clone());
         self.artifacts.place(folders);
+        if let Some(remote) = &mut self.admin.web.remote {
+            remote.place(folders);
+        }
         self.modules.place(folders);
         let paths = [
             &mut self.policy.folder,

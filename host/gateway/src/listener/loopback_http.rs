@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -79,6 +80,24 @@ impl LoopbackServer {
         B: ResponseBody,
     {
         let listener = TcpListener::bind(&*address.candidates().await?).await?;
+        Self::serve(listener, limits, user, answer)
+    }
+
+    /// Serves requests on a bound listener.
+    ///
+    /// # Errors
+    /// Fails if the address of the listener cannot be found.
+    pub fn serve<A, F, B>(
+        listener: TcpListener,
+        limits: ServerLimits,
+        user: Option<u32>,
+        answer: A,
+    ) -> std::io::Result<Self>
+    where
+        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: ResponseBody,
+    {
         let address = listener.local_addr()?;
         Ok(Self { address, task: tokio::spawn(accept(listener, limits, user, answer)) })
     }
@@ -152,12 +171,14 @@ impl Drop for Answering {
     }
 }
 
-async fn serve<A, F, B>(
-    socket: TcpStream,
+/// Serves the requests of one connection, within the limits of a connection.
+pub async fn serve<S, A, F, B>(
+    socket: S,
     limits: ServerLimits,
     answering: Arc<AtomicUsize>,
     answer: A,
 ) where
+    S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
     B: ResponseBody,

@@ -3,7 +3,8 @@
 use std::fs;
 
 use saegis_tests::{
-    Credential, Gateway, LIGHT1, LIGHT2, Mark, Request, Setup, Tool, read_until, saegis, wait_until,
+    Credential, Gateway, LIGHT1, LIGHT2, Mark, Request, Setup, Tool, host_and_path, read_until,
+    saegis, wait_until,
 };
 use serde_json::Value;
 
@@ -44,10 +45,14 @@ fn web_page_is_off_by_default() {
 
 #[test]
 fn web_page_listens_on_loopback_only() {
-    for address in [":9465", "0.0.0.0:9465", "192.0.2.1:9465", "gateway.example:9465"] {
+    for address in
+        [":9465", "0.0.0.0:9465", "127.0.0.2:9465", "192.0.2.1:9465", "gateway.example:9465"]
+    {
         let setup = Setup::new().with("admin.web", &format!("listen = \"{address}\""));
         let refused = setup.run_until_exit().expect(2);
         assert!(refused.err.contains("admin.web.listen: must be on the loopback"), "{refused:?}");
+        assert!(refused.err.contains("saegis.toml:"), "{refused:?}");
+        assert!(refused.err.contains("add [admin.web.remote] with certificates"), "{refused:?}");
     }
     let setup = Setup::new().with("admin.web", "session-seconds = 0\nlink-seconds = 3601");
     let refused = setup.run_until_exit().expect(2);
@@ -59,10 +64,16 @@ fn web_page_listens_on_loopback_only() {
 fn web_link_opens_one_session() {
     let gateway = with_page().start();
     let printed = saegis(&gateway.path(""), &["admin", "link"]).expect(0);
-    let address = gateway.web_address();
-    assert!(printed.out.starts_with(&format!("http://{address}/open/")), "{printed:?}");
+    let (address, path) = host_and_path(printed.out.lines().next().unwrap());
+    assert!(path.starts_with("/open/"), "{printed:?}");
+    // Each link has a host name of its own.
+    let (_, port) =
+        gateway.web_address().rsplit_once(':').map(|(_, p)| ((), p.to_string())).unwrap();
+    assert!(address.ends_with(&format!(".localhost:{port}")), "{address}");
     assert!(printed.out.contains("with the role operate"), "{printed:?}");
-    let link = gateway.web_link(&["--view"]);
+    let (other, link) = host_and_path(&gateway.web_link(&["--view"]));
+    assert_ne!(address, other);
+    let address = other;
     let open = || gateway.web(&Request::new("GET", &link).to_host(&address));
     let opened = open();
     assert_eq!(opened.status(), 303, "{opened:?}");
@@ -81,6 +92,8 @@ fn web_link_opens_one_session() {
     let trail = fs::read_to_string(gateway.path("state/audit.jsonl")).unwrap();
     for text in [trail, gateway.log().text()] {
         assert!(!text.contains(secret) && !text.contains(link.trim_start_matches("/open/")));
+        let (host, _) = address.split_once('.').unwrap();
+        assert!(!text.contains(host), "the host of a session is only in its link");
     }
 }
 
@@ -113,7 +126,7 @@ fn web_pages_show_state_of_gateway() {
         assert_eq!((got.status(), got.header("content-type")), (200, Some(kind)));
     }
     assert_eq!(gateway.web(&session.request("GET", "nothing")).status(), 404);
-    let origin = format!("http://{}", gateway.web_address());
+    let origin = format!("http://{}", session.host);
     let put = session.request("PUT", "").header("Origin", &origin);
     assert_eq!(gateway.web(&put).status(), 405);
 }

@@ -12,8 +12,7 @@ use super::web_hostile::HOSTILE;
 /// Opens the page with a link, and waits until it is live. Returns its address.
 #[track_caller]
 pub(super) fn open(browser: &Browser, gateway: &Gateway, arguments: &[&str]) -> String {
-    let link = gateway.web_link(arguments);
-    browser.open(&format!("http://{}{link}", gateway.web_address()));
+    browser.open(&gateway.web_link(arguments));
     live(browser);
     browser.run("return location.href").as_str().unwrap().to_string()
 }

@@ -2,13 +2,14 @@
 //! machine, and from devices.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use saegis_tests::{
-    BOUND, Credential, Gateway, LIGHT1, Request, Response, Tool, read_until, wait_until,
+    BOUND, Credential, Gateway, LIGHT1, Mark, Request, Response, Setup, Tool, host_and_path,
+    read_until, saegis, wait_until,
 };
 
-use super::web::{associations, with_page};
+use super::web::{associations, audited, with_page};
 
 /// Returns all of a response except its date.
 fn shown(response: &Response) -> (u16, Vec<(String, String)>, String) {
@@ -28,8 +29,8 @@ fn refusal(gateway: &Gateway) -> (u16, Vec<(String, String)>, String) {
 #[test]
 fn requests_without_session_get_one_answer() {
     let gateway = with_page().start();
-    let address = gateway.web_address();
     let session = gateway.open_web(&[]);
+    let address = session.host.clone();
     let secret = session.cookie.clone();
     let refusal = refusal(&gateway);
     let zeros = format!("saegis={}", "0".repeat(64));
@@ -64,10 +65,14 @@ fn requests_without_session_get_one_answer() {
         }
     }
     // The cookie of one session opens no other.
-    let other = gateway.open_web(&["--view"]);
-    let mut mixed = other;
-    mixed.cookie = secret;
+    let mut mixed = gateway.open_web(&["--view"]);
+    mixed.cookie.clone_from(&secret);
     assert_eq!(shown(&gateway.web(&mixed.request("GET", ""))), refusal);
+    // A session belongs to its host name.
+    for host in [&mixed.host, &gateway.web_address(), "localhost:1"] {
+        let got = gateway.web(&session.request("GET", "").to_host(host));
+        assert_eq!(shown(&got), refusal, "{host}");
+    }
     assert_eq!(gateway.web(&session.request("GET", "")).status(), 200);
 }
 
@@ -110,13 +115,13 @@ fn responses_of_web_page_have_security_headers() {
 fn requests_of_other_sites_change_nothing() {
     let gateway = with_page().start();
     let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
-    let address = gateway.web_address();
     let session = gateway.open_web(&[]);
+    let address = session.host.clone();
     let (token, refusal) = (session.token(&gateway), refusal(&gateway));
     let [id] = associations(&gateway)[..] else { panic!("one association") };
     // The form has all secrets. Only the request is that of another site.
     let form = || session.form("end-association", &token, &format!("&id={id}"));
-    let (_, port) = address.rsplit_once(':').unwrap();
+    let (name, port) = address.rsplit_once(':').unwrap();
     let origin = |origin: &str| form().without("Origin").header("Origin", origin);
     for request in [
         form().without("Origin"),
@@ -124,14 +129,19 @@ fn requests_of_other_sites_change_nothing() {
         origin("https://evil.example"),
         origin(&format!("https://{address}")),
         origin("http://127.0.0.1"),
+        origin(&format!("http://127.0.0.1:{port}")),
+        origin(&format!("http://{name}")),
         origin(&format!("http://localhost:{port}")),
-        origin("http://127.0.0.1:1"),
+        origin(&format!("http://{name}:1")),
         form().header("Origin", "http://evil.example"),
         form().without("Sec-Fetch-Site").header("Sec-Fetch-Site", "same-site"),
         form().without("Sec-Fetch-Site").header("Sec-Fetch-Site", "cross-site"),
         form().to_host("evil.example"),
         form().to_host(&format!("rebound.example:{port}")),
         form().to_host("0.0.0.0"),
+        form().to_host(&format!("127.0.0.1:{port}")),
+        form().to_host(&format!("localhost:{port}")),
+        form().header("Service-Worker", "script"),
         form().header("Host", &address),
         form().without("Host"),
     ] {
@@ -153,11 +163,14 @@ fn requests_of_other_sites_change_nothing() {
 #[test]
 fn link_is_not_used_up_by_other_requests() {
     let gateway = with_page().start();
-    let address = gateway.web_address();
-    let link = gateway.web_link(&[]);
+    let (address, link) = host_and_path(&gateway.web_link(&[]));
+    let (other, _) = host_and_path(&gateway.web_link(&[]));
     let get = || Request::new("GET", &link).to_host(&address);
     for request in [
         get().to_host("evil.example"),
+        get().to_host(&gateway.web_address()),
+        get().to_host(&other),
+        get().header("Service-Worker", "script"),
         get().header("Sec-Purpose", "prefetch;prerender"),
         get().header("Sec-Fetch-Site", "cross-site"),
         Request::new("POST", &link).to_host(&address),
@@ -209,8 +222,75 @@ fn view_role_changes_nothing() {
         assert!(got.text().contains("This session may only view."), "{got:?}");
     }
     light.assert_served_as("Clight-AE1");
+    audited(&gateway, "admin.change-refused", &format!("end-association {id}"));
+    audited(&gateway, "admin.change-refused", "\"reload\"");
     let trail = std::fs::read_to_string(gateway.path("state/audit.jsonl")).unwrap();
-    assert!(!trail.contains("end-association"), "{trail}");
+    assert_eq!(trail.matches("\"admin.command\"").count(), 1, "only the link: {trail}");
+}
+
+#[test]
+fn form_after_end_of_session_changes_nothing() {
+    let gateway = with_page().start();
+    let session = gateway.open_web(&[]);
+    let (token, refusal) = (session.token(&gateway), refusal(&gateway));
+    // The session is found before its form has come completely.
+    let form = session.form("reload", &token, "").bytes();
+    let (first, rest) = form.split_at(form.len() - 10);
+    let (_, port) = session.host.rsplit_once(':').unwrap();
+    let mut slow = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    slow.write_all(first).unwrap();
+    let mut updates = session.updates();
+    read_until(&mut updates, "event: update");
+    assert_eq!(gateway.web(&session.form("sign-out", &token, "")).status(), 200);
+    audited(&gateway, "admin.session-closed", "signed out");
+    slow.write_all(rest).unwrap();
+    slow.set_read_timeout(Some(BOUND)).unwrap();
+    let got = read_until(&mut slow, &refusal.2);
+    assert!(got.starts_with("HTTP/1.1 403"), "{got}");
+    let trail = std::fs::read_to_string(gateway.path("state/audit.jsonl")).unwrap();
+    assert!(!trail.contains("\"reload\""), "{trail}");
+}
+
+#[test]
+fn each_end_of_web_session_is_recorded_once() {
+    let gateway = with_page().with("admin.web", "session-seconds = 3600").start();
+    let session = gateway.open_web(&[]);
+    let token = session.token(&gateway);
+    let out = || session.form("sign-out", &token, "");
+    let wrong = session.form("reload", &"0".repeat(64), "");
+    assert_eq!(gateway.web(&wrong).status(), 403);
+    let refused = audited(&gateway, "admin.change-refused", "wrong token");
+    assert_eq!(refused["action"], "reload");
+    let statuses = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..5).map(|_| scope.spawn(|| gateway.web(&out()).status())).collect();
+        all.into_iter().map(|of| of.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(statuses.contains(&200), "{statuses:?}");
+    // The ninth session replaces the oldest of eight.
+    let oldest = gateway.open_web(&["--view"]);
+    let _others: Vec<_> = (0..8).map(|_| gateway.open_web(&["--view"])).collect();
+    audited(&gateway, "admin.session-closed", "replaced");
+    assert_eq!(gateway.web(&oldest.request("GET", "")).status(), 403);
+    let trail = std::fs::read_to_string(gateway.path("state/audit.jsonl")).unwrap();
+    assert_eq!(trail.matches("\"admin.session-closed\"").count(), 2, "{trail}");
+}
+
+/// Another user of the machine can have the port, on either address that browsers resolve.
+#[test]
+fn occupied_web_port_does_not_stop_gateway() {
+    for address in ["127.0.0.1", "[::1]"] {
+        let taken = TcpListener::bind(format!("{address}:0")).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let setup = Setup::new().with("admin.web", &format!("listen = \"127.0.0.1:{port}\""));
+        let gateway = setup.start();
+        Tool::OpenSsl.connect(gateway.port(), LIGHT1).assert_served_as("Clight-AE1");
+        gateway.log().wait_for(Mark::START, "admin.page-unavailable", |_| true);
+        let refused = saegis(&gateway.path(""), &["admin", "link"]).expect(4);
+        assert!(refused.err.contains("cannot bind admin.web.listen"), "{refused:?}");
+        drop(taken);
+        gateway.log().wait_for(Mark::START, "admin.page-available", |_| true);
+        saegis(&gateway.path(""), &["admin", "link"]).expect(0);
+    }
 }
 
 #[test]
@@ -223,6 +303,7 @@ fn expired_web_session_is_refused() {
     assert_eq!(shown(&gateway.web(&session.request("GET", ""))), refusal);
     let rest = read_until(&mut updates, "this text never comes");
     assert!(rest.ends_with("0\r\n\r\n"), "the stream is complete: {rest}");
+    audited(&gateway, "admin.session-closed", "expired");
 }
 
 #[test]

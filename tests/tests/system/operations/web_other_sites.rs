@@ -2,10 +2,12 @@
 //! site whose name resolves to this machine. Both have secrets of the session, which they cannot know.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
-use saegis_tests::{Browser, Gateway, LIGHT1, Tool, wait_until};
+use saegis_tests::{Browser, Gateway, LIGHT1, Setup, Tool, host_and_path, wait_until};
 
 use super::web::{associations, with_page};
 use super::web_browser::open;
@@ -17,32 +19,62 @@ const EVIL: &str = "evil.example";
 struct Site {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Site {
     fn serve(page: String) -> Self {
+        Self::with_script(page, "")
+    }
+
+    /// Serves a script at `/worker.js` too.
+    fn with_script(page: String, script: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::<Mutex<Vec<String>>>::default();
         let recorded = requests.clone();
-        std::thread::spawn(move || {
-            for mut socket in listener.incoming().flatten() {
-                let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
-                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-                    match socket.read(&mut chunk) {
-                        Ok(length @ 1..) => request.extend_from_slice(&chunk[..length]),
-                        _ => break,
-                    }
+        let is_over = Arc::<AtomicBool>::default();
+        let over = is_over.clone();
+        let thread = std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                if over.load(Ordering::Acquire) {
+                    return;
                 }
-                recorded.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close";
-                let length = page.len();
-                let answer = format!("{head}\r\nContent-Length: {length}\r\n\r\n{page}");
-                let _ = socket.write_all(answer.as_bytes());
+                // A browser also opens connections without a request.
+                let (page, recorded) = (page.clone(), recorded.clone());
+                std::thread::spawn(move || respond(socket, &page, script, &recorded));
             }
         });
-        Self { port, requests }
+        Self { port, requests, is_over, thread }
     }
+
+    /// Closes the port.
+    fn stop(self) {
+        self.is_over.store(true, Ordering::Release);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        self.thread.join().unwrap();
+    }
+}
+
+/// Records a request, and sends the page or the script.
+fn respond(mut socket: TcpStream, page: &str, script: &str, recorded: &Mutex<Vec<String>>) {
+    let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match socket.read(&mut chunk) {
+            Ok(length @ 1..) => request.extend_from_slice(&chunk[..length]),
+            _ => return,
+        }
+    }
+    let (kind, content) = match request.starts_with(b"GET /worker.js ") {
+        true => ("text/javascript", script),
+        false => ("text/html", page),
+    };
+    recorded.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close");
+    let length = content.len();
+    let _ =
+        socket.write_all(format!("{head}\r\nContent-Length: {length}\r\n\r\n{content}").as_bytes());
 }
 
 /// Returns a script that tries everything with the page of the session at `address`, and then sets
@@ -96,7 +128,7 @@ fn attacked_by(browser: &Browser, gateway: &Gateway, name: &str) {
     let address = open(browser, gateway, &[]);
     let token = browser.run("return document.querySelector('[name=token]').value");
     let token = token.as_str().unwrap();
-    let link = format!("http://{}{}", gateway.web_address(), gateway.web_link(&[]));
+    let link = gateway.web_link(&[]);
     let forms: String = ["application/x-www-form-urlencoded", "text/plain"]
         .iter()
         .map(|kind| {
@@ -157,16 +189,20 @@ fn other_site_in_browser_reads_and_changes_nothing() {
 fn rebound_name_in_browser_gets_nothing() {
     let (browser, gateway) = (Browser::start(&[EVIL]), with_page().start());
     let address = open(&browser, &gateway, &[]);
-    let rebound = address.replace("127.0.0.1", EVIL);
+    let (host, _) = host_and_path(&address);
+    let (name, _) = host.split_once(':').unwrap();
+    let rebound = address.replace(name, EVIL);
     browser.open(&rebound);
     refused(&browser);
     // The page is of the same origin as the address, so it can read the response.
     let read = format!("return fetch('{rebound}events').then((r) => r.text())");
     assert!(browser.run(&read).to_string().contains("This page opens with a link"));
     let link = gateway.web_link(&[]);
-    browser.open(&format!("http://{}{link}", gateway.web_address().replace("127.0.0.1", EVIL)));
+    let (host, _) = host_and_path(&link);
+    let (name, _) = host.split_once(':').unwrap();
+    browser.open(&link.replace(name, EVIL));
     refused(&browser);
-    browser.open(&format!("http://{}{link}", gateway.web_address()));
+    browser.open(&link);
     browser.wait_until("the link opens a session", |browser| {
         browser.run("return document.title") == "Overview – Saegis /mn-cse-123456"
     });
@@ -174,34 +210,82 @@ fn rebound_name_in_browser_gets_nothing() {
 
 /// Cookies do not belong to a port. So a server on another port sees whether the browser sends them.
 #[test]
-fn browser_sends_no_cookie_for_other_site() {
+fn browser_sends_no_cookie_to_other_ports_and_sites() {
     let (browser, gateway) = (Browser::start(&[EVIL]), with_page().start());
     let address = open(&browser, &gateway, &[]);
-    let (_, path) = address.split_once("/s/").unwrap();
+    let (host, path) = host_and_path(&address);
+    let (name, _) = host.split_once(':').unwrap();
     let listening = Site::serve(String::new());
-    let target = format!("http://127.0.0.1:{}/s/{path}", listening.port);
-    let site = Site::serve(format!(
-        "<!DOCTYPE html><body><form method=post action='{target}form'></form><script>
-        const post = (name) => fetch('{target}' + name,
-          {{ method: 'POST', mode: 'no-cors', credentials: 'include', body: 'x' }});
-        post('fetch').finally(() => {{ window.found = 1; }});
-        </script>"
-    ));
-    browser.open(&format!("http://{EVIL}:{}/", site.port));
-    browser.wait_for("return window.found ?? null");
-    browser.run("document.forms[0].submit()");
-    let received = |name: &str| {
-        let all = listening.requests.lock().unwrap();
-        all.iter().find(|request| request.starts_with(&format!("POST /s/{path}{name} "))).cloned()
+    // The name of the session, which no other site knows, and the names that all know.
+    let targets: Vec<_> = [name, "127.0.0.1", "localhost"]
+        .iter()
+        .map(|name| format!("http://{name}:{}{path}", listening.port))
+        .collect();
+    let attack = |names: &[&str]| {
+        let page = format!(
+            "<!DOCTYPE html><body><script>
+            const tried = {targets:?}.map((target) => fetch(target + 'x',
+              {{ method: 'POST', mode: 'no-cors', credentials: 'include', body: 'x' }}));
+            Promise.allSettled(tried).then(() => {{ window.found = 1; }});
+            </script>"
+        );
+        let site = Site::serve(page);
+        for name in names {
+            browser.open(&format!("http://{name}:{}/", site.port));
+            browser.wait_for("return window.found ?? null");
+        }
     };
-    for name in ["fetch", "form"] {
-        wait_until("the request has come", || received(name).is_some());
-        let request = received(name).unwrap().to_lowercase();
-        assert!(!request.contains("cookie:"), "{name}: {request}");
+    attack(&[EVIL, "127.0.0.1", "localhost"]);
+    // A form of another site navigates.
+    let forms = targets.iter().map(|to| format!("<form method=post action='{to}form'></form>"));
+    let site = Site::serve(format!("<!DOCTYPE html><body>{}", forms.collect::<String>()));
+    for form in 0..targets.len() {
+        browser.open(&format!("http://{EVIL}:{}/", site.port));
+        browser.run(&format!("document.forms[{form}].submit()"));
+    }
+    let received = || {
+        let all = listening.requests.lock().unwrap();
+        all.iter().filter(|request| request.starts_with("POST /s/")).cloned().collect::<Vec<_>>()
+    };
+    wait_until("all requests have come", || received().len() >= 3 * targets.len() + 3);
+    for request in received() {
+        assert!(!request.to_lowercase().contains("cookie:"), "{request}");
     }
     // The browser has one, and sends it to the page itself.
     browser.open(&address);
     browser.wait_until("the session still works", |browser| {
         browser.run("return document.title") == "Overview – Saegis /mn-cse-123456"
     });
+}
+
+/// Another program that once had the port can have left a service worker, which receives all requests
+/// of its origin.
+#[test]
+fn former_holder_of_port_receives_no_link() {
+    const WORKER: &str = "self.addEventListener('install', () => self.skipWaiting());
+        self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
+        self.addEventListener('fetch', (event) => event.respondWith(
+          new Response('<title>intercepted</title>', { headers: { 'Content-Type': 'text/html' } })));";
+    let browser = Browser::start(&[]);
+    let page = "<!DOCTYPE html><title>former</title><script>
+        navigator.serviceWorker.register('/worker.js').then(() => navigator.serviceWorker.ready)
+          .then(() => { window.found = 1; });
+        </script>";
+    let former = Site::with_script(page.into(), WORKER);
+    let port = former.port;
+    for name in ["127.0.0.1", "localhost"] {
+        browser.open(&format!("http://{name}:{port}/"));
+        browser.wait_for("return window.found ?? null");
+    }
+    former.stop();
+    let gateway = Setup::new().with("admin.web", &format!("listen = \"127.0.0.1:{port}\"")).start();
+    // The worker is there.
+    for name in ["127.0.0.1", "localhost"] {
+        browser.open(&format!("http://{name}:{port}/open/x"));
+        browser.wait_until("the worker responds", |browser| {
+            browser.run("return document.title") == "intercepted"
+        });
+    }
+    open(&browser, &gateway, &[]);
+    assert_eq!(browser.run("return document.title"), "Overview – Saegis /mn-cse-123456");
 }

@@ -23,6 +23,8 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum FormError {
     /// It is too large, too slow or not a form.
     Unreadable,
+    /// The session has ended.
+    Ended,
     /// It is not from a page of this session.
     Token,
     /// The role of the session does not permit it.
@@ -51,7 +53,12 @@ pub async fn carry_out(
     (headers, body): (&HeaderMap, Incoming),
 ) -> Result<Option<&'static str>, FormError> {
     let form = read(headers, body).await.ok_or(FormError::Unreadable)?;
+    // The form may have come slowly.
+    if !context.access.is_active(session) {
+        return Err(FormError::Ended);
+    }
     if field(&form, "token").is_none_or(|token| !session.form.is(&token)) {
+        admin_audit::page_refused(action, &session.opener, &session.id, "wrong token");
         return Err(FormError::Token);
     }
     let (action, next) = match action {
@@ -68,7 +75,6 @@ pub async fn carry_out(
     };
     match action {
         Action::SignOut => {
-            admin_audit::page_closed(&session.id, session.uid);
             context.access.end(session);
         }
         Action::Request(request) => send(context, session, request).await?,
@@ -82,10 +88,12 @@ async fn send(
     request: Request,
 ) -> Result<(), FormError> {
     if session.role == WebRole::View && request.change().is_some() {
+        let action = request.change().unwrap_or_default();
+        admin_audit::page_refused(&action, &session.opener, &session.id, "role view");
         return Err(FormError::Role);
     }
     if let Some(command) = request.change() {
-        admin_audit::page_administered(&command, session.uid, &session.id);
+        admin_audit::page_administered(&command, &session.opener, &session.id);
     }
     // It completes even if the browser closes the connection.
     let (commands, uid) = (context.commands.clone(), session.uid);

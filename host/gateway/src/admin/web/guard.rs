@@ -14,16 +14,14 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::listener::host::{Host, host, is_ours};
+use crate::listener::host::{Host, host};
 
 /// Body of a response.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Name of the cookie of a session.
-pub const COOKIE_NAME: &str = "saegis";
-
 /// The only answer to a request without a session, whatever it asks for.
-const REFUSAL: &str = "This page opens with a link: run saegis admin link on the gateway.\n";
+const REFUSAL: &str = "This page opens with a link: run saegis admin link on the gateway.\n\
+    With a client certificate, it opens at the address of the gateway, with the path /.\n";
 
 /// Headers of each response. Nothing is loaded from elsewhere, no script or style is inline, and the page
 /// cannot be framed.
@@ -70,30 +68,34 @@ pub fn content(status: StatusCode, kind: &'static str, content: Bytes) -> Respon
     response
 }
 
-/// Returns whether a request can come from a page of this listener, or from the address bar.
-pub fn is_own<B>(request: &Request<B>) -> bool {
+/// Returns the host of a request that can come from a page of this listener, or from the address bar.
+/// `scheme` is that of the pages, with its slashes, and `is_ours` selects their host names.
+pub fn own_host<B>(
+    request: &Request<B>,
+    scheme: &str,
+    is_ours: impl Fn(&str) -> bool,
+) -> Option<String> {
     let headers = request.headers();
-    let Host::Named(name) = host(request) else { return false };
-    if !is_ours(&name, &[]) || request.uri().authority().is_some() {
-        return false;
+    let Host::Named(name) = host(request) else { return None };
+    if !is_ours(&name) || request.uri().authority().is_some() {
+        return None;
     }
     // A page that a browser loads in advance must not use up a link.
-    if headers.contains_key("sec-purpose") || headers.contains_key("purpose") {
-        return false;
+    if ["sec-purpose", "purpose", "service-worker"].iter().any(|of| headers.contains_key(*of)) {
+        return None;
     }
-    let Some(site) = only(headers, "sec-fetch-site") else { return false };
-    if !matches!(site, None | Some("same-origin" | "none")) {
-        return false;
+    if !matches!(only(headers, "sec-fetch-site")?, None | Some("same-origin" | "none")) {
+        return None;
     }
-    let Some(origin) = only(headers, ORIGIN) else { return false };
-    match origin {
+    let is_own = match only(headers, ORIGIN)? {
         Some(origin) => {
             let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            host.is_some_and(|host| origin.strip_prefix("http://") == Some(host))
+            host.is_some_and(|host| origin.strip_prefix(scheme) == Some(host))
         }
         // Browsers send it with each request that may change something.
         None => request.method() == Method::GET,
-    }
+    };
+    is_own.then_some(name)
 }
 
 /// Returns the value of a header. The outer `None` stands for several values, or one that is not text.
@@ -106,12 +108,12 @@ fn only(headers: &HeaderMap, name: impl hyper::header::AsHeaderName) -> Option<O
     }
 }
 
-/// Returns the values of the cookies of sessions.
-pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Returns the values of the cookies with a name.
+pub fn cookies<'h>(headers: &'h HeaderMap, wanted: &'static str) -> impl Iterator<Item = &'h str> {
     let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs =
         all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value)
+    pairs.filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -130,33 +132,41 @@ mod tests {
 
     #[test]
     fn requests_of_other_sites_are_refused() {
-        let is = |method: Method, headers: &[(&str, &str)]| is_own(&request(method, headers));
-        let host = ("host", "127.0.0.1:9465");
+        let ours = |name: &str| name == "page.localhost";
+        let is = |method: Method, headers: &[(&str, &str)]| {
+            own_host(&request(method, headers), "http://", ours).is_some()
+        };
+        let host = ("host", "page.localhost:9465");
         assert!(is(Method::GET, &[host]));
-        assert!(is(Method::GET, &[("host", "localhost:9465"), ("sec-fetch-site", "none")]));
-        let own = ("origin", "http://127.0.0.1:9465");
+        assert!(is(Method::GET, &[("host", "Page.localhost:1"), ("sec-fetch-site", "none")]));
+        let own = ("origin", "http://page.localhost:9465");
         assert!(is(Method::POST, &[host, own, ("sec-fetch-site", "same-origin")]));
         for headers in [
             &[][..],
             &[("host", "rebound.example:9465")],
+            &[("host", "127.0.0.1:9465")],
+            &[("host", "localhost:9465")],
             &[host, host],
             &[host, ("sec-fetch-site", "cross-site")],
             &[host, ("sec-fetch-site", "same-site")],
             &[host, ("sec-fetch-site", "none"), ("sec-fetch-site", "none")],
-            &[host, ("origin", "https://127.0.0.1:9465")],
-            &[host, ("origin", "http://127.0.0.1:9466")],
+            &[host, ("origin", "https://page.localhost:9465")],
+            &[host, ("origin", "http://page.localhost:9466")],
             &[host, ("origin", "null")],
             &[host, own, own],
             &[host, ("sec-purpose", "prefetch")],
+            &[host, ("service-worker", "script")],
         ] {
             assert!(!is(Method::GET, headers), "{headers:?}");
         }
         assert!(!is(Method::POST, &[host]), "a change without an origin");
+        let secure = [host, ("origin", "https://page.localhost:9465")];
+        assert!(own_host(&request(Method::POST, &secure), "https://", ours).is_some());
     }
 
     #[test]
     fn cookie_is_found_among_others() {
         let all = request(Method::GET, &[("cookie", "a=b; saegis=1;saegis=2; saegis2=3")]);
-        assert_eq!(cookies(all.headers()).collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(cookies(all.headers(), "saegis").collect::<Vec<_>>(), ["1", "2"]);
     }
 }

@@ -85,6 +85,7 @@ pub async fn run(context: Arc<Context>) {
     for number in 0_u64.. {
         ticks.tick().await;
         let gateway = &context.commands.gateway;
+        context.access.tidy();
         context.history.in_force_since(gateway.policy.current().number);
         let is_sampled = number.is_multiple_of(per_sample);
         if is_sampled {

@@ -1,5 +1,5 @@
-//! Certificates of operators, who open the web page from other machines. They are no entities of
-//! oneM2M, so the profile of TS-0003 does not apply to their names.
+//! Certificates of operators, who open the web page from other machines. They do not stand for
+//! entities of oneM2M, so the profile of TS-0003 does not apply to their names.
 
 use std::fmt;
 use std::str::FromStr;

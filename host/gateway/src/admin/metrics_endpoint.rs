@@ -22,6 +22,7 @@ const LIMITS: ServerLimits = ServerLimits {
     connections: 64,
     header: Duration::from_secs(2),
     connection: Duration::from_secs(60),
+    active_until_sent: false,
 };
 
 /// Media types of the two text formats.

@@ -15,6 +15,7 @@ mod listeners;
 mod live;
 mod pages;
 mod remote;
+mod rendering;
 mod text;
 mod updates;
 mod visitor;
@@ -39,6 +40,7 @@ use self::guard::{Body, content, plain};
 use self::history::History;
 use self::pages::associations::Query;
 use self::remote::RemoteServer;
+use self::rendering::Rendering;
 use self::updates::Updates;
 use self::visitor::Visitor;
 use super::commands::Commands;
@@ -52,6 +54,7 @@ const LIMITS: ServerLimits = ServerLimits {
     connections: 64,
     header: Duration::from_secs(5),
     connection: Duration::from_secs(600),
+    active_until_sent: true,
 };
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -78,6 +81,7 @@ pub async fn open(commands: Arc<Commands>, access: Arc<WebAccess>) -> WebPage {
         access,
         history: History::default(),
         updates: Updates::default(),
+        rendering: Rendering::default(),
     });
     let mut tasks = JoinSet::new();
     let (mut local, mut remote) = (None, None);
@@ -207,7 +211,19 @@ async fn serve(
 ) -> Response<Body> {
     match *request.method() {
         Method::GET => {
-            show(context, session, page, request.uri().query().unwrap_or_default()).await
+            let query = request.uri().query().unwrap_or_default();
+            match page {
+                "style.css" => asset("text/css; charset=utf-8", STYLE),
+                "page.js" => asset("text/javascript; charset=utf-8", SCRIPT),
+                "icon.svg" => asset("image/svg+xml", ICON),
+                "events" => live::respond(context, session.clone()),
+                page => {
+                    let (own, session) = (context.clone(), session.clone());
+                    let (page, query) = (page.to_string(), query.to_string());
+                    let page = async move { show(&own, &session, &page, &query).await };
+                    context.rendering.run(page).await
+                }
+            }
         }
         Method::POST => {
             let (head, body) = request.into_parts();
@@ -221,20 +237,17 @@ async fn serve(
     }
 }
 
+fn asset(kind: &'static str, text: &'static str) -> Response<Body> {
+    content(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()))
+}
+
 async fn show(
     context: &Arc<Context>,
     session: &Arc<Session>,
     page: &str,
     query: &str,
 ) -> Response<Body> {
-    let asset = |kind, text: &'static str| {
-        content(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()))
-    };
     let (path, shown) = match page {
-        "style.css" => return asset("text/css; charset=utf-8", STYLE),
-        "page.js" => return asset("text/javascript; charset=utf-8", SCRIPT),
-        "icon.svg" => return asset("image/svg+xml", ICON),
-        "events" => return live::respond(context, session.clone()),
         "" => ("./", pages::overview::content(context).await),
         "refusals" => (page, pages::refusals::content()),
         "associations" => {

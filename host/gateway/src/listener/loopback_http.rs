@@ -4,12 +4,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -33,16 +35,19 @@ pub struct ServerLimits {
     pub header: Duration,
     /// Maximum lifetime of a connection.
     pub connection: Duration,
+    /// Whether a request is active until its response has been sent, and not only until it begins. The
+    /// responses to strangers must be short then.
+    pub active_until_sent: bool,
 }
 
 /// Body of a response.
 pub trait ResponseBody:
-    Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static
+    Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static
 {
 }
 
 impl<B> ResponseBody for B where
-    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static
 {
 }
 
@@ -171,6 +176,32 @@ impl Drop for Answering {
     }
 }
 
+/// The body of a response whose request may be active until its end.
+struct Counted<B> {
+    body: B,
+    _at_work: Option<Answering>,
+}
+
+impl<B: ResponseBody> Body for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// Serves the requests of one connection, within the limits of a connection.
 pub async fn serve<S, A, F, B>(
     socket: S,
@@ -188,8 +219,8 @@ pub async fn serve<S, A, F, B>(
         let response = answer(request);
         async move {
             let response = response.await;
-            drop(at_work);
-            Ok::<_, Infallible>(response)
+            let at_work = limits.active_until_sent.then_some(at_work);
+            Ok::<_, Infallible>(response.map(|body| Counted { body, _at_work: at_work }))
         }
     });
     let connection = http1::Builder::new()

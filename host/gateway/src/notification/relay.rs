@@ -33,6 +33,7 @@ const LIMITS: ServerLimits = ServerLimits {
     connections: 256,
     header: Duration::from_secs(30),
     connection: Duration::from_secs(300),
+    active_until_sent: false,
 };
 
 /// Relays notifications to AEs.

@@ -11,7 +11,7 @@ pub fn administered(command: &str, uid: u32) {
         "user {uid} requested {command}");
 }
 
-/// Who opened a session of the web page.
+/// The user or operator who opened a session of the web page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opener {
     /// A user of this machine, who created the link.

@@ -348,6 +348,26 @@ fn streams_of_web_page_are_bounded() {
     });
 }
 
+#[test]
+fn strangers_do_not_end_streams_of_web_page() {
+    let gateway = with_page().start();
+    let session = gateway.open_web(&[]);
+    let token = session.token(&gateway);
+    let mut updates = session.updates();
+    read_until(&mut updates, "event: update");
+    let (_, port) = session.host.rsplit_once(':').unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let mut strangers: Vec<_> = (0..200).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    // The first of them have been ended for the last ones.
+    let first = strangers.first_mut().unwrap();
+    first.set_read_timeout(Some(BOUND)).unwrap();
+    assert!(matches!(first.read(&mut [0; 64]), Ok(0) | Err(_)));
+    assert_eq!(gateway.web(&session.request("GET", "")).status(), 200);
+    assert_eq!(gateway.web(&session.form("sign-out", &token, "")).status(), 200);
+    let rest = read_until(&mut updates, "this text never comes");
+    assert!(rest.ends_with("0\r\n\r\n"), "the stream is complete: {rest}");
+}
+
 /// Texts that a device could send to change the page that shows them.
 pub(super) const HOSTILE: [&str; 4] = [
     "<script>document.title='owned'</script>@x.example",

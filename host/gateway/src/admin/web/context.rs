@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::history::History;
+use super::rendering::Rendering;
 use super::updates::Updates;
 use crate::admin::commands::Commands;
 use crate::admin::web_access::WebAccess;
@@ -17,4 +18,6 @@ pub struct Context {
     pub history: History,
     /// Streams of updates.
     pub updates: Updates,
+    /// Threads that render pages.
+    pub rendering: Rendering,
 }

@@ -42,6 +42,7 @@ const LIMITS: ServerLimits = ServerLimits {
     header: Duration::from_secs(5),
     // The client certificate is verified again with each connection.
     connection: Duration::from_secs(600),
+    active_until_sent: true,
 };
 
 /// State of a file by which a change is noticed. It is absent if there is no file.

@@ -111,6 +111,12 @@ fn browser_shows_texts_of_devices_as_text() {
             assert_eq!(low, json!([]), "{page} in the scheme {scheme}");
         }
     }
+    // A text of a device has a frame, and a long one stays in it.
+    let framed =
+        "const data = document.querySelector('main .data'); const of = getComputedStyle(data);
+        return [of.borderTopStyle, of.overflowX];";
+    browser.open(&format!("{address}associations"));
+    assert_eq!(browser.run(framed), json!(["solid", "hidden"]));
     // Nothing that the policy of the content forbids was tried.
     assert_eq!(browser.console(), [""; 0]);
 }

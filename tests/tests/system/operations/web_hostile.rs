@@ -369,11 +369,12 @@ fn strangers_do_not_end_streams_of_web_page() {
 }
 
 /// Texts that a device could send to change the page that shows them.
-pub(super) const HOSTILE: [&str; 4] = [
+pub(super) const HOSTILE: [&str; 5] = [
     "<script>document.title='owned'</script>@x.example",
     "\"><img src=x onerror=document.title='owned'>",
     "a\u{202e}b\u{200b}c\u{1b}[2J\n<b>d",
     "{{7*7}}${7*7}'\"&lt;",
+    "s\u{2800}t\u{a0}u\u{301}\u{301}\u{301}\u{301}@x.example",
 ];
 
 #[test]
@@ -388,12 +389,13 @@ fn texts_of_devices_are_data_on_web_pages() {
     let session = gateway.open_web(&["--view"]);
     for page in ["", "refusals"] {
         wait_until("all refusals are shown", || {
-            session.page(&gateway, page).matches("class=\"what\"").count() == 5
+            session.page(&gateway, page).matches("class=\"what\"").count() == 6
         });
         let text = session.page(&gateway, page);
         assert_eq!(text.matches("<script").count(), 1, "{text}");
         assert!(!text.contains("<img") && !text.contains("<b>") && !text.contains("'owned'>"));
         assert!(text.contains("&lt;script&gt;document.title='owned'"), "{text}");
+        assert!(text.contains("s\\u{2800}t\\u{a0}u"), "{text}");
         assert!(text.contains("a\\u{202e}b\\u{200b}c\\u{1b}[2J\\u{a}&lt;b&gt;d"), "{text}");
         assert!(!text.contains('\u{202e}') && !text.contains('\u{1b}'), "{text}");
     }

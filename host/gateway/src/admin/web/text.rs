@@ -3,29 +3,49 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use maud::{Markup, html};
 use saegis_onem2m::timestamp;
 use saegis_policy::needs_escape;
 
-/// Returns whether a character is invisible or changes the text around it.
-fn is_hidden(c: char) -> bool {
+/// Maximum number of marks that are drawn over one character. Languages need up to three.
+const MAX_MARKS: usize = 3;
+
+/// Returns whether a character is invisible, looks like a space, or changes the text around it.
+fn is_hidden(c: char, category: GeneralCategory) -> bool {
     needs_escape(c)
+        || (c != ' ' && category == GeneralCategory::SpaceSeparator)
         || matches!(
-            c,
-            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{feff}'
-                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}'
-                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
+            category,
+            GeneralCategory::Control
+                | GeneralCategory::Format
+                | GeneralCategory::PrivateUse
+                | GeneralCategory::Unassigned
         )
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+        // A Braille pattern without dots.
+        || c == '\u{2800}'
 }
 
-/// Returns a text whose hidden characters are written as escapes.
+/// Returns a text whose hidden characters are written as escapes. Marks are escaped if they have no
+/// character to stand on, or if there are too many for one.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hidden) {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.into();
     }
-    let mut shown = String::with_capacity(text.len() + 16);
+    let categories = CodePointMapData::<GeneralCategory>::new();
+    let (mut shown, mut marks) = (String::with_capacity(text.len() + 16), MAX_MARKS);
     for c in text.chars() {
-        if is_hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+        let category = categories.get(c);
+        let is_mark =
+            matches!(category, GeneralCategory::NonspacingMark | GeneralCategory::EnclosingMark);
+        marks = if is_mark { marks.saturating_add(1) } else { 0 };
+        if is_hidden(c, category) || marks > MAX_MARKS {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
     }
     shown.into()
 }
@@ -73,6 +93,37 @@ mod tests {
         assert_eq!(visible("Lampe für 灯 ضوء"), "Lampe für 灯 ضوء");
         assert_eq!(visible("a\u{202e}b\u{200b}\u{7}\n"), "a\\u{202e}b\\u{200b}\\u{7}\\u{a}");
         assert_eq!(visible("\u{e0041}\u{feff}"), "\\u{e0041}\\u{feff}");
+        for hidden in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{115f}',
+            '\u{17b4}',
+            '\u{180b}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{a0}',
+            '\u{2003}',
+            '\u{3000}',
+            '\u{1d173}',
+            '\u{e000}',
+            '\u{378}',
+            '\u{fff9}',
+        ] {
+            assert_eq!(visible(&format!("a{hidden}b")), format!("a{}b", hidden.escape_unicode()));
+        }
+    }
+
+    #[test]
+    fn marks_do_not_leave_their_character() {
+        for words in ["café", "cafe\u{301}", "tie\u{302}\u{301}ng", "กำลัง", "שָׁלוֹם", "नमस्ते"]
+        {
+            assert_eq!(visible(words), words);
+        }
+        let many = format!("a{}b", "\u{301}".repeat(60));
+        let kept = "\u{301}".repeat(MAX_MARKS);
+        assert_eq!(visible(&many), format!("a{kept}{}b", "\\u{301}".repeat(60 - MAX_MARKS)));
+        assert_eq!(visible("\u{301}a"), "\\u{301}a");
     }
 
     #[test]

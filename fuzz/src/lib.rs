@@ -48,7 +48,7 @@ pub use token::token;
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("certificate", certificate),
     ("certification_request", certification_request),
     ("client_hello", client_hello),

@@ -294,6 +294,30 @@ fn occupied_web_port_does_not_stop_gateway() {
 }
 
 #[test]
+fn unknown_peers_do_not_displace_refusals_of_others() {
+    let limits = "failed-handshakes-per-minute = 100000";
+    let gateway = with_page().with("limits", limits).start();
+    let mut light = Tool::OpenSsl.connect(gateway.port(), LIGHT1);
+    light.ask(&Request::retrieve("/cse/x").from("Clight-AE2")).expect_refusal(403, 4106);
+    let refuse = |identity: &str| {
+        Tool::OpenSsl.refused(gateway.port(), Credential { identity, ..LIGHT1 });
+    };
+    for number in 0..20 {
+        refuse(&format!("made-up-{number}@x.example"));
+    }
+    let session = gateway.open_web(&["--view"]);
+    wait_until("the last refusal is counted", || {
+        session.page(&gateway, "refusals").contains("other identities from 127.0.0.1")
+    });
+    let all = session.page(&gateway, "refusals");
+    assert_eq!(all.matches(">made-up-").count(), 16, "{all}");
+    for page in ["", "refusals"] {
+        let text = session.page(&gateway, page);
+        assert!(text.contains("4106") && text.contains("Clight-AE2"), "{page}: {text}");
+    }
+}
+
+#[test]
 fn expired_web_session_is_refused() {
     let gateway = with_page().with("admin.web", "session-seconds = 1").start();
     let session = gateway.open_web(&[]);

@@ -29,7 +29,7 @@ pub async fn content(context: &Context) -> Markup {
     html! {
         section aria-labelledby="refused" {
             h2 id="refused" { "Who does not get in" }
-            (refusals::list(&groups, MAX_REFUSALS))
+            (refusals::list(&recent_refusals::short_list(&groups, MAX_REFUSALS)))
             @if groups.len() > MAX_REFUSALS {
                 p { a href="refusals" { "All " (groups.len()) " groups of refusals" } }
             }

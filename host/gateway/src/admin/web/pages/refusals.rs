@@ -11,20 +11,21 @@ pub fn content() -> Markup {
     html! {
         p {
             "The last refusals since the start, grouped by cause and credential. "
-            code { "saegis explain" } " names the file and the line."
+            code { "saegis explain" } " names the file and the line. Further identities of one network, and \
+            older refusals, are only in the audit trail."
         }
-        (list(&recent_refusals::groups(), usize::MAX))
+        (list(&recent_refusals::groups().iter().collect::<Vec<_>>()))
     }
 }
 
-/// Returns the first groups as a list.
-pub fn list(groups: &[Group], most: usize) -> Markup {
+/// Returns groups as a list.
+pub fn list(groups: &[&Group]) -> Markup {
     html! {
         @if groups.is_empty() {
             p { "Nobody was refused since the start." }
         }
         ol class="refusals" {
-            @for group in groups.iter().take(most) { (item(group)) }
+            @for group in groups { (item(group)) }
         }
     }
 }

@@ -14,6 +14,7 @@ use saegis_gateway::admin::protocol::{
     BackupReport, Deleted, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadOutcome,
     ReloadReport, Request, WebRole,
 };
+use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::Config;
 
 use crate::output::print;
@@ -45,6 +46,8 @@ pub enum Command {
     Associations(Args),
     /// List the modules and policy tables in force in the running gateway
     Modules(Args),
+    /// List the last generations of the running gateway, with their changes or their faults
+    Generations(Args),
     /// Reload the policy files and modules of the running gateway
     Reload {
         /// Accept that policy files were removed on purpose, and end what they allowed
@@ -119,6 +122,7 @@ impl Command {
             Self::Status(args) => (args, Request::Status),
             Self::Associations(args) => (args, Request::Associations),
             Self::Modules(args) => (args, Request::Modules),
+            Self::Generations(args) => (args, Request::Generations),
             Self::Reload { accept_removals, force, args } => {
                 (args, Request::Reload { accept_removals, force })
             }
@@ -201,6 +205,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             show(table(answer.get("associations"), &columns));
         }
         Request::Modules => show(report::modules(&answer)),
+        Request::Generations => show(report::generations(&read(&answer)?)),
         Request::Reload { .. } => {
             let (lines, failure) = report::reload(&read(&answer)?, &args.config);
             show(lines);
@@ -215,8 +220,8 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             show(table(answer.get("peers"), &columns));
         }
         Request::Link { .. } => show(report::link(&read(&answer)?)),
-        // `saegis backup` and `saegis top` send them.
-        Request::Backup | Request::Totals => {}
+        // `saegis backup`, `saegis top` and the web page send them.
+        Request::Backup | Request::Totals | Request::RollOut { .. } => {}
         Request::ReleaseAeId { credential_id } => {
             if !read::<Released>(&answer)?.released {
                 let what = format!("{credential_id} has no AE-ID from a registration");
@@ -241,14 +246,6 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         }
     }
     Ok(())
-}
-
-/// Result of a reload in the running gateway.
-pub enum Reloaded {
-    /// This generation is in force.
-    InForce(u64),
-    /// The gateway rejected the files on disk, for these reasons.
-    Refused(String),
 }
 
 /// Makes the running gateway reload its policy files and modules. With `force`, the new generation may

@@ -24,7 +24,6 @@ mod maf;
 mod mef;
 mod module;
 mod output;
-mod replaced_file;
 mod table;
 mod tail;
 mod token;

@@ -3,12 +3,13 @@
 mod bindings;
 mod error;
 mod inspect;
-mod manifest;
 mod new;
 mod rollout;
 mod test;
 mod trial;
 mod watch;
+
+use saegis_gateway::admin::protocol::Direction;
 
 pub use error::ModuleError;
 
@@ -52,7 +53,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<u8, ModuleError> {
         Verb::Test(args) => test::run(&args, as_json).await,
         Verb::Try(args) => trial::run(&args, as_json).await,
         Verb::Watch(args) => watch::run(&args).await.map(|()| 0),
-        Verb::Promote(args) => rollout::run(&args, rollout::Way::Promote, as_json).await,
-        Verb::Rollback(args) => rollout::run(&args, rollout::Way::RollBack, as_json).await,
+        Verb::Promote(args) => rollout::run(&args, Direction::Promote, as_json).await,
+        Verb::Rollback(args) => rollout::run(&args, Direction::RollBack, as_json).await,
     }
 }

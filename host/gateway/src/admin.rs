@@ -7,6 +7,7 @@ pub mod commands;
 pub mod metrics_endpoint;
 pub mod protocol;
 pub mod remedies;
+pub mod rollout;
 pub mod status;
 pub mod unix_socket;
 pub mod web;

@@ -52,6 +52,7 @@ mod notification;
 mod peer_certificates;
 pub mod peer_cse;
 mod pipeline;
+pub mod replaced_file;
 pub mod server;
 mod session;
 mod state;

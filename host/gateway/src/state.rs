@@ -17,7 +17,7 @@ use crate::backend::mef::MefBackend;
 use crate::backend::remote::RemoteBackend;
 use crate::backend::{Backend, Reachability};
 use crate::binding::mqtt::clients::Clients;
-use crate::config::{Config, Mqtt, Role};
+use crate::config::{Config, Limits, Mqtt, Role};
 use crate::low_priority::LowPriority;
 use crate::maf_keys::fetcher::KeyFetcher;
 use crate::notification::ae_channels::AeChannels;
@@ -33,6 +33,7 @@ use crate::session::response_memory::ResponseMemory;
 use crate::session::usage::Usage;
 use crate::subscription::source::ServiceSubscriptionSource;
 use crate::telemetry::decision_log::Recording;
+use crate::telemetry::generation_history::GenerationHistory;
 use crate::telemetry::logging::LogOutputs;
 use crate::telemetry::metrics::Metrics;
 
@@ -42,6 +43,8 @@ pub struct Gateway {
     pub config: Config,
     /// The policy.
     pub policy: Arc<Policy>,
+    /// The last generations, in force or refused.
+    pub generations: Arc<GenerationHistory>,
     /// The engine for pre-shared keys.
     pub psk: psk::Server,
     /// Engines for certificates, with the certificates that they were created from.
@@ -172,15 +175,13 @@ impl Gateway {
             mqtt_sessions,
             mqtt_clients: Arc::default(),
             maf_keys,
+            generations: GenerationHistory::starting_with(&policy.current()),
             policy,
             psk,
             backend,
             associations: Arc::new(Associations::new(config.limits.associations_per_credential)),
             usage,
-            response_memory: ResponseMemory::new(
-                config.limits.response_bytes,
-                config.limits.response_bytes_per_credential,
-            ),
+            response_memory: response_memory(&config.limits),
             ae_ids: bindings,
             metrics,
             outputs,
@@ -324,6 +325,10 @@ fn open_sessions(config: &Mqtt) -> Result<Option<durable_sessions::Opened>, Faul
     make_folder(file).map_err(|e| fault(format!("cannot create its folder: {e}")))?;
     let opened = DurableSessions::open(file, config.session());
     opened.map(Some).map_err(|e| fault(format!("mqtt.store: {e}")))
+}
+
+fn response_memory(limits: &Limits) -> ResponseMemory {
+    ResponseMemory::new(limits.response_bytes, limits.response_bytes_per_credential)
 }
 
 fn open_bindings(config: &Config) -> Result<AeIdStore, Faults> {

@@ -3,6 +3,7 @@
 pub mod admin_audit;
 pub mod audit;
 pub mod decision_log;
+pub mod generation_history;
 mod json_lines;
 pub mod log_writer;
 pub mod logging;

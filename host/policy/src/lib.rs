@@ -55,6 +55,7 @@ mod data {
     pub mod decision;
     pub mod disk;
     pub mod document;
+    pub mod excerpt;
     pub mod fault;
     pub mod files;
     pub mod parsed_file;
@@ -171,7 +172,7 @@ pub use data::token_issuers::{FILE as TOKEN_ISSUERS, TokenIssuers};
 pub use decision::answer::{Answer, Difference};
 pub use decision::question::{InvalidQuestion, Question};
 pub use decision::record::{Decision, Recorder, ReplayOutcome};
-pub use decision::shadow::ShadowSummary;
+pub use decision::shadow::{ShadowDifference, ShadowSummary};
 pub use generation::certificates::Certificates;
 pub use generation::difference::GenerationDifference;
 pub use generation::expiry::{Expiry, ExpiryKind};

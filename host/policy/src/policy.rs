@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use crate::data::disk::{DiskState, DiskThreads, Urgency};
+use crate::data::excerpt;
 use crate::data::fault::{Fault, Faults};
 use crate::decision::shadow_queue::ShadowQueue;
 use crate::generation::builder::{self, Mode};
 use crate::generation::generation::Generation;
 use crate::generation::oci_artifacts;
-use crate::generation::settings::Settings;
+use crate::generation::settings::{Changes, Settings};
 use crate::sandbox::engine::Sandbox;
 
 /// Result of a reload.
@@ -239,6 +240,27 @@ impl Policy {
         };
         self.note(&reload, before, found.configuration_changed);
         reload
+    }
+
+    /// Builds the generation of the files on disk with changes, and does not put it in force.
+    ///
+    /// # Errors
+    /// Returns all faults of that generation.
+    pub async fn generation_with(&self, changes: Changes) -> Result<Arc<Generation>, Faults> {
+        let _one_at_a_time = self.building.lock().await;
+        let settings = Settings { changes, ..self.settings.clone() };
+        let last = self.current();
+        let mode = Mode { urgency: Urgency::Operator, accept_removals: false };
+        let Self { sandbox, queue, threads, .. } = self;
+        let found = builder::build(&settings, sandbox, queue, threads, Some(&last), mode).await;
+        found.generation.map(Arc::new)
+    }
+
+    /// Reads the lines of faults from their files, without keys. A line that cannot be read is `None`.
+    /// Returns within a time limit even if the disk does not respond.
+    pub async fn lines_of(&self, faults: Vec<Fault>) -> Vec<Option<String>> {
+        let read = move |_: &_| faults.iter().map(excerpt::line_of).collect();
+        self.threads.run(Urgency::Routine, read).await.unwrap_or_default()
     }
 
     fn put_in_force(&self, last: &Generation, next: &Arc<Generation>) {

@@ -161,6 +161,7 @@ mod operations {
     mod web_browser;
     mod web_hostile;
     mod web_other_sites;
+    mod web_policy;
     mod web_remote;
     mod web_screenshots;
     mod worked_example;

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use saegis_gateway::admin::protocol::{LinkReport, ReloadOutcome, ReloadReport};
+use saegis_gateway::admin::protocol::{
+    FaultEntry, GenerationEntry, GenerationList, LinkReport, ReloadOutcome, ReloadReport,
+};
+use saegis_policy::Shown;
 use serde_json::Value;
 
 use crate::table::{table, text};
@@ -28,6 +31,7 @@ pub fn modules(answer: &Value) -> Vec<String> {
     let mut lines = vec![format!("generation {}", field("generation"))];
     let columns = ["name", "hooks", "capabilities", "signed_by", "sha256"];
     lines.extend(table(answer.get("modules"), &columns));
+    lines.extend(calls(answer));
     if any("shadows") {
         let columns = [
             "name",
@@ -41,11 +45,83 @@ pub fn modules(answer: &Value) -> Vec<String> {
         ];
         lines.push("shadows".into());
         lines.extend(table(answer.get("shadows"), &columns));
+        lines.extend(differences(answer));
     }
     if any("replaced") {
         lines.push(format!("replaced: {}", field("replaced")));
     }
     lines.extend(table(answer.get("tables"), &["name", "rows", "read_by"]));
+    lines
+}
+
+/// Returns the calls of the modules since the start, one line per hook.
+fn calls(answer: &Value) -> Vec<String> {
+    let list = |value: &Value, name| value.get(name).and_then(Value::as_array).cloned();
+    let mut rows = Vec::new();
+    for module in list(answer, "modules").unwrap_or_default() {
+        let failures = list(&module, "failures").unwrap_or_default();
+        let failures = failures.iter().map(|of| {
+            let field = |name| of.get(name).map(text).unwrap_or_default();
+            format!("{} {}", field("count"), field("outcome"))
+        });
+        let failures: Vec<_> = failures.collect();
+        for mut call in list(&module, "calls").unwrap_or_default() {
+            for name in ["median_us", "p99_us"] {
+                if let Some(value) = call.get_mut(name) {
+                    *value = format!("{:.0}", value.as_f64().unwrap_or_default()).into();
+                }
+            }
+            if let Some(call) = call.as_object_mut() {
+                call.insert("module".into(), module.get("name").cloned().unwrap_or_default());
+                call.insert("failures".into(), failures.clone().into());
+            }
+            rows.push(call);
+        }
+    }
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let columns = ["module", "hook", "calls", "median_us", "p99_us", "failures"];
+    let mut lines = vec!["calls since the start".to_string()];
+    lines.extend(table(Some(&Value::Array(rows)), &columns));
+    lines
+}
+
+/// Returns the last decisions in which shadow modules disagreed.
+fn differences(answer: &Value) -> Vec<String> {
+    let shadows = answer.get("shadows").and_then(Value::as_array).into_iter().flatten();
+    let of = |shadow: &Value| {
+        let found = shadow.get("differences").and_then(Value::as_array).cloned();
+        let name = shadow.get("name").map(text).unwrap_or_default();
+        let line = move |of: Value| {
+            let field = |name| of.get(name).map(text).unwrap_or_default();
+            let (at, hook, question) = (field("at"), field("hook"), field("question"));
+            let (before, after) = (field("in_force"), field("shadow"));
+            format!("{at}  {name} would change {hook} of {question}: {before} \u{2192} {after}")
+        };
+        found.unwrap_or_default().into_iter().map(line).collect::<Vec<_>>()
+    };
+    shadows.flat_map(of).collect()
+}
+
+/// Returns the last generations, with their changes or their faults.
+pub fn generations(list: &GenerationList) -> Vec<String> {
+    list.generations.iter().flat_map(generation).collect()
+}
+
+fn generation(of: &GenerationEntry) -> Vec<String> {
+    let what = match (of.outcome, &of.changes) {
+        (ReloadOutcome::Refused, _) => "refused, in force stays".into(),
+        (_, None) => "in force, the first one".into(),
+        (_, Some(changes)) => format!("in force, {changes}"),
+    };
+    let mut lines = vec![format!("{}  {}  {what}", of.at, of.generation)];
+    for FaultEntry { file, line, column, fault, text } in &of.faults {
+        let position = [line, column].into_iter().flatten().map(|number| format!(":{number}"));
+        let position: String = position.collect();
+        lines.push(format!("    {}{position}: {fault}", Shown(Path::new(file))));
+        lines.extend(text.as_ref().map(|text| format!("      {}", text)));
+    }
     lines
 }
 

@@ -6,7 +6,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rand::RngExt as _;
+use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::{Config, RuleSource};
+use saegis_gateway::replaced_file::{lock, replace};
 use saegis_onem2m::id::{AeIdStem, AppId, KpsaId};
 use saegis_onem2m::timestamp;
 use zeroize::Zeroizing;
@@ -15,8 +17,7 @@ use super::error::DeviceError;
 use super::recipe::check_plain;
 use super::rules::Rules;
 use super::table::{Row, TableText};
-use crate::admin::{self, Reloaded};
-use crate::replaced_file::{lock, replace};
+use crate::admin;
 
 /// Name of the table that the module `psk-table` reads.
 const TABLE: &str = "psk-lookup-table.csv";

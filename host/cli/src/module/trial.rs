@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::error::ModuleError;
 use crate::decisions::{self, Reading};
-use crate::module::manifest::{MAX_MANIFEST, in_force};
+
+use saegis_gateway::admin::rollout::manifest::{MAX_MANIFEST, in_force};
 use saegis_gateway::config::Config;
 use saegis_gateway::telemetry::rotating_file::with_old_files;
 

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::Config;
 use saegis_policy::Shown;
 
 use super::error::ModuleError;
-use crate::admin::{self, Reloaded};
+use crate::admin;
 use crate::output::print;
 
 /// Arguments of `saegis module watch`.

@@ -6,14 +6,15 @@ use std::time::SystemTime;
 use saegis_onem2m::association::SecurityAssociation;
 use saegis_onem2m::id::CredentialId;
 use saegis_onem2m::timestamp;
-use saegis_policy::{Fault, Reload, ReloadCause};
+use saegis_policy::{Changes, Fault, Faults, Generation, Reload, ReloadCause};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::protocol::{
-    AeIdEntry, AeIdList, AssociationEntry, AssociationList, Ended, GenerationReport, LinkReport,
-    LogLevelReport, PeerEntry, PeerList, Released, ReloadOutcome, ReloadReport, Request, Response,
-    StatusReport, TotalsReport, WebRole,
+    AeIdEntry, AeIdList, AssociationEntry, AssociationList, Ended, GenerationList,
+    GenerationReport, LinkReport, LogLevelReport, PeerEntry, PeerList, Released, ReloadOutcome,
+    ReloadReport, Request, Response, StatusReport, TotalsReport, WebRole,
 };
+use crate::admin::rollout::{self, Installation, Reloaded};
 use crate::admin::web_access::WebAccess;
 use crate::admin::{ae_removal, backup, status};
 use crate::peer_cse::{PeerCse, RegistrationState};
@@ -50,16 +51,20 @@ impl Commands {
             Request::Associations => Response::Associations(self.associations()),
             Request::Totals => Response::Totals(self.totals()),
             Request::Modules => Response::Modules(Box::new(self.modules())),
+            Request::Generations => Response::Generations(self.generations()),
+            Request::RollOut { direction, module } => {
+                let config = &gateway.config;
+                match rollout::roll_out(config, direction, &module, self).await {
+                    Ok(report) => Response::RolledOut(report),
+                    Err(error) => Response::error(error.to_string()),
+                }
+            }
             Request::Reload { accept_removals, force } => {
                 let cause = match (accept_removals, force) {
                     (false, false) => ReloadCause::Operator,
                     (removals, ends) => ReloadCause::Accepted { removals, ends },
                 };
-                let reload = gateway.policy.reload(cause).await;
-                let report = report_of(&reload, gateway);
-                // The receiver lives as long as the gateway.
-                let _ = self.reloaded.send(reload);
-                Response::Reload(report)
+                Response::Reload(self.reload_for(cause).await)
             }
             Request::LogLevel { filter, reset } => log_level(gateway, filter.as_deref(), reset),
             Request::AeIds => {
@@ -83,6 +88,14 @@ impl Commands {
                 Response::Ended(Ended { ended: gateway.associations.end(id).await })
             }
         }
+    }
+
+    async fn reload_for(&self, cause: ReloadCause) -> ReloadReport {
+        let reload = self.gateway.policy.reload(cause).await;
+        let report = report_of(&reload, &self.gateway);
+        // The receiver lives as long as the gateway.
+        let _ = self.reloaded.send(reload);
+        report
     }
 
     /// Returns the state of the gateway.
@@ -113,8 +126,17 @@ impl Commands {
     /// Returns the content of the generation in force.
     pub fn modules(&self) -> GenerationReport {
         let generation = self.gateway.policy.current();
-        let report = status::report(&generation);
+        let mut report = status::report(&generation);
+        for module in &mut report.modules {
+            module.calls = self.gateway.metrics.call_times(&module.name);
+            module.failures = self.gateway.metrics.failures(&module.name);
+        }
         GenerationReport { generation: Some(generation.number), ..report }
+    }
+
+    /// Returns the last generations, in force or refused.
+    pub fn generations(&self) -> GenerationList {
+        GenerationList { generations: self.gateway.generations.entries() }
     }
 
     /// Creates a link that opens the web page once.
@@ -128,6 +150,24 @@ impl Commands {
             Ok(link) => Response::Link(LinkReport { link, role }),
             Err(why) => Response::error(why),
         }
+    }
+}
+
+impl Installation for Commands {
+    async fn generation_with(&self, changes: Changes) -> Result<Arc<Generation>, Faults> {
+        self.gateway.policy.generation_with(changes).await
+    }
+
+    async fn reload(&self) -> std::io::Result<Reloaded> {
+        let report = self.reload_for(ReloadCause::Operator).await;
+        Ok(match report.outcome {
+            ReloadOutcome::Refused => {
+                Reloaded::Refused(report.faults.unwrap_or_default().join("\n"))
+            }
+            ReloadOutcome::Unchanged | ReloadOutcome::InForce => {
+                Reloaded::InForce(report.generation)
+            }
+        })
     }
 }
 

@@ -3,12 +3,18 @@
 //! The commands print the response with `--json`. Keys are in snake case, values with a fixed set of
 //! words in kebab case.
 
+mod policy;
 mod web;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use policy::{
+    CertificateReport, Direction, FaultEntry, GenerationEntry, GenerationList, GenerationReport,
+    HookTimes, ModuleEntry, OwnCertificateEntry, ReloadOutcome, ReloadReport, RolloutReport,
+    ShadowDifference, ShadowEntry, TableChange, TableEntry,
+};
 pub use web::{LinkReport, WebLink, WebRole};
 
 /// A request.
@@ -23,6 +29,15 @@ pub enum Request {
     Totals,
     /// Lists the modules and tables of the generation in force.
     Modules,
+    /// Lists the last generations, in force or refused.
+    Generations,
+    /// Promotes a shadow module, or rolls a promoted module back.
+    RollOut {
+        /// The direction.
+        direction: Direction,
+        /// The name of the module.
+        module: String,
+    },
     /// Reloads the policy files and modules.
     Reload {
         /// Accepts that policy files were removed on purpose.
@@ -77,9 +92,13 @@ impl Request {
             | Self::Associations
             | Self::Totals
             | Self::Modules
+            | Self::Generations
             | Self::AeIds
             | Self::Peers => None,
             Self::Backup => Some("backup".into()),
+            Self::RollOut { direction, module } => {
+                Some(format!("module {} {module}", direction.verb()))
+            }
             Self::Link { role: WebRole::Operate } => Some("admin link".into()),
             Self::Link { role: WebRole::View } => Some("admin link --view".into()),
             Self::Reload { accept_removals, force } => {
@@ -109,6 +128,10 @@ pub enum Response {
     Totals(TotalsReport),
     /// To `modules`.
     Modules(Box<GenerationReport>),
+    /// To `generations`.
+    Generations(GenerationList),
+    /// To `roll-out`.
+    RolledOut(RolloutReport),
     /// To `reload`.
     Reload(ReloadReport),
     /// To `log-level`.
@@ -256,141 +279,6 @@ pub struct CallCount {
     pub outcome: String,
     /// The number since the start.
     pub count: u64,
-}
-
-/// The content of a generation.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct GenerationReport {
-    /// Its number, if it is in force.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub generation: Option<u64>,
-    /// Warnings about it.
-    pub warnings: Vec<String>,
-    /// The number of rules of the service subscription.
-    pub rules: Option<usize>,
-    /// The certificates.
-    pub certificates: Option<CertificateReport>,
-    /// The modules.
-    pub modules: Vec<ModuleEntry>,
-    /// The replaced modules, which `module rollback` reactivates.
-    pub replaced: Vec<String>,
-    /// The shadow modules.
-    pub shadows: Vec<ShadowEntry>,
-    /// The tables.
-    pub tables: Vec<TableEntry>,
-}
-
-/// The certificates of a generation.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct CertificateReport {
-    /// The certificates of the gateway itself.
-    pub own: Vec<OwnCertificateEntry>,
-    /// The number of trust anchors.
-    pub anchors: usize,
-    /// The number of pinned keys.
-    pub pinned_keys: usize,
-}
-
-/// A certificate of the gateway.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct OwnCertificateEntry {
-    /// The names in the certificate.
-    pub names: Vec<String>,
-    /// The end of its validity.
-    pub expires: String,
-}
-
-/// A module.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ModuleEntry {
-    /// Its name.
-    pub name: String,
-    /// The module that it replaces.
-    pub replaces: Option<String>,
-    /// Its hooks.
-    pub hooks: Vec<String>,
-    /// The capabilities that it may use.
-    pub capabilities: Vec<String>,
-    /// The digest of its file.
-    pub sha256: String,
-    /// The artifact that it comes from.
-    pub source: Option<String>,
-    /// The key that its manifest is signed with.
-    pub signed_by: Option<String>,
-    /// The time of the signature.
-    pub signed_at: Option<String>,
-}
-
-/// A shadow module.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ShadowEntry {
-    /// Its name.
-    pub name: String,
-    /// The module that it would replace.
-    pub replaces: Option<String>,
-    /// Its hooks.
-    pub hooks: Vec<String>,
-    /// The capabilities that it may use.
-    pub capabilities: Vec<String>,
-    /// The digest of its file.
-    pub sha256: String,
-    /// The number of decisions in which it agreed.
-    pub agreed: u64,
-    /// The number of decisions in which it disagreed.
-    pub disagreed: u64,
-    /// The number of decisions that could not be compared.
-    pub not_compared: u64,
-    /// The number of decisions for which it was not called.
-    pub dropped: u64,
-    /// The faults that prevent it from being loaded.
-    pub faults: Vec<String>,
-}
-
-/// A table.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct TableEntry {
-    /// Its name.
-    pub name: String,
-    /// The number of its rows.
-    pub rows: usize,
-    /// The number of rows with a short key, or a key with a pattern.
-    pub short_keys: usize,
-    /// Whether every user of the machine can read its file.
-    pub exposed: bool,
-    /// The modules that read it.
-    pub read_by: Vec<String>,
-}
-
-/// The outcome of a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ReloadOutcome {
-    /// Nothing has changed.
-    Unchanged,
-    /// A new generation is in force.
-    InForce,
-    /// The files on disk were rejected.
-    Refused,
-}
-
-/// The result of a reload.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ReloadReport {
-    /// Its outcome.
-    pub outcome: ReloadOutcome,
-    /// The generation in force.
-    pub generation: u64,
-    /// The changes, if a new generation is in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub changes: Option<String>,
-    /// Whether the files on disk are valid again, if nothing has changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recovered: Option<bool>,
-    /// The faults, or the files that are missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub faults: Option<Vec<String>>,
-    /// Whether the configuration has changed since the start.
-    pub configuration_changed: bool,
 }
 
 /// The filter of the log.

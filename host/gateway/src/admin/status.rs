@@ -10,7 +10,8 @@ use saegis_onem2m::timestamp;
 use saegis_policy::{DiskState, Generation, Policy};
 
 use super::protocol::{
-    CertificateReport, GenerationReport, ModuleEntry, OwnCertificateEntry, ShadowEntry, TableEntry,
+    CertificateReport, GenerationReport, ModuleEntry, OwnCertificateEntry, ShadowDifference,
+    ShadowEntry, TableEntry,
 };
 use crate::config::{Config, Role};
 use crate::notification::relay_address::RelayAddress;
@@ -75,12 +76,15 @@ pub fn report(generation: &Generation) -> GenerationReport {
     let modules = generation.modules().into_iter().map(|m| ModuleEntry {
         name: m.name.to_string(),
         replaces: m.replaces.map(|name| name.to_string()),
+        promoted: m.promoted,
         hooks: m.hooks.iter().map(|h| h.name().into()).collect(),
         capabilities: m.capabilities.iter().map(|c| c.name().into()).collect(),
         sha256: hex::encode(m.digest),
         source: m.source.map(|source| source.to_string()),
         signed_by: m.signed.map(|s| s.by.to_string()),
         signed_at: m.signed.map(|s| timestamp::format(s.at)),
+        calls: Vec::new(),
+        failures: Vec::new(),
     });
     let tables = generation.tables().into_iter().map(|t| TableEntry {
         name: t.name.to_string(),
@@ -100,6 +104,7 @@ pub fn report(generation: &Generation) -> GenerationReport {
         not_compared: s.not_compared,
         dropped: s.dropped,
         faults: s.faults.iter().map(ToString::to_string).collect(),
+        differences: s.differences.into_iter().map(shadow_difference).collect(),
     });
     let certificates = generation.certificates().map(|certificates| CertificateReport {
         own: certificates.own.iter().map(|own| own_certificate(own)).collect(),
@@ -115,6 +120,16 @@ pub fn report(generation: &Generation) -> GenerationReport {
         replaced: generation.replaced().iter().map(ToString::to_string).collect(),
         shadows: shadows.collect(),
         tables: tables.collect(),
+    }
+}
+
+fn shadow_difference(of: saegis_policy::ShadowDifference) -> ShadowDifference {
+    ShadowDifference {
+        at: timestamp::format(of.at),
+        hook: of.hook.name().into(),
+        question: of.question,
+        in_force: of.in_force,
+        shadow: of.shadow,
     }
 }
 

@@ -55,6 +55,7 @@ pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceive
             Reload::InForce(generation) => {
                 gateway.metrics.in_force(&generation);
                 gateway.metrics.reloaded("in-force");
+                gateway.generations.in_force(&generation);
                 audit::in_force(&generation);
                 for fault in generation.missed() {
                     audit::file_missed(generation.number, fault);
@@ -66,6 +67,7 @@ pub async fn follow_reloads(gateway: Arc<Gateway>, mut reloads: UnboundedReceive
             Reload::Refused(faults) => {
                 let number = gateway.policy.current().number;
                 gateway.metrics.reloaded("refused");
+                gateway.generations.refused(number, &faults, &gateway.policy);
                 for fault in &faults.0 {
                     audit::generation_refused(number, fault);
                 }

@@ -1,5 +1,6 @@
 //! Metrics, in the OpenMetrics text format.
 
+pub mod call_time;
 mod totals;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use saegis_policy::{
 
 use crate::telemetry::decision_log::LostDecisions;
 use crate::telemetry::logging::LogOutputs;
+use call_time::CallTime;
 
 /// Outcome of a connection that became an association.
 const ESTABLISHED: &str = "established";
@@ -35,11 +37,6 @@ const UNKNOWN: &str = "unknown";
 /// Returns a histogram for handshakes and requests to the CSE: 1 ms to 16 s.
 fn slow() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
-}
-
-/// Returns a histogram for decisions: 2 µs to 64 ms.
-fn quick() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_002, 2.0, 16))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -175,7 +172,7 @@ pub struct Metrics {
 #[derive(Clone)]
 pub struct Calls {
     decisions: Family<ByCall, Counter>,
-    time: Family<ByHook, Histogram, fn() -> Histogram>,
+    time: Family<ByHook, CallTime>,
     faults: Family<ByFault, Counter>,
     shadows: Family<ByCall, Counter>,
 }
@@ -211,7 +208,7 @@ impl Metrics {
             lost_trail: Counter::default(),
             calls: Calls {
                 decisions: Family::default(),
-                time: Family::new_with_constructor(quick),
+                time: Family::default(),
                 faults: Family::default(),
                 shadows: Family::default(),
             },
@@ -531,8 +528,9 @@ impl Observer for Calls {
             let cause = fault.cause();
             self.faults.get_or_create(&ByFault { module: module.clone(), cause }).inc();
         }
-        let took = decided.took.as_secs_f64();
-        self.time.get_or_create(&ByHook { module: module.clone(), hook }).observe(took);
+        let time = self.time.get_or_create(&ByHook { module: module.clone(), hook });
+        time.observe(decided.took);
+        drop(time);
         let outcome = decided.outcome.name();
         self.decisions.get_or_create(&ByCall { module, hook, outcome }).inc();
     }

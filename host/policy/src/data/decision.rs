@@ -189,6 +189,10 @@ pub enum ModuleFault {
 }
 
 impl ModuleFault {
+    /// The short names of all faults.
+    pub const CAUSES: [&'static str; 6] =
+        ["deadline", "memory", "trap", "invalid-response", "busy", "no-sandbox"];
+
     /// Returns a short name, for logs and counters.
     #[must_use]
     pub fn cause(&self) -> &'static str {

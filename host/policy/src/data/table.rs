@@ -7,6 +7,7 @@
 mod arena;
 mod changes;
 mod column;
+mod masked_line;
 mod parse;
 
 use std::collections::HashSet;
@@ -22,6 +23,7 @@ use crate::data::background_thread::drop_in_background;
 use arena::Arena;
 pub use changes::RowChanges;
 use column::{Column, Kind};
+pub(crate) use masked_line::{looks_like_key, masked_line};
 
 /// A policy table.
 pub struct Table {

@@ -4,8 +4,9 @@
 //! or that of its own order. The result of that chain is compared with the result of the chain in
 //! force. Modules in force are not called again, unless the decision ended before them.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use saegis_onem2m::credential::PresharedKey;
@@ -38,6 +39,28 @@ pub(crate) struct Counts {
     disagreed: AtomicU64,
     not_compared: AtomicU64,
     dropped: AtomicU64,
+    /// The last differences, the last one first.
+    differences: Mutex<VecDeque<ShadowDifference>>,
+}
+
+/// Number of differences that are kept of each shadow.
+const MAX_DIFFERENCES: usize = 10;
+/// Maximum length of each text of a difference, in characters.
+const MAX_TEXT: usize = 300;
+
+/// A decision that would have been different with a shadow module in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowDifference {
+    /// The time of the decision.
+    pub at: SystemTime,
+    /// The hook.
+    pub hook: Hook,
+    /// The question.
+    pub question: String,
+    /// The decision in force.
+    pub in_force: String,
+    /// The decision with the shadow module in force.
+    pub shadow: String,
 }
 
 /// A shadow module that could not be loaded. Since a shadow has no effect, neither has this.
@@ -70,6 +93,8 @@ pub struct ShadowSummary {
     pub not_compared: u64,
     /// Number of decisions that were dropped because the queue was full.
     pub dropped: u64,
+    /// The last differences, the last one first.
+    pub differences: Vec<ShadowDifference>,
 }
 
 impl Shadow {
@@ -100,7 +125,12 @@ impl Shadow {
             disagreed: count(&self.counts.disagreed),
             not_compared: count(&self.counts.not_compared),
             dropped: count(&self.counts.dropped),
+            differences: self.differences().iter().cloned().collect(),
         }
+    }
+
+    fn differences(&self) -> MutexGuard<'_, VecDeque<ShadowDifference>> {
+        self.counts.differences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn count(&self, sandbox: &Sandbox, hook: Hook, comparison: Comparison) {
@@ -138,10 +168,10 @@ impl Shadow {
                     let other_key = key.as_ref().map(PresharedKey::expose)
                         != own_key.as_ref().map(PresharedKey::expose);
                     if answer.differs(&own) == Difference::Effect {
-                        self.log_difference(hook, asked, answer, &own.to_string());
+                        self.keep_difference(job, &own.to_string());
                         Comparison::Disagreed
                     } else if other_key {
-                        self.log_difference(hook, asked, answer, "found with another key");
+                        self.keep_difference(job, "found with another key");
                         Comparison::Disagreed
                     } else {
                         Comparison::Agreed
@@ -151,11 +181,25 @@ impl Shadow {
         self.count(&context.sandbox, hook, comparison);
     }
 
-    fn log_difference(&self, hook: Hook, asked: &RuntimeQuestion, in_force: &Answer, shadow: &str) {
+    /// Keeps a difference for the operator, and logs it.
+    fn keep_difference(&self, job: &ShadowJob, shadow: &str) {
+        let (hook, in_force, at) = (job.asked.hook(), job.answer.to_string(), job.at);
+        let question = Question::from(&job.asked).to_string();
+        let (asked, before, after) = (cut(&question), cut(&in_force), cut(shadow));
+        let mut kept = self.differences();
+        kept.truncate(MAX_DIFFERENCES - 1);
+        kept.push_front(ShadowDifference {
+            at,
+            hook,
+            question: asked,
+            in_force: before,
+            shadow: after,
+        });
+        drop(kept);
         if !self.budget.try_acquire() {
             return;
         }
-        let (module, question) = (&*self.module().name, Question::from(asked));
+        let module = &*self.module().name;
         tracing::info!(
             event = "shadow.disagreed",
             module,
@@ -165,6 +209,13 @@ impl Shadow {
             shadow,
             "the shadow module {module} would change {hook} of {question}: {in_force} \u{2192} {shadow}"
         );
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}\u{2026}", text.get(..end).unwrap_or_default()),
+        None => text.into(),
     }
 }
 

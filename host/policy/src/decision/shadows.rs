@@ -72,6 +72,7 @@ impl Shadows {
             disagreed: 0,
             not_compared: 0,
             dropped: 0,
+            differences: Vec::new(),
         });
         self.loaded.iter().map(Shadow::summary).chain(unloaded).collect()
     }

@@ -107,6 +107,8 @@ pub struct ModuleSummary {
     pub name: String,
     /// The module that it replaces.
     pub replaces: Option<String>,
+    /// Whether its manifest has a mode, as after a promotion. Only such a module can be rolled back.
+    pub promoted: bool,
     /// The hooks that it exports.
     pub hooks: Vec<Hook>,
     /// The capabilities that it has.
@@ -143,6 +145,7 @@ impl Generation {
         let summary = |m: &Arc<Module>, signed| ModuleSummary {
             name: m.name.clone(),
             replaces: m.manifest.replaces.clone(),
+            promoted: m.manifest.mode.is_some(),
             hooks: m.hooks(),
             capabilities: m.capabilities.clone(),
             digest: m.digest,

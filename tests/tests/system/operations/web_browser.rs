@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::web::with_page;
 use super::web_hostile::HOSTILE;
+use super::web_policy::{HOSTILE_FROM, HOSTILE_MODULE, with_hostile_policy};
 
 /// Opens the page with a link, and waits until it is live. Returns its address.
 #[track_caller]
@@ -145,5 +146,22 @@ fn browser_follows_changes_and_ends_association() {
         let notice = browser.run("return document.querySelector('.notice')?.innerText");
         notice == "The association ends."
     });
+    assert_eq!(browser.console(), [""; 0]);
+}
+
+#[test]
+fn browser_shows_hostile_policy_as_text() {
+    let browser = Browser::start();
+    let gateway = with_hostile_policy();
+    let address = open(&browser, &gateway, &[]);
+    browser.open(&format!("{address}policy"));
+    let shown = browser.run("return document.body.innerText").as_str().unwrap().to_string();
+    for words in [HOSTILE_MODULE, HOSTILE_FROM, "Promote", "The last disagreements"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let foreign = "return document.querySelectorAll('main script, main img, main b').length";
+    assert_eq!(browser.run(foreign), 0);
+    assert_eq!(browser.run("return document.title"), "Policy – Saegis /mn-cse-123456");
+    assert_eq!(browser.run(LOW_CONTRAST), json!([]));
     assert_eq!(browser.console(), [""; 0]);
 }

@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use zeroize::Zeroizing;
 
 use super::context::Context;
-use crate::admin::protocol::{ReloadOutcome, ReloadReport, Request, Response, WebRole};
+use crate::admin::protocol::{Direction, ReloadOutcome, ReloadReport, Request, Response, WebRole};
 use crate::admin::web_access::Session;
 use crate::telemetry::admin_audit;
 
@@ -67,6 +67,12 @@ pub async fn carry_out(
             let request = Request::Reload { accept_removals: false, force: false };
             (Action::Request(request), Some("policy"))
         }
+        "promote" | "roll-back" => {
+            let module = field(&form, "module").ok_or(FormError::Unknown)?.to_string();
+            let direction =
+                if action == "promote" { Direction::Promote } else { Direction::RollBack };
+            (Action::Request(Request::RollOut { direction, module }), Some("policy"))
+        }
         "end-association" => {
             let id = field(&form, "id").and_then(|id| id.parse().ok()).ok_or(FormError::Unknown)?;
             (Action::Request(Request::EndAssociation { id }), Some("associations"))
@@ -109,6 +115,7 @@ fn result(response: &Response) -> String {
         Response::Ended(ended) if ended.ended => "The association ends.".into(),
         Response::Ended(_) => "There is no such association.".into(),
         Response::Reload(report) => reloaded(report),
+        Response::RolledOut(report) => format!("{}.", report.summary()),
         Response::Error(failed) => format!("It failed: {}", failed.error),
         _ => "Done.".into(),
     }

@@ -77,6 +77,16 @@ pub fn readable(timestamp: &str) -> String {
     }
 }
 
+/// Returns a duration in microseconds for readers.
+pub fn duration(microseconds: f64) -> String {
+    match microseconds {
+        us if us < 999.5 => format!("{us:.0} µs"),
+        us if us < 9_995.0 => format!("{:.2} ms", us / 1e3),
+        us if us < 999_500.0 => format!("{:.0} ms", us / 1e3),
+        us => format!("{:.1} s", us / 1e6),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +96,12 @@ mod tests {
         assert_eq!(readable("20261130T222931"), "2026-11-30 22:29:31 UTC");
         assert_eq!(readable("20261130T222931,123456"), "2026-11-30 22:29:31 UTC");
         assert_eq!(readable("now"), "now");
+    }
+
+    #[test]
+    fn durations_are_readable() {
+        let texts = [3.0, 999.9, 1234.0, 56_789.0, 2_500_000.0].map(duration);
+        assert_eq!(texts, ["3 µs", "1.00 ms", "1.23 ms", "57 ms", "2.5 s"]);
     }
 
     #[test]

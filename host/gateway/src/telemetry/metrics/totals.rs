@@ -4,10 +4,13 @@ use std::sync::PoisonError;
 
 use saegis_onem2m::primitive::Operation;
 use saegis_onem2m::rsc::Rsc;
-use saegis_policy::{Hook, Outcome};
+use saegis_policy::{Hook, ModuleFault, Outcome};
 
-use super::{ByCall, ByOutcome, ByRequest, ESTABLISHED, KnownRsc, Metrics, UNKNOWN};
-use crate::admin::protocol::{CallCount, OutcomeCount, RequestCount, TotalsReport};
+use super::call_time::{Durations, quantile};
+use super::{
+    ByCall, ByFault, ByHook, ByOutcome, ByRequest, ESTABLISHED, KnownRsc, Metrics, UNKNOWN,
+};
+use crate::admin::protocol::{CallCount, HookTimes, OutcomeCount, RequestCount, TotalsReport};
 
 /// Outcomes of reloads.
 const RELOADS: [&str; 3] = ["in-force", "unchanged", "refused"];
@@ -55,6 +58,35 @@ impl Metrics {
             }
         }
         counts
+    }
+
+    /// Returns the durations of the calls of a hook of a module since the start.
+    pub fn durations(&self, module: &str, hook: Hook) -> Option<Durations> {
+        let labels = ByHook { module: module.into(), hook: hook.name() };
+        self.calls.time.get(&labels).map(|time| time.durations())
+    }
+
+    /// Returns the durations of the calls of a module since the start, by hook.
+    pub fn call_times(&self, module: &str) -> Vec<HookTimes> {
+        let of = |hook: Hook| {
+            let durations = self.durations(module, hook)?;
+            Some(HookTimes {
+                hook: hook.name().into(),
+                calls: durations.iter().sum(),
+                median_us: quantile(&durations, 0.5)?,
+                p99_us: quantile(&durations, 0.99)?,
+            })
+        };
+        Hook::ALL.into_iter().filter_map(of).collect()
+    }
+
+    /// Returns the causes of the failed calls of a module since the start.
+    pub fn failures(&self, module: &str) -> Vec<OutcomeCount> {
+        let of = |cause: &'static str| {
+            let count = self.calls.faults.get(&ByFault { module: module.into(), cause })?.get();
+            Some(OutcomeCount { outcome: cause.into(), count })
+        };
+        ModuleFault::CAUSES.into_iter().filter_map(of).collect()
     }
 
     fn call_counts(&self, module: &str) -> Vec<CallCount> {

@@ -1,11 +1,13 @@
-//! The generation in force: modules, tables and shadow modules.
+//! The generation in force: modules, tables and shadow modules; and its predecessors.
+
+mod generations;
 
 use maud::{Markup, html};
 
 use super::button;
-use crate::admin::protocol::{GenerationReport, ModuleEntry, ShadowEntry, TableEntry};
+use crate::admin::protocol::{GenerationReport, HookTimes, ModuleEntry, ShadowEntry, TableEntry};
 use crate::admin::web::context::Context;
-use crate::admin::web::text::{data, readable};
+use crate::admin::web::text::{data, duration, readable};
 use crate::admin::web_access::Session;
 
 /// Returns the content of the page.
@@ -18,14 +20,29 @@ pub async fn content(context: &Context, session: &Session) -> Markup {
     html! {
         p { "Generation " (report.generation.unwrap_or_default()) " is in force." }
         (button(session, "reload", "Reload now", None, &[]))
-        (modules(&report.modules))
+        (modules(session, &report.modules))
+        (shadows(session, &report.shadows))
+        (calls(&report.modules))
         (tables(&report.tables))
-        (shadows(&report.shadows))
         (rest(&report))
+        (generations::content(&context.commands.generations()))
     }
 }
 
-fn table(title: &str, columns: &[&str], rows: &[Vec<String>]) -> Markup {
+/// A row of a table, with a form if there is something to do.
+struct Row {
+    cells: Vec<String>,
+    action: Option<Markup>,
+}
+
+impl Row {
+    fn of(cells: Vec<String>) -> Self {
+        Self { cells, action: None }
+    }
+}
+
+fn table(title: &str, columns: &[&str], rows: &[Row]) -> Markup {
+    let has_actions = rows.iter().any(|row| row.action.is_some());
     html! {
         h2 { (title) }
         @if rows.is_empty() {
@@ -33,13 +50,19 @@ fn table(title: &str, columns: &[&str], rows: &[Vec<String>]) -> Markup {
         } @else {
             table {
                 caption class="hidden" { (title) }
-                thead { tr { @for name in columns { th scope="col" { (name) } } } }
+                thead {
+                    tr {
+                        @for name in columns { th scope="col" { (name) } }
+                        @if has_actions { th scope="col" { "Action" } }
+                    }
+                }
                 tbody {
                     @for row in rows {
                         tr {
-                            @for (name, cell) in columns.iter().zip(row) {
+                            @for (name, cell) in columns.iter().zip(&row.cells) {
                                 td data-label=(name) { (data(cell)) }
                             }
+                            @if has_actions { td { @if let Some(form) = &row.action { (form) } } }
                         }
                     }
                 }
@@ -48,7 +71,7 @@ fn table(title: &str, columns: &[&str], rows: &[Vec<String>]) -> Markup {
     }
 }
 
-fn modules(modules: &[ModuleEntry]) -> Markup {
+fn modules(session: &Session, modules: &[ModuleEntry]) -> Markup {
     let row = |module: &ModuleEntry| {
         let signed = match (&module.signed_by, &module.signed_at) {
             (Some(by), Some(at)) => format!("{by}, {}", readable(at)),
@@ -56,49 +79,102 @@ fn modules(modules: &[ModuleEntry]) -> Markup {
         };
         let source = module.source.clone().unwrap_or_else(|| "file".into());
         let capabilities = listed(&module.capabilities);
-        vec![
+        let cells = vec![
             module.name.clone(),
             listed(&module.hooks),
             capabilities,
             signed,
             source,
             short(&module.sha256),
-        ]
+        ];
+        let name = &module.name;
+        let describes = format!("Roll back {name}");
+        let fields = [("module", name.as_str())];
+        let form = || button(session, "roll-back", "Roll back", Some(&describes), &fields);
+        Row { cells, action: module.promoted.then(form) }
     };
     let rows: Vec<_> = modules.iter().map(row).collect();
     table("Modules", &["Module", "Hooks", "Capabilities", "Signature", "Source", "SHA-256"], &rows)
+}
+
+fn calls(modules: &[ModuleEntry]) -> Markup {
+    let of = |module: &ModuleEntry| {
+        let failures = module.failures.iter().map(|of| format!("{} {}", of.count, of.outcome));
+        let failures = listed(&failures.collect::<Vec<_>>());
+        let row = |call: &HookTimes| {
+            Row::of(vec![
+                module.name.clone(),
+                call.hook.clone(),
+                call.calls.to_string(),
+                duration(call.median_us),
+                duration(call.p99_us),
+                failures.clone(),
+            ])
+        };
+        module.calls.iter().map(row).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = modules.iter().flat_map(of).collect();
+    let columns =
+        ["Module", "Hook", "Calls", "Median", "99 of 100 within", "Failures of the module"];
+    table("Calls since the start", &columns, &rows)
 }
 
 fn tables(tables: &[TableEntry]) -> Markup {
     let row = |of: &TableEntry| {
         let read_by = listed(&of.read_by);
         let exposed = if of.exposed { "every user" } else { "its owner" };
-        vec![
+        Row::of(vec![
             of.name.clone(),
             of.rows.to_string(),
             of.short_keys.to_string(),
             exposed.into(),
             read_by,
-        ]
+        ])
     };
     let rows: Vec<_> = tables.iter().map(row).collect();
     table("Tables", &["Table", "Rows", "Short keys", "Readable by", "Read by the modules"], &rows)
 }
 
-fn shadows(shadows: &[ShadowEntry]) -> Markup {
+fn shadows(session: &Session, shadows: &[ShadowEntry]) -> Markup {
     let row = |shadow: &ShadowEntry| {
-        vec![
-            shadow.name.clone(),
+        let name = &shadow.name;
+        let cells = vec![
+            name.clone(),
             shadow.replaces.clone().unwrap_or_default(),
             shadow.agreed.to_string(),
             shadow.disagreed.to_string(),
             shadow.not_compared.to_string(),
             shadow.faults.join("; "),
-        ]
+        ];
+        let describes = format!("Promote {name}");
+        let fields = [("module", name.as_str())];
+        let form = || button(session, "promote", "Promote", Some(&describes), &fields);
+        Row { cells, action: shadow.faults.is_empty().then(form) }
     };
     let columns = ["Module", "Would replace", "Agreed", "Disagreed", "Not compared", "Faults"];
-    table("Shadow modules", &columns, &shadows.iter().map(row).collect::<Vec<_>>())
+    let differences = shadows.iter().flat_map(|shadow| {
+        shadow.differences.iter().map(|of| {
+            Row::of(vec![
+                readable(&of.at),
+                shadow.name.clone(),
+                of.hook.clone(),
+                of.question.clone(),
+                of.in_force.clone(),
+                of.shadow.clone(),
+            ])
+        })
+    });
+    let differences: Vec<_> = differences.collect();
+    html! {
+        (table("Shadow modules", &columns, &shadows.iter().map(row).collect::<Vec<_>>()))
+        @if !differences.is_empty() {
+            (table("The last disagreements", &DIFFERENCE, &differences))
+        }
+    }
 }
+
+const DIFFERENCE: [&str; 6] =
+    ["Time", "Module", "Hook", "Question", "Decision in force", "Decision of the module"];
 
 fn rest(report: &GenerationReport) -> Markup {
     html! {

@@ -48,6 +48,17 @@ pub enum Command {
     Modules(Args),
     /// List the last generations of the running gateway, with their changes or their faults
     Generations(Args),
+    /// List the last requests of the running gateway, with the time of each step (admin.web.listen)
+    Requests {
+        /// Only those of this association, as printed by `saegis associations`
+        #[arg(long)]
+        association: Option<u64>,
+        /// Only those that were refused
+        #[arg(long)]
+        refused: bool,
+        #[command(flatten)]
+        args: Args,
+    },
     /// Reload the policy files and modules of the running gateway
     Reload {
         /// Accept that policy files were removed on purpose, and end what they allowed
@@ -123,6 +134,9 @@ impl Command {
             Self::Associations(args) => (args, Request::Associations),
             Self::Modules(args) => (args, Request::Modules),
             Self::Generations(args) => (args, Request::Generations),
+            Self::Requests { association, refused, args } => {
+                (args, Request::Requests { association, refused })
+            }
             Self::Reload { accept_removals, force, args } => {
                 (args, Request::Reload { accept_removals, force })
             }
@@ -206,6 +220,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
         }
         Request::Modules => show(report::modules(&answer)),
         Request::Generations => show(report::generations(&read(&answer)?)),
+        Request::Requests { .. } => show(report::requests(&read(&answer)?)),
         Request::Reload { .. } => {
             let (lines, failure) = report::reload(&read(&answer)?, &args.config);
             show(lines);

@@ -48,6 +48,7 @@ use crate::session::response_memory::{NoRoom, Reserved, Room};
 use crate::session::usage::metered;
 use crate::state::Gateway;
 use crate::telemetry::audit;
+use crate::telemetry::request_paths::RequestPath;
 
 /// The reason of a refusal when there is no memory for the response.
 const NO_MEMORY: &str = "too many large responses are unread: read them, or request less";
@@ -128,7 +129,9 @@ impl Pipeline {
     /// Handles one request primitive of an established association. Always returns a response.
     pub async fn handle(&self, session: &Arc<Session>, request: RequestPrimitive) -> HeldResponse {
         let operation = request.operation;
+        let path = RequestPath::start(&session.active.association, &request);
         let handler = Handler {
+            path: path.clone(),
             gateway: self.gateway.clone(),
             session: session.clone(),
             authority: session.active.authority(),
@@ -138,6 +141,9 @@ impl Pipeline {
         let (response, reserved) = handler.handle(request).instrument(span).await;
         let held = handler.hold(response, reserved, session.active.ending()).await;
         self.gateway.metrics.answered(Some(operation), held.response.rsc);
+        if let Some(path) = path {
+            path.end(held.response.rsc);
+        }
         held
     }
 
@@ -164,6 +170,8 @@ struct Handler {
     authority: Arc<Authority>,
     gateway: Arc<Gateway>,
     session: Arc<Session>,
+    /// Record of the steps for the operator, if this request is recorded.
+    path: Option<Arc<RequestPath>>,
 }
 
 impl Handler {
@@ -252,6 +260,7 @@ impl Handler {
             _ if is_local => self.handle_local(&generation, request, &mut memory).await,
             _ => Box::pin(self.forward(request)).await,
         };
+        self.record_step(self.destination(is_local));
         let response = match response.rsc {
             Rsc::OriginatorHasNoPrivilege if asks_for_token => {
                 self.invite_token_request(&generation, response)
@@ -274,25 +283,56 @@ impl Handler {
         request: &RequestPrimitive,
     ) -> Result<(), Refusal> {
         let creates_ae = request.creates(ResourceType::Ae);
-        self.revalidate(generation, creates_ae).await?;
+        let valid = self.revalidate(generation, creates_ae).await;
+        self.recorded("association", valid)?;
         if creates_ae && let Some(why) = self.has_one_already(request) {
-            return Err((self.gateway.config.cse.ae_id_taken_rsc, why));
+            return self.recorded("AE-ID", Err((self.gateway.config.cse.ae_id_taken_rsc, why)));
         }
-        self.check_originator(generation, request).await?;
+        let allowed = self.check_originator(generation, request).await;
+        self.recorded("originator", allowed)?;
         if matches!(self.session.active.association.entity(), Entity::Cse(_)) {
-            Box::pin(self.check_forwarded_originator(generation, request)).await?;
+            let allowed = Box::pin(self.check_forwarded_originator(generation, request)).await;
+            self.recorded("forwarded originator", allowed)?;
         }
         if let Some(information) = request.content.as_ref().and_then(Content::security_information)
         {
-            self.check_security_information(information, request)?;
+            let allowed = self.check_security_information(information, request);
+            self.recorded("security information", allowed)?;
         }
         if creates_ae {
-            Box::pin(self.check_registration(generation, request)).await?;
+            let allowed = Box::pin(self.check_registration(generation, request)).await;
+            self.recorded("registration", allowed)?;
         }
         if self.may_announce(request) {
-            Box::pin(self.check_announcement(generation, request)).await?;
+            let allowed = Box::pin(self.check_announcement(generation, request)).await;
+            self.recorded("announcement", allowed)?;
         }
         Ok(())
+    }
+
+    /// Records the end of a check for the operator.
+    fn recorded(&self, step: &str, result: Result<(), Refusal>) -> Result<(), Refusal> {
+        if let Some(path) = &self.path {
+            path.step(step, result.as_ref().err().map(|(_, why)| why.as_str()));
+        }
+        result
+    }
+
+    /// Records the end of a step that refuses nothing.
+    fn record_step(&self, step: &str) {
+        if let Some(path) = &self.path {
+            path.step(step, None);
+        }
+    }
+
+    /// Returns the name of the system that a request is passed to.
+    fn destination(&self, is_local: bool) -> &'static str {
+        match &self.gateway.backend {
+            Backend::Maf(_) => "MAF",
+            _ if !is_local => "other CSE",
+            Backend::Embedded(_) => "embedded CSE",
+            Backend::Remote(_) => "CSE behind",
+        }
     }
 
     /// Checks that the association is valid in a generation, and that its AE is still registered.

@@ -9,5 +9,6 @@ pub mod log_writer;
 pub mod logging;
 pub mod metrics;
 pub mod recent_refusals;
+pub mod request_paths;
 pub mod rotating_file;
 pub mod warnings;

@@ -163,6 +163,7 @@ mod operations {
     mod web_other_sites;
     mod web_policy;
     mod web_remote;
+    mod web_requests;
     mod web_screenshots;
     mod worked_example;
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use saegis_gateway::admin::protocol::{
     FaultEntry, GenerationEntry, GenerationList, LinkReport, ReloadOutcome, ReloadReport,
+    RequestEntry, RequestList,
 };
 use saegis_policy::Shown;
 use serde_json::Value;
@@ -122,6 +123,25 @@ fn generation(of: &GenerationEntry) -> Vec<String> {
         lines.push(format!("    {}{position}: {fault}", Shown(Path::new(file))));
         lines.extend(text.as_ref().map(|text| format!("      {}", text)));
     }
+    lines
+}
+
+/// Returns the last requests, each with its steps.
+pub fn requests(list: &RequestList) -> Vec<String> {
+    list.requests.iter().flat_map(request).collect()
+}
+
+fn request(of: &RequestEntry) -> Vec<String> {
+    let from = of.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+    let (operation, to, rsc, us) = (&of.operation, &of.to, of.rsc, of.total_us);
+    let mut lines = vec![
+        format!("{}  {operation} {to}{from}: {rsc} in {us} µs", of.at),
+        format!("    association {}: {} from {}", of.association, of.credential_id, of.peer),
+    ];
+    lines.extend(of.steps.iter().map(|step| {
+        let why = step.why.as_ref().map(|why| format!(", refused: {why}")).unwrap_or_default();
+        format!("    {}: {} µs{why}", step.name, step.us)
+    }));
     lines
 }
 

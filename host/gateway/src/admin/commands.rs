@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::protocol::{
     AeIdEntry, AeIdList, AssociationEntry, AssociationList, Ended, GenerationList,
     GenerationReport, LinkReport, LogLevelReport, PeerEntry, PeerList, Released, ReloadOutcome,
-    ReloadReport, Request, Response, StatusReport, TotalsReport, WebRole,
+    ReloadReport, Request, RequestList, Response, StatusReport, TotalsReport, WebRole,
 };
 use crate::admin::rollout::{self, Installation, Reloaded};
 use crate::admin::web_access::WebAccess;
@@ -20,7 +20,7 @@ use crate::admin::{ae_removal, backup, status};
 use crate::peer_cse::{PeerCse, RegistrationState};
 use crate::session::ae_id_store::Binding;
 use crate::state::Gateway;
-use crate::telemetry::warnings;
+use crate::telemetry::{request_paths, warnings};
 
 /// Operations on a running gateway.
 pub struct Commands {
@@ -52,6 +52,7 @@ impl Commands {
             Request::Totals => Response::Totals(self.totals()),
             Request::Modules => Response::Modules(Box::new(self.modules())),
             Request::Generations => Response::Generations(self.generations()),
+            Request::Requests { association, refused } => self.requests(association, refused),
             Request::RollOut { direction, module } => {
                 let config = &gateway.config;
                 match rollout::roll_out(config, direction, &module, self).await {
@@ -137,6 +138,21 @@ impl Commands {
     /// Returns the last generations, in force or refused.
     pub fn generations(&self) -> GenerationList {
         GenerationList { generations: self.gateway.generations.entries() }
+    }
+
+    /// Returns the last requests, with the time of each step.
+    fn requests(&self, association: Option<u64>, refused: bool) -> Response {
+        let Some(mut requests) = request_paths::entries() else {
+            return Response::error(
+                "requests are recorded for the web page only; set admin.web.listen, and restart the \
+                 gateway",
+            );
+        };
+        requests.retain(|request| {
+            association.is_none_or(|id| request.association == id)
+                && (!refused || request.is_refused())
+        });
+        Response::Requests(RequestList { requests })
     }
 
     /// Creates a link that opens the web page once.

@@ -4,6 +4,7 @@
 //! words in kebab case.
 
 mod policy;
+mod requests;
 mod web;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use policy::{
     HookTimes, ModuleEntry, OwnCertificateEntry, ReloadOutcome, ReloadReport, RolloutReport,
     ShadowDifference, ShadowEntry, TableChange, TableEntry,
 };
+pub use requests::{RequestEntry, RequestList, RequestStep};
 pub use web::{LinkReport, WebLink, WebRole};
 
 /// A request.
@@ -31,6 +33,15 @@ pub enum Request {
     Modules,
     /// Lists the last generations, in force or refused.
     Generations,
+    /// Lists the last requests, with the time of each step.
+    Requests {
+        /// Only those of this association.
+        #[serde(default)]
+        association: Option<u64>,
+        /// Only those that were refused.
+        #[serde(default)]
+        refused: bool,
+    },
     /// Promotes a shadow module, or rolls a promoted module back.
     RollOut {
         /// The direction.
@@ -93,6 +104,7 @@ impl Request {
             | Self::Totals
             | Self::Modules
             | Self::Generations
+            | Self::Requests { .. }
             | Self::AeIds
             | Self::Peers => None,
             Self::Backup => Some("backup".into()),
@@ -130,6 +142,8 @@ pub enum Response {
     Modules(Box<GenerationReport>),
     /// To `generations`.
     Generations(GenerationList),
+    /// To `requests`.
+    Requests(RequestList),
     /// To `roll-out`.
     RolledOut(RolloutReport),
     /// To `reload`.

@@ -47,7 +47,7 @@ use super::commands::Commands;
 use super::web_access::{Binding, Session, WebAccess};
 use crate::config::ListenAddress;
 use crate::listener::loopback_http::{LoopbackServer, ServerLimits};
-use crate::telemetry::{admin_audit, recent_refusals};
+use crate::telemetry::{admin_audit, recent_refusals, request_paths};
 
 /// A browser opens up to six connections. A stream of updates reconnects when its connection ends.
 const LIMITS: ServerLimits = ServerLimits {
@@ -74,6 +74,7 @@ pub struct WebPage {
 /// Serves the page on the configured addresses. An address that is in use is tried again.
 pub async fn open(commands: Arc<Commands>, access: Arc<WebAccess>) -> WebPage {
     recent_refusals::collect();
+    request_paths::collect();
     let config = commands.gateway.clone();
     let config = &config.config.admin.web;
     let context = Arc::new(Context {
@@ -253,6 +254,7 @@ async fn show(
         "associations" => {
             (page, pages::associations::content(context, session, &Query::parse(query)))
         }
+        "requests" => (page, pages::requests::content(query)),
         "policy" => (page, pages::policy::content(context, session).await),
         _ => {
             let text = "There is no such page.";

@@ -151,7 +151,7 @@ fn browser_follows_changes_and_ends_association() {
 
 #[test]
 fn browser_shows_hostile_policy_as_text() {
-    let browser = Browser::start();
+    let browser = Browser::start(&[]);
     let gateway = with_hostile_policy();
     let address = open(&browser, &gateway, &[]);
     browser.open(&format!("{address}policy"));

@@ -4,6 +4,7 @@ pub mod associations;
 pub mod overview;
 pub mod policy;
 pub mod refusals;
+pub mod requests;
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -14,10 +15,11 @@ use crate::admin::protocol::WebRole;
 use crate::admin::web_access::Session;
 
 /// The pages of the navigation: path, name.
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 5] = [
     ("./", "Overview"),
     ("refusals", "Refusals"),
     ("associations", "Associations"),
+    ("requests", "Requests"),
     ("policy", "Policy"),
 ];
 

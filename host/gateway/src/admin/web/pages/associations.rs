@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::button;
+use super::{button, requests};
 use crate::admin::protocol::AssociationEntry;
 use crate::admin::web::context::Context;
 use crate::admin::web::text::{data, now, readable};
@@ -73,6 +73,7 @@ pub fn content(context: &Context, session: &Session, query: &Query) -> Markup {
             thead {
                 tr {
                     @for name in COLUMNS { th scope="col" { (name) } }
+                    th scope="col" { "Last requests" }
                     th scope="col" { "Action" }
                 }
             }
@@ -101,6 +102,7 @@ fn row(session: &Session, entry: &AssociationEntry) -> Markup {
             @for (name, cell) in COLUMNS.iter().zip(cells) {
                 td data-label=(name) { (data(cell)) }
             }
+            td { a href=(requests::address("association", &id)) { "Requests" } }
             td { (button(session, "end-association", "End", Some(&describes), &[("id", &id)])) }
         }
     }

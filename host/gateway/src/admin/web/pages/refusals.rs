@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::requests;
 use crate::admin::remedies;
 use crate::admin::web::text::{data, time};
 use crate::telemetry::recent_refusals::{self, Group};
@@ -46,6 +47,9 @@ fn item(group: &Group) -> Markup {
             }
             @if !group.detail.is_empty() { p { (data(&group.detail)) } }
             p { span class="cause" { (group.cause) } " " (data(&group.why)) }
+            @if group.event == "request.refused" {
+                p { a href=(requests::address("refused", &group.who)) { "Path of the last requests" } }
+            }
             @if let Some(remedy) = remedies::of(group.event, &group.cause) {
                 p class="remedy" { strong { "To change: " } (remedy) }
             }

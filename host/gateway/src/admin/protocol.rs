@@ -3,6 +3,7 @@
 //! The commands print the response with `--json`. Keys are in snake case, values with a fixed set of
 //! words in kebab case.
 
+mod outcome_count;
 mod policy;
 mod requests;
 mod web;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use outcome_count::OutcomeCount;
 pub use policy::{
     CertificateReport, Direction, FaultEntry, GenerationEntry, GenerationList, GenerationReport,
     HookTimes, ModuleEntry, OwnCertificateEntry, ReloadOutcome, ReloadReport, RolloutReport,
@@ -260,15 +262,6 @@ pub struct TotalsReport {
     pub decisions: Vec<CallCount>,
     /// Reloads: `in-force`, `unchanged` or `refused`.
     pub reloads: Vec<OutcomeCount>,
-}
-
-/// Counter of an outcome.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OutcomeCount {
-    /// The outcome.
-    pub outcome: String,
-    /// The number since the start.
-    pub count: u64,
 }
 
 /// Counter of requests.

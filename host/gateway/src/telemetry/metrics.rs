@@ -26,7 +26,6 @@ use saegis_policy::{
 
 use crate::telemetry::decision_log::LostDecisions;
 use crate::telemetry::logging::LogOutputs;
-use call_time::CallTime;
 
 /// Outcome of a connection that became an association.
 const ESTABLISHED: &str = "established";
@@ -172,7 +171,7 @@ pub struct Metrics {
 #[derive(Clone)]
 pub struct Calls {
     decisions: Family<ByCall, Counter>,
-    time: Family<ByHook, CallTime>,
+    time: Family<ByHook, call_time::Histogram>,
     faults: Family<ByFault, Counter>,
     shadows: Family<ByCall, Counter>,
 }

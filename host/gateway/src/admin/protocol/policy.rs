@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::OutcomeCount;
+use super::outcome_count::OutcomeCount;
 
 /// The content of a generation.
 #[derive(Debug, Serialize, Deserialize)]

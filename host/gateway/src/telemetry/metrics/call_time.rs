@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{array, fmt};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::{self, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// Number of buckets: up to 2 µs, 4 µs and so on to 64 ms, and the rest.
@@ -17,19 +17,22 @@ const FIRST: f64 = 2.0;
 pub type Durations = [u64; BUCKETS];
 
 /// Durations of the calls of a hook of a module.
-pub struct CallTime {
-    histogram: Histogram,
+pub struct Histogram {
+    histogram: histogram::Histogram,
     buckets: [AtomicU64; BUCKETS],
 }
 
-impl Default for CallTime {
+impl Default for Histogram {
     fn default() -> Self {
         let bounds = exponential_buckets(FIRST / 1e6, 2.0, 16);
-        Self { histogram: Histogram::new(bounds), buckets: array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            histogram: histogram::Histogram::new(bounds),
+            buckets: array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
-impl CallTime {
+impl Histogram {
     /// Records a call.
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
@@ -47,13 +50,13 @@ impl CallTime {
     }
 }
 
-impl fmt::Debug for CallTime {
+impl fmt::Debug for Histogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CallTime").field(&self.durations()).finish()
+        f.debug_tuple("Histogram").field(&self.durations()).finish()
     }
 }
 
-impl EncodeMetric for CallTime {
+impl EncodeMetric for Histogram {
     fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
         self.histogram.encode(encoder)
     }
@@ -63,8 +66,8 @@ impl EncodeMetric for CallTime {
     }
 }
 
-impl TypedMetric for CallTime {
-    const TYPE: MetricType = Histogram::TYPE;
+impl TypedMetric for Histogram {
+    const TYPE: MetricType = histogram::Histogram::TYPE;
 }
 
 /// Returns the upper bound of a bucket in microseconds. The last bucket has the bound of a further one.
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_bucket() {
-        let time = CallTime::default();
+        let time = Histogram::default();
         assert_eq!(quantile(&time.durations(), 0.5), None);
         for _ in 0..98 {
             time.observe(Duration::from_micros(3));

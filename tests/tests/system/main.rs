@@ -160,6 +160,7 @@ mod operations {
     mod web;
     mod web_browser;
     mod web_hostile;
+    mod web_load;
     mod web_other_sites;
     mod web_policy;
     mod web_remote;

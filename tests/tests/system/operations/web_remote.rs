@@ -8,13 +8,17 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use saegis_test_ca::{Authority, ExtendedKeyUsagePurpose, Issued, Name, Request, Validity};
-use saegis_tests::{BOUND, CommandOutput, Gateway, Mark, Setup, output_of, saegis, wait_until};
+use saegis_tests::{BOUND, CommandOutput, Mark, Setup, output_of, saegis, wait_until};
 
 use super::web::{audited, with_page};
 
 /// Name of the page, and a name in the certificate that is not configured.
 const HOST: &str = "gw.example";
 const OTHER: &str = "other.example";
+/// The options besides the address.
+const OPTIONS: &str = "host-names = [\"gw.example\"]
+certificate = \"web.pem\"\nprivate-key = \"web.key\"\nclient-trust-anchors = \"operators.pem\"
+operators = [\"cn:Ann\", \"uri:urn:both\"]\nviewers = [\"dns:bob.example\"]";
 
 /// The authorities, and the files of clients.
 struct Office {
@@ -47,13 +51,8 @@ impl Office {
 
     /// Returns a gateway with the page for other machines, and the loopback one.
     fn setup(&self) -> Setup {
-        let setup = with_page()
-            .with("admin.web.remote", "listen = \"127.0.0.1:0\"")
-            .with("admin.web.remote", &format!("host-names = [\"{HOST}\"]"))
-            .with("admin.web.remote", "certificate = \"web.pem\"\nprivate-key = \"web.key\"")
-            .with("admin.web.remote", "client-trust-anchors = \"operators.pem\"")
-            .with("admin.web.remote", "operators = [\"cn:Ann\", \"uri:urn:both\"]")
-            .with("admin.web.remote", "viewers = [\"dns:bob.example\"]");
+        let setup =
+            with_page().with("admin.web.remote", &format!("listen = \"127.0.0.1:0\"\n{OPTIONS}"));
         self.install(&setup.path(""), &self.server_certificate());
         setup.write("operators.pem", self.operators.pem().as_bytes());
         setup
@@ -486,15 +485,11 @@ fn occupied_port_of_remote_page_is_tried_again() {
     let office = Office::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let mut setup = office.setup().without("admin.web.remote");
-    for line in [
-        &format!("listen = \"127.0.0.1:{port}\""),
-        "host-names = [\"gw.example\"]\ncertificate = \"web.pem\"\nprivate-key = \"web.key\"",
-        "client-trust-anchors = \"operators.pem\"\noperators = [\"cn:Ann\"]",
-    ] {
-        setup = setup.with("admin.web.remote", line);
-    }
-    let gateway: Gateway = setup.start();
+    let setup = office
+        .setup()
+        .without("admin.web.remote")
+        .with("admin.web.remote", &format!("listen = \"127.0.0.1:{port}\"\n{OPTIONS}"));
+    let gateway = setup.start();
     gateway.log().wait_for(Mark::START, "admin.page-unavailable", |_| true);
     drop(taken);
     gateway.log().wait_for(Mark::START, "admin.page-available", |_| true);

@@ -329,6 +329,7 @@ impl Handler {
     fn destination(&self, is_local: bool) -> &'static str {
         match &self.gateway.backend {
             Backend::Maf(_) => "MAF",
+            Backend::Mef(_) => "MEF",
             _ if !is_local => "other CSE",
             Backend::Embedded(_) => "embedded CSE",
             Backend::Remote(_) => "CSE behind",

@@ -1,27 +1,20 @@
 //! `saegis device`: adds, lists and removes devices with pre-shared keys. It edits the policy files as
 //! a person would, and the running gateway loads them.
 
-mod edit;
-mod error;
 mod import;
 mod recipe;
-mod rules;
-mod table;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use saegis_gateway::config::Config;
-use saegis_onem2m::timestamp;
+use saegis_gateway::devices::{Device, DeviceError, Devices, Ends, FileLimits, LockedDevices, Row};
 use serde_json::{Value, json};
 
-use crate::output::print;
-use edit::{Device, Devices, Ends};
-pub use error::DeviceError;
+use crate::admin::{self, Reloaded};
+use crate::output::{BAD_INPUT, print};
 use recipe::{Format, Recipe};
-use table::{Row, name_of};
 
 /// Arguments of `saegis device`.
 #[derive(clap::Args)]
@@ -99,6 +92,11 @@ struct Instructions {
     gateway: Option<String>,
 }
 
+/// Returns the exit code: 4 if the gateway rejected the change, 2 for faults of the input.
+pub fn exit_code(error: &DeviceError) -> u8 {
+    if matches!(error, DeviceError::Refused(_)) { 4 } else { BAD_INPUT }
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -109,19 +107,19 @@ pub fn run(args: Args, as_json: bool) -> Result<(), DeviceError> {
         Command::Add { name, app_id, expires, show } => {
             let device = Device { name, app_id, expires: expires.unwrap_or_default() };
             let gateway = gateway_of(&config, show.gateway)?;
-            let mut devices = Devices::open(&config)?;
+            let mut devices = open(&config)?;
             let (row, app_id) = devices.add(&device)?;
             let recipe = recipe(&config, &device.name, Some(app_id), &row, gateway)?;
-            let activation = devices.write(Ends::Limited)?;
+            let activation = write(&config, devices, Ends::Limited)?;
             report(&format!("added {}", row.ae_id), &recipe, show.format, &activation, as_json);
         }
         Command::RotateKey { name, overlap_days, show } => {
             rotate_key(&config, &name, overlap_days, show, as_json)?;
         }
         Command::Revoke { name } => {
-            let mut devices = Devices::open(&config)?;
+            let mut devices = open(&config)?;
             let removed = devices.revoke(&name)?;
-            let activation = devices.write(Ends::Any)?;
+            let activation = write(&config, devices, Ends::Any)?;
             let ids: Vec<_> = removed.into_iter().map(|row| row.kpsa_id).collect();
             if as_json {
                 print(&json!({ "revoked": ids, "activation": activation }).to_string());
@@ -129,12 +127,15 @@ pub fn run(args: Args, as_json: bool) -> Result<(), DeviceError> {
                 print(&format!("revoked {}: {activation}", ids.join(", ")));
             }
         }
-        Command::List => list(&Devices::open(&config)?, as_json),
+        Command::List => {
+            let devices = open(&config)?;
+            list(&devices, as_json);
+        }
         Command::Show { name, show } => {
             let gateway = gateway_of(&config, show.gateway)?;
-            let mut devices = Devices::open(&config)?;
+            let mut devices = open(&config)?;
             let row = devices.newest(&name)?;
-            let (name, app_id) = (name_of(&row), devices.app_id(&row));
+            let (name, app_id) = (row.name().to_string(), devices.app_id(&row));
             let recipe = recipe(&config, &name, app_id, &row, gateway)?;
             match show.format {
                 Some(format) => print(&recipe.text(format)),
@@ -142,7 +143,7 @@ pub fn run(args: Args, as_json: bool) -> Result<(), DeviceError> {
             }
         }
         Command::Export { output } => {
-            let mut devices = Devices::open(&config)?;
+            let mut devices = open(&config)?;
             let rows: Vec<_> = devices.table.rows().collect();
             let with_app_id = |row: Row| {
                 let app_id = devices.app_id(&row).unwrap_or_default();
@@ -167,14 +168,11 @@ fn rotate_key(
     as_json: bool,
 ) -> Result<(), DeviceError> {
     let gateway = gateway_of(config, show.gateway)?;
-    let mut devices = Devices::open(config)?;
-    let overlap = Duration::from_secs(overlap_days.saturating_mul(24 * 3600));
-    let until = SystemTime::now().checked_add(overlap).map(timestamp::format);
-    let until = until.filter(|_| overlap_days > 0);
-    let row = devices.rotate(name, until.as_deref())?;
-    let (name, app_id) = (name_of(&row), devices.app_id(&row));
+    let mut devices = open(config)?;
+    let (row, until) = devices.rotate(name, overlap_days)?;
+    let (name, app_id) = (row.name().to_string(), devices.app_id(&row));
     let recipe = recipe(config, &name, app_id, &row, gateway)?;
-    let activation = devices.write(Ends::Any)?;
+    let activation = write(config, devices, Ends::Any)?;
     let what = match until {
         Some(until) => format!("new key for {}; the old one ends at {until}", row.ae_id),
         None => format!("new key for {}; the old one is removed", row.ae_id),
@@ -190,11 +188,11 @@ fn import_all(
     as_json: bool,
 ) -> Result<(), DeviceError> {
     let wanted = import::read(file)?;
-    let mut devices = Devices::open(config)?;
+    let mut devices = open(config)?;
     let rows = import::add(&mut devices, file, &wanted)?;
     // Before the keys are valid, so that none is lost.
     write_private(output, &import::csv(&rows))?;
-    let activation = match devices.write(Ends::Limited) {
+    let activation = match write(config, devices, Ends::Limited) {
         Ok(activation) => activation,
         Err(e) => {
             // The keys in it are not valid.
@@ -217,12 +215,26 @@ fn import_all(
 /// Fails if nothing was changed.
 pub fn add_for_ae(config: &Config, name: &str) -> Result<String, DeviceError> {
     let gateway = gateway_of(config, None)?;
-    let mut devices = Devices::open(config)?;
+    let mut devices = open(config)?;
     let device = Device { name: name.into(), app_id: None, expires: String::new() };
     let (row, app_id) = devices.add(&device)?;
     let recipe = recipe(config, name, Some(app_id), &row, gateway)?;
-    devices.write(Ends::Limited)?;
+    write(config, devices, Ends::Limited)?;
     Ok(recipe.text(Format::Ae) + "\n")
+}
+
+fn open(config: &Config) -> Result<LockedDevices<'_>, DeviceError> {
+    LockedDevices::open(config, FileLimits::OF_COMMAND)
+}
+
+/// Writes the files, and has the running gateway load them. Returns when the change takes effect.
+fn write(config: &Config, devices: LockedDevices<'_>, ends: Ends) -> Result<String, DeviceError> {
+    devices.write(ends, |ends| {
+        Ok(match admin::reload(config, ends == Ends::Any)? {
+            Reloaded::InForce(generation) => Ok(generation),
+            Reloaded::Refused(faults) => Err(faults),
+        })
+    })
 }
 
 /// Returns the address of the gateway for devices.
@@ -273,20 +285,13 @@ fn report(what: &str, recipe: &Recipe, format: Option<Format>, activation: &str,
     ));
 }
 
-fn state_of(row: &Row) -> &'static str {
-    match timestamp::parse(&row.expires) {
-        Ok(at) if at <= SystemTime::now() => "expired",
-        _ => "valid",
-    }
-}
-
 fn without_key(row: &Row) -> Value {
     json!({
-        "name": name_of(row),
+        "name": row.name(),
         "ae_id": row.ae_id,
         "kpsa_id": row.kpsa_id,
         "expires": row.expires,
-        "state": state_of(row),
+        "state": row.state(),
         "line": row.line,
     })
 }

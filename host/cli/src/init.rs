@@ -8,11 +8,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use saegis_gateway::config::{Config, ListenAddress};
+use saegis_gateway::devices::DeviceError;
 use saegis_onem2m::id::{CseId, check_fqdn};
 use saegis_policy::Faults;
 use serde_json::json;
 
-use crate::device::{self, DeviceError};
+use crate::device;
 use crate::output::print;
 use modules::{NoModules, SHIPPED};
 

@@ -184,7 +184,7 @@ fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
         Command::Init(args) => exit_code(runtime.block_on(init::run(args, as_json))),
         Command::Device(args) => match device::run(args, as_json) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(e) => print_error(&e.to_string(), e.exit_code()),
+            Err(e) => print_error(&e.to_string(), device::exit_code(&e)),
         },
         Command::Doctor(args) => ExitCode::from(runtime.block_on(doctor::run(&args, as_json))),
         Command::Explain(args) => exit_code(explain::run(&args, as_json)),

@@ -43,6 +43,7 @@ pub mod admin;
 pub mod backend;
 mod binding;
 pub mod config;
+pub mod devices;
 pub mod hardening;
 mod keyed_limiter;
 mod listener;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, access, flock};
 
 /// Replaces a file atomically. A reader sees either the old or the new file, even after a power
 /// failure. A new file is readable by its owner, and by the group of the folder if that is another
@@ -56,6 +56,12 @@ pub fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Returns whether the folder of a file permits the current user to replace it.
+pub fn is_replaceable(file: &Path) -> bool {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
+    access(folder_of(&file), Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
 /// Locks a folder against other commands that edit its files, for the lifetime of the value.
 ///
 /// # Errors
@@ -88,6 +94,8 @@ mod tests {
         fs::write(folder.path().join(".table.csv.new"), "half").unwrap();
         replace(&file, b"two").unwrap();
         assert_eq!((mode(), fs::read(&file).unwrap()), (0o640, b"two".to_vec()));
+        assert!(is_replaceable(&file) && is_replaceable(&folder.path().join("new.csv")));
+        assert!(!is_replaceable(&folder.path().join("no/folder")));
         assert!(replace(&folder.path().join("no/folder"), b"new").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let _first = lock(folder.path()).unwrap();

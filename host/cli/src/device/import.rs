@@ -4,11 +4,8 @@ use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
+use saegis_gateway::devices::{Device, DeviceError, Devices, Row};
 use saegis_policy::{Fault, Faults, read_file};
-
-use super::edit::{Device, Devices};
-use super::error::DeviceError;
-use super::table::{Row, name_of};
 
 /// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 256 << 20;
@@ -83,9 +80,8 @@ pub fn add(
 pub fn csv(rows: &[(Row, String)]) -> String {
     let mut text = String::from("name,ae_id,app_id,kpsa_id,kpsa,expires\n");
     for (row, app_id) in rows {
-        let name = name_of(row);
         let Row { ae_id, kpsa_id, kpsa, expires, .. } = row;
-        let cells = [&name, ae_id, app_id, kpsa_id, kpsa, expires].map(|cell| quoted(cell));
+        let cells = [row.name(), ae_id, app_id, kpsa_id, kpsa, expires].map(quoted);
         text.push_str(&cells.join(","));
         text.push('\n');
     }

@@ -4,7 +4,7 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
 
-use super::error::DeviceError;
+use saegis_gateway::devices::{DeviceError, check_plain};
 
 /// The form of the instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -29,22 +29,6 @@ pub enum Format {
     Qr,
     /// All values as JSON
     Json,
-}
-
-/// Checks a value that stands in a program, a shell command or a CSV file: it must not end the text
-/// that contains it.
-///
-/// # Errors
-/// Fails if it has other characters than letters, digits and `. _ ~ - @ : [ ]`.
-pub fn check_plain(what: &str, value: &str) -> Result<(), DeviceError> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._~-@:[]".contains(c);
-    if value.chars().all(is_plain) {
-        return Ok(());
-    }
-    Err(DeviceError::Argument(format!(
-        "the {what} {value:?} has a character other than letters, digits and . _ ~ - @ : [ ], which could \
-         change a printed program"
-    )))
 }
 
 /// The values that a device needs.

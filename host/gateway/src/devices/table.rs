@@ -2,11 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use std::time::SystemTime;
+
+use saegis_onem2m::timestamp;
 use saegis_policy::{Fault, Faults, Table, read_file};
 use zeroize::Zeroizing;
 
-/// Maximum size of a table that this command edits, in bytes.
-const MAX_TABLE: u64 = 1 << 30;
+use crate::config::Config;
+
+/// Name of the table that the module `psk-table` reads.
+const TABLE: &str = "psk-lookup-table.csv";
 
 /// The header of a new table.
 pub const HEADER: &str = "ae_id,kpsa,kpsa_id,expires\n";
@@ -35,20 +40,36 @@ pub struct Row {
     pub expires: String,
 }
 
-/// Returns the name of a device: its AE-ID without the first letter, or its KpsaID before the issuer.
-pub fn name_of(row: &Row) -> String {
-    let of_id = || row.kpsa_id.split('@').next().unwrap_or_default();
-    row.ae_id.get(1..).filter(|name| !name.is_empty()).unwrap_or_else(of_id).to_string()
+impl Row {
+    /// Returns the name of the device: its AE-ID without the first letter, or its KpsaID before the
+    /// issuer.
+    pub fn name(&self) -> &str {
+        let of_id = || self.kpsa_id.split('@').next().unwrap_or_default();
+        self.ae_id.get(1..).filter(|name| !name.is_empty()).unwrap_or_else(of_id)
+    }
+
+    /// Returns the state of its key.
+    pub fn state(&self) -> &'static str {
+        match timestamp::parse(&self.expires) {
+            Ok(at) if at <= SystemTime::now() => "expired",
+            _ => "valid",
+        }
+    }
+}
+
+/// Returns the file of the table.
+pub fn table_file(config: &Config) -> PathBuf {
+    config.policy.folder.join(TABLE)
 }
 
 impl TableText {
-    /// Reads a table. A missing file is an empty table.
+    /// Reads a table of at most `limit` bytes. A missing file is an empty table.
     ///
     /// # Errors
     /// Fails if it cannot be read or is invalid.
-    pub fn open(file: &Path) -> Result<Self, Faults> {
+    pub fn open(file: &Path, limit: u64) -> Result<Self, Faults> {
         let text = if file.exists() {
-            let bytes = read_file(file, MAX_TABLE).map_err(|fault| Faults(vec![fault]))?;
+            let bytes = read_file(file, limit).map_err(|fault| Faults(vec![fault]))?;
             saegis_policy::decode(file, &bytes).map_err(|fault| Faults(vec![fault]))?.to_string()
         } else {
             HEADER.to_string()
@@ -76,7 +97,9 @@ impl TableText {
     /// # Errors
     /// Returns the faults of the table.
     pub fn text(&self) -> Result<Zeroizing<String>, Faults> {
-        let mut text = Zeroizing::new(String::new());
+        // With the whole size, so that no part stays in memory that is not wiped.
+        let size = self.lines.iter().map(|line| line.len() + 1).sum();
+        let mut text = Zeroizing::new(String::with_capacity(size));
         for line in &self.lines {
             text.push_str(line);
             text.push('\n');
@@ -89,10 +112,9 @@ impl TableText {
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let records = self.lines.iter().enumerate().skip(self.header + 1);
         records.filter(|(_, line)| is_record(line)).map(|(at, line)| {
-            let cells: Vec<_> = cells(line).map(unquoted).collect();
             let of = |name: &str| {
                 let at = self.columns.iter().position(|column| column == name);
-                at.and_then(|at| cells.get(at)).cloned().unwrap_or_default()
+                at.and_then(|at| cells(line).nth(at)).map(unquoted).unwrap_or_default()
             };
             Row {
                 line: at + 1,
@@ -116,7 +138,7 @@ impl TableText {
             "expires" => &row.expires,
             _ => "",
         });
-        self.lines.push(Zeroizing::new(cells.collect::<Vec<_>>().join(",")));
+        self.lines.push(joined(cells));
     }
 
     /// Sets the end of the validity of the row in a line.
@@ -125,9 +147,8 @@ impl TableText {
         let at = self.columns.iter().position(|column| column == "expires");
         if let (Some(at), Some(text)) = (at, self.lines.get_mut(line - 1)) {
             let changed = cells(text).enumerate();
-            let changed = changed.map(|(n, cell)| if n == at { expires } else { cell });
-            let changed = changed.collect::<Vec<_>>().join(",");
-            **text = changed;
+            let changed = joined(changed.map(|(n, cell)| if n == at { expires } else { cell }));
+            *text = changed;
         }
     }
 
@@ -148,13 +169,18 @@ impl TableText {
         self.columns.push(name.into());
         for (at, line) in self.lines.iter_mut().enumerate().skip(self.header) {
             if at == self.header {
-                line.push(',');
-                line.push_str(name);
+                *line = joined([line.as_str(), name].into_iter());
             } else if is_record(line) {
-                line.push(',');
+                *line = joined([line.as_str(), ""].into_iter());
             }
         }
     }
+}
+
+/// Joins cells to a line, in memory that is wiped.
+fn joined<'c>(cells: impl Iterator<Item = &'c str>) -> Zeroizing<String> {
+    // `join` allocates once.
+    Zeroizing::new(cells.collect::<Vec<_>>().join(","))
 }
 
 /// Returns whether a line has the column names or a row.

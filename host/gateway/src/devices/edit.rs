@@ -2,25 +2,24 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
-use saegis_gateway::admin::rollout::Reloaded;
-use saegis_gateway::config::{Config, RuleSource};
-use saegis_gateway::replaced_file::{lock, replace};
 use saegis_onem2m::id::{AeIdStem, AppId, KpsaId};
 use saegis_onem2m::timestamp;
 use zeroize::Zeroizing;
 
 use super::error::DeviceError;
-use super::recipe::check_plain;
 use super::rules::Rules;
-use super::table::{Row, TableText};
-use crate::admin;
+use super::table::{Row, TableText, table_file};
+use crate::config::{Config, RuleSource};
+use crate::replaced_file::{lock, replace};
 
-/// Name of the table that the module `psk-table` reads.
-const TABLE: &str = "psk-lookup-table.csv";
+/// Maximum number of days for which an old key remains valid.
+const MAX_OVERLAP_DAYS: u64 = 36_500;
 const RULES: &str = "service-subscription.toml";
 
 /// A device to add.
@@ -43,7 +42,39 @@ pub enum Ends {
     Any,
 }
 
-/// The devices in the policy files of a gateway.
+/// Maximum sizes of the files, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct FileLimits {
+    /// Of the table.
+    pub table: u64,
+    /// Of the rules.
+    pub rules: u64,
+}
+
+impl FileLimits {
+    /// The limits of a command, whose memory is its own.
+    pub const OF_COMMAND: Self = Self { table: 1 << 30, rules: 64 << 20 };
+    /// The limits of the running gateway. The rules take many times their size while they are edited.
+    pub const OF_GATEWAY: Self = Self { table: 64 << 20, rules: 8 << 20 };
+}
+
+/// Checks a value that stands in a program, a shell command or a CSV file: it must not end the text
+/// that contains it.
+///
+/// # Errors
+/// Fails if it has other characters than letters, digits and `. _ ~ - @ : [ ]`.
+pub fn check_plain(what: &str, value: &str) -> Result<(), DeviceError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._~-@:[]".contains(c);
+    if value.chars().all(is_plain) {
+        return Ok(());
+    }
+    Err(DeviceError::Argument(format!(
+        "the {what} {value:?} has a character other than letters, digits and . _ ~ - @ : [ ], which could \
+         change a printed program"
+    )))
+}
+
+/// The devices in the policy files of a gateway. Changes are in memory.
 pub struct Devices<'a> {
     config: &'a Config,
     table_file: PathBuf,
@@ -53,25 +84,48 @@ pub struct Devices<'a> {
     rules: Option<Rules>,
     /// All AE-IDs and KpsaIDs of the table.
     taken: HashSet<String>,
+}
+
+/// Devices that can be written, because no other command edits their files.
+pub struct LockedDevices<'a> {
+    devices: Devices<'a>,
     _lock: File,
 }
 
+impl<'a> Deref for LockedDevices<'a> {
+    type Target = Devices<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.devices
+    }
+}
+
+impl DerefMut for LockedDevices<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.devices
+    }
+}
+
 impl<'a> Devices<'a> {
-    /// Reads the files, and locks their folder against other edits.
-    pub fn open(config: &'a Config) -> Result<Self, DeviceError> {
-        let folder = &config.policy.folder;
-        let lock = lock(folder).map_err(DeviceError::file(folder))?;
-        let (table_file, rules_file) = (folder.join(TABLE), folder.join(RULES));
-        let table = TableText::open(&table_file)?;
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Fails if they cannot be read or are invalid.
+    pub fn read(config: &'a Config, limits: FileLimits) -> Result<Self, DeviceError> {
+        let (table_file, rules_file) = (table_file(config), config.policy.folder.join(RULES));
+        let table = TableText::open(&table_file, limits.table)?;
         let rules = match config.service_subscription.source {
-            RuleSource::PolicyFile => Rules::open(&rules_file, &config.cse.cse_id)?,
+            RuleSource::PolicyFile => Rules::open(&rules_file, &config.cse.cse_id, limits.rules)?,
             RuleSource::Cse | RuleSource::Remote => None,
         };
         let taken = table.rows().flat_map(|row| [row.ae_id, row.kpsa_id]).collect();
-        Ok(Self { config, table_file, rules_file, table, rules, taken, _lock: lock })
+        Ok(Self { config, table_file, rules_file, table, rules, taken })
     }
 
     /// Adds a device. Returns its row and its App-ID.
+    ///
+    /// # Errors
+    /// Fails if a value is invalid, the device exists, or a rule of the operator has its name.
     pub fn add(&mut self, device: &Device) -> Result<(Row, String), DeviceError> {
         let (name, expires) = (&device.name, &device.expires);
         let ae_id = format!("C{name}");
@@ -123,13 +177,16 @@ impl<'a> Devices<'a> {
         Ok(row)
     }
 
-    /// Returns the rows of a device.
-    fn of(&self, name: &str) -> Result<Vec<Row>, DeviceError> {
+    /// Returns the rows of a device, by its name, its AE-ID or a KpsaID. A KpsaID is unambiguous, so it
+    /// comes first.
+    ///
+    /// # Errors
+    /// Fails if there is no such device.
+    pub fn of(&self, name: &str) -> Result<Vec<Row>, DeviceError> {
         let rows = || self.table.rows();
-        let is_named = |row: &Row| {
-            row.ae_id == name || row.kpsa_id == name || row.ae_id.strip_prefix('C') == Some(name)
-        };
-        let Some(first) = rows().find(is_named) else {
+        let is_named = |row: &Row| row.ae_id == name || row.ae_id.strip_prefix('C') == Some(name);
+        let exact = rows().find(|row| row.kpsa_id == name);
+        let Some(first) = exact.or_else(|| rows().find(is_named)) else {
             let what = format!("there is no device {name}; saegis device list has all");
             return Err(DeviceError::Argument(what));
         };
@@ -140,6 +197,9 @@ impl<'a> Devices<'a> {
     }
 
     /// Returns the row of a device with its newest key.
+    ///
+    /// # Errors
+    /// Fails if there is no such device.
     pub fn newest(&self, name: &str) -> Result<Row, DeviceError> {
         if let Some(exact) = self.table.rows().find(|row| row.kpsa_id == name) {
             return Ok(exact);
@@ -148,8 +208,33 @@ impl<'a> Devices<'a> {
         newest.ok_or_else(|| DeviceError::Argument(format!("there is no device {name}")))
     }
 
-    /// Adds a new key for a device. The old ones end at `until`, or are removed.
-    pub fn rotate(&mut self, name: &str, until: Option<&str>) -> Result<Row, DeviceError> {
+    /// Adds a new key for a device. The old ones end after some days; with zero days, they are removed.
+    /// Returns the new row, and the end of the old keys.
+    ///
+    /// # Errors
+    /// Fails if there is no such device, its row has no AE-ID, or the days are too many.
+    pub fn rotate(
+        &mut self,
+        name: &str,
+        overlap_days: u64,
+    ) -> Result<(Row, Option<String>), DeviceError> {
+        let until = match overlap_days {
+            0 => None,
+            1..=MAX_OVERLAP_DAYS => {
+                let overlap = Duration::from_secs(overlap_days * 24 * 3600);
+                Some(timestamp::format(SystemTime::now() + overlap))
+            }
+            _ => {
+                let what =
+                    format!("the old key can remain valid for {MAX_OVERLAP_DAYS} days at most");
+                return Err(DeviceError::Argument(what));
+            }
+        };
+        let row = self.replace_key(name, until.as_deref())?;
+        Ok((row, until))
+    }
+
+    fn replace_key(&mut self, name: &str, until: Option<&str>) -> Result<Row, DeviceError> {
         let old = self.of(name)?;
         let ae_id = old.first().map(|row| row.ae_id.clone()).unwrap_or_default();
         if ae_id.is_empty() {
@@ -192,6 +277,9 @@ impl<'a> Devices<'a> {
     }
 
     /// Removes all keys of a device, and its rule.
+    ///
+    /// # Errors
+    /// Fails if there is no such device.
     pub fn revoke(&mut self, name: &str) -> Result<Vec<Row>, DeviceError> {
         let rows = self.of(name)?;
         let lines: Vec<_> = rows.iter().map(|row| row.line).collect();
@@ -208,15 +296,38 @@ impl<'a> Devices<'a> {
         let name = row.ae_id.strip_prefix('C').unwrap_or(&row.ae_id);
         rules.app_id(name, &row.kpsa_id, &row.ae_id)
     }
+}
+
+impl<'a> LockedDevices<'a> {
+    /// Reads the files, and locks their folder against other edits.
+    ///
+    /// # Errors
+    /// Fails if they cannot be read, are invalid, or another command edits them.
+    pub fn open(config: &'a Config, limits: FileLimits) -> Result<Self, DeviceError> {
+        let folder = &config.policy.folder;
+        let lock = lock(folder).map_err(DeviceError::file(folder))?;
+        Ok(Self { devices: Devices::read(config, limits)?, _lock: lock })
+    }
 
     /// Writes the files, and has the running gateway load them. Returns when the change takes effect.
     /// `ends` limits the associations that it ends.
-    pub fn write(self, ends: Ends) -> Result<String, DeviceError> {
-        let table = self.table.text()?;
-        let rules = self.rules.as_ref().map(Rules::text).transpose()?;
+    ///
+    /// `reload` returns the generation in force, or the faults for which the gateway rejected the files.
+    /// It fails if no gateway answers.
+    ///
+    /// # Errors
+    /// Fails if the files cannot be written, or the gateway rejects them. They are then restored.
+    pub fn write(
+        self,
+        ends: Ends,
+        mut reload: impl FnMut(Ends) -> io::Result<Result<u64, String>>,
+    ) -> Result<String, DeviceError> {
+        let Devices { table, rules, table_file, rules_file, .. } = self.devices;
+        let table = table.text()?;
+        let rules = rules.as_ref().map(Rules::text).transpose()?;
         let files = [
-            (&self.rules_file, rules.as_ref().map(|text| text.as_bytes())),
-            (&self.table_file, Some(table.as_bytes())),
+            (&rules_file, rules.as_ref().map(|text| text.as_bytes())),
+            (&table_file, Some(table.as_bytes())),
         ];
         let files = files.into_iter().filter_map(|(file, text)| Some((file, text?)));
         let files: Vec<(&PathBuf, &[u8])> = files.collect();
@@ -232,11 +343,12 @@ impl<'a> Devices<'a> {
             }
             old.push((file.as_path(), before));
         }
-        match admin::reload(self.config, ends == Ends::Any) {
-            Ok(Reloaded::InForce(generation)) => Ok(format!("generation {generation}")),
-            Ok(Reloaded::Refused(faults)) => {
+        match reload(ends) {
+            Ok(Ok(generation)) => Ok(format!("generation {generation}")),
+            Ok(Err(faults)) => {
                 restore(&old);
-                let _ = admin::reload(self.config, false);
+                // The gateway watches its folders anyway.
+                let _ = reload(Ends::Limited);
                 Err(DeviceError::Refused(faults))
             }
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {

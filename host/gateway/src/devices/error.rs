@@ -1,11 +1,11 @@
-//! Errors of `saegis device`.
+//! Errors of changes to devices.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use saegis_policy::Faults;
 
-/// Error of `saegis device`.
+/// Error of a change to devices.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The configuration or a policy file is invalid.
@@ -28,11 +28,6 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// Returns the exit code: 4 if the gateway rejected the change, 2 for faults of the input.
-    pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Refused(_)) { 4 } else { crate::output::BAD_INPUT }
-    }
-
     /// Returns the error of a file, for `map_err`.
     pub fn file(file: &Path) -> impl FnOnce(io::Error) -> Self + use<'_> {
         move |error| Self::File { file: file.into(), error }

@@ -1,4 +1,4 @@
-//! Edits the rules of the service subscription: one rule for each device that this command permits.
+//! Edits the rules of the service subscription: one rule for each device that `saegis device` permits.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,6 @@ use saegis_policy::{Fault, Faults, Subscription, read_file};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::error::DeviceError;
-
-/// Maximum size of the file, in bytes.
-const MAX_RULES: u64 = 64 << 20;
 
 /// The file of the rules, as text.
 pub struct Rules {
@@ -24,15 +21,15 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Reads the file. Returns `None` if there is none.
+    /// Reads the file, of at most `limit` bytes. Returns `None` if there is none.
     ///
     /// # Errors
     /// Fails if it cannot be read or is invalid.
-    pub fn open(file: &Path, cse: &CseId) -> Result<Option<Self>, Faults> {
+    pub fn open(file: &Path, cse: &CseId, limit: u64) -> Result<Option<Self>, Faults> {
         if !file.exists() {
             return Ok(None);
         }
-        let bytes = read_file(file, MAX_RULES).map_err(|fault| Faults(vec![fault]))?;
+        let bytes = read_file(file, limit).map_err(|fault| Faults(vec![fault]))?;
         let text = saegis_policy::decode(file, &bytes).map_err(|fault| Faults(vec![fault]))?;
         let subscription = Subscription::parse(file, text, cse).map_err(Faults)?;
         let document = text
@@ -147,7 +144,7 @@ impl Rules {
         Ok(text)
     }
 
-    /// Returns the rule that this command made for a device: it has a name of its own, and permits the
+    /// Returns the rule that `saegis device` made for a device: it has a name of its own, and permits the
     /// AE-ID of the device only.
     fn rule(&mut self, device: &str) -> Option<&mut Table> {
         let name = rule_of(device);
@@ -208,15 +205,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("service-subscription.toml");
         let cse = CseId::parse("mn").unwrap();
-        assert!(Rules::open(&file, &cse).unwrap().is_none());
+        assert!(Rules::open(&file, &cse, 4096).unwrap().is_none());
         std::fs::write(&file, TEXT).unwrap();
-        let mut rules = Rules::open(&file, &cse).unwrap().unwrap();
+        let mut rules = Rules::open(&file, &cse, 4096).unwrap().unwrap();
         assert_eq!(rules.permits("l1@e.com", "Nlight", "Cl1").as_deref(), Some("lights"));
         assert_eq!(rules.permits("p@e.com", "Nlight", "Cp"), None);
         rules.permit("p", "p@e.com", "Nphone", "Cp").unwrap();
         rules.permit("p", "p-2@e.com", "Nphone", "Cp").unwrap();
         std::fs::write(&file, rules.text().unwrap()).unwrap();
-        let mut rules = Rules::open(&file, &cse).unwrap().unwrap();
+        let mut rules = Rules::open(&file, &cse, 4096).unwrap().unwrap();
         for id in ["p@e.com", "p-2@e.com"] {
             assert_eq!(rules.permits(id, "Nphone", "Cp").as_deref(), Some("device-p"));
         }
@@ -239,7 +236,7 @@ mod tests {
         let text = format!("{TEXT}\n[[rule]]{}", rule.replace("lights", "device-lamp"));
         std::fs::write(&file, &text).unwrap();
         let cse = CseId::parse("mn").unwrap();
-        let mut rules = Rules::open(&file, &cse).unwrap().unwrap();
+        let mut rules = Rules::open(&file, &cse, 4096).unwrap().unwrap();
         rules.permit("lamp", "lamp@e.com", "Nphone", "Clamp").unwrap_err();
         for device in ["lamp", "lights"] {
             assert!(!rules.permit_also(device, "other@e.com"));

@@ -8,11 +8,12 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::Config;
 use saegis_gateway::devices::{Device, DeviceError, Devices, Ends, FileLimits, LockedDevices, Row};
 use serde_json::{Value, json};
 
-use crate::admin::{self, Reloaded};
+use crate::admin;
 use crate::output::{BAD_INPUT, print};
 use recipe::{Format, Recipe};
 

@@ -28,7 +28,8 @@
 //! `state` has everything that connections share. A handshake or a request uses one immutable
 //! generation of policy from start to end (crate `saegis-policy`). On disk are the store of the embedded
 //! CSE, the AE-IDs that registrations assigned, and the cached service subscription. [`config`] is read
-//! once, at the start; [`admin`] has the operations on a running gateway.
+//! once, at the start; [`admin`] has the operations on a running gateway. [`devices`] edits the policy files of
+//! devices, for `saegis device` and the web page.
 //!
 //! # Failure
 //!

@@ -159,6 +159,8 @@ mod operations {
     mod upstream_state;
     mod web;
     mod web_browser;
+    mod web_devices;
+    mod web_devices_browser;
     mod web_hostile;
     mod web_load;
     mod web_other_sites;

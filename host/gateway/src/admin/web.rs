@@ -8,6 +8,8 @@
 mod actions;
 mod chart;
 mod context;
+mod device_files;
+mod device_forms;
 mod guard;
 mod health;
 mod history;
@@ -36,9 +38,11 @@ use zeroize::Zeroizing;
 
 use self::actions::FormError;
 use self::context::Context;
+use self::device_forms::{DeviceChange, FormAnswer};
 use self::guard::{Body, content, plain};
 use self::history::History;
-use self::pages::associations::Query;
+use self::pages::add_device::Wanted;
+use self::pages::list::Query;
 use self::remote::RemoteServer;
 use self::rendering::Rendering;
 use self::updates::Updates;
@@ -255,6 +259,16 @@ async fn show(
             (page, pages::associations::content(context, session, &Query::parse(query)))
         }
         "requests" => (page, pages::requests::content(query)),
+        "devices" => {
+            ("devices", pages::devices::content(context, session, Query::parse(query)).await)
+        }
+        "device" => {
+            ("devices", pages::device::content(context, session, of_query(query, "id")).await)
+        }
+        "add-device" => {
+            let wanted = Wanted::presented(of_query(query, "identity"));
+            ("devices", pages::add_device::content(context, session, &wanted, None))
+        }
         "policy" => (page, pages::policy::content(context, session).await),
         _ => {
             let text = "There is no such page.";
@@ -270,9 +284,21 @@ async fn change(
     action: &str,
     form: (&hyper::HeaderMap, Incoming),
 ) -> Response<Body> {
-    let (status, why) = match actions::carry_out(context, session, action, form).await {
-        Ok(Some(next)) => return redirect(&format!("/s/{}/{next}", session.id)),
-        Ok(None) => return plain(StatusCode::OK, "The session has ended.\n"),
+    let done = match DeviceChange::named(action) {
+        Some(change) => {
+            let answer = device_forms::carry_out(context, session, change, form).await;
+            answer.map(|answer| match answer {
+                FormAnswer::Next(next) => redirect(&format!("/s/{}/{next}", session.id)),
+                FormAnswer::Page(status, page) => content(status, HTML, page),
+            })
+        }
+        None => actions::carry_out(context, session, action, form).await.map(|next| match next {
+            Some(next) => redirect(&format!("/s/{}/{next}", session.id)),
+            None => plain(StatusCode::OK, "The session has ended.\n"),
+        }),
+    };
+    let (status, why) = match done {
+        Ok(response) => return response,
         Err(FormError::Ended) => return guard::refusal(),
         Err(FormError::Unreadable) => (StatusCode::BAD_REQUEST, "The form cannot be read."),
         Err(FormError::Token) => {
@@ -282,6 +308,12 @@ async fn change(
         Err(FormError::Unknown) => (StatusCode::NOT_FOUND, "There is no such action."),
     };
     html(status, pages::message(context, session, why))
+}
+
+/// Returns the first value of a parameter in the query of an address. The limits on requests bound it.
+fn of_query(query: &str, name: &str) -> String {
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(of, _)| of == name);
+    values.next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 fn html(status: StatusCode, page: Markup) -> Response<Body> {

@@ -43,7 +43,7 @@ pub(super) fn pages(browser: &Browser) -> Vec<(String, String)> {
 }
 
 /// Returns the texts whose contrast with their background is lower than WCAG AA demands.
-const LOW_CONTRAST: &str = "
+pub(super) const LOW_CONTRAST: &str = "
 const parts = (color) => color.match(/[\\d.]+/g).map(Number);
 const luminance = (color) => {
   const [r, g, b] = parts(color).slice(0, 3).map((value) => {

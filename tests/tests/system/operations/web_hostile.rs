@@ -102,7 +102,7 @@ fn responses_of_web_page_have_security_headers() {
         assert!(response.header("access-control-allow-origin").is_none());
     }
     // Nothing inline, which the policy of the content would refuse.
-    for page in ["", "refusals", "associations", "policy"] {
+    for page in ["", "refusals", "associations", "devices", "add-device", "policy"] {
         let text = session.page(&gateway, page);
         for inline in [" style=", "<style", "onclick=", "onload=", "onerror=", "onsubmit="] {
             assert!(!text.contains(inline), "{inline}: {text}");

@@ -52,15 +52,7 @@ pub async fn carry_out(
     action: &str,
     (headers, body): (&HeaderMap, Incoming),
 ) -> Result<Option<&'static str>, FormError> {
-    let form = read(headers, body).await.ok_or(FormError::Unreadable)?;
-    // The form may have come slowly.
-    if !context.access.is_active(session) {
-        return Err(FormError::Ended);
-    }
-    if field(&form, "token").is_none_or(|token| !session.form.is(&token)) {
-        admin_audit::page_refused(action, &session.opener, &session.id, "wrong token");
-        return Err(FormError::Token);
-    }
+    let form = read_own(context, session, action, (headers, body)).await?;
     let (action, next) = match action {
         "sign-out" => (Action::SignOut, None),
         "reload" => {
@@ -86,6 +78,28 @@ pub async fn carry_out(
         Action::Request(request) => send(context, session, request).await?,
     }
     Ok(next)
+}
+
+/// Reads a form of this session.
+///
+/// # Errors
+/// Fails if it cannot be read, if the session ended meanwhile, or if it is not from a page of this session.
+pub async fn read_own(
+    context: &Context,
+    session: &Arc<Session>,
+    action: &str,
+    (headers, body): (&HeaderMap, Incoming),
+) -> Result<Zeroizing<Vec<u8>>, FormError> {
+    let form = read(headers, body).await.ok_or(FormError::Unreadable)?;
+    // The form may have come slowly.
+    if !context.access.is_active(session) {
+        return Err(FormError::Ended);
+    }
+    if field(&form, "token").is_none_or(|token| !session.form.is(&token)) {
+        admin_audit::page_refused(action, &session.opener, &session.id, "wrong token");
+        return Err(FormError::Token);
+    }
+    Ok(form)
 }
 
 async fn send(
@@ -150,7 +164,7 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Option<Zeroizing<Vec<u8>>>
 }
 
 /// Returns a field that occurs once.
-fn field(form: &[u8], name: &str) -> Option<Zeroizing<String>> {
+pub fn field(form: &[u8], name: &str) -> Option<Zeroizing<String>> {
     let mut found = form_urlencoded::parse(form).filter(|(of, _)| of == name);
     let (_, value) = found.next()?;
     found.next().is_none().then(|| Zeroizing::new(value.into_owned()))

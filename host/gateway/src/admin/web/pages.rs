@@ -1,6 +1,11 @@
 //! The pages.
 
+pub mod add_device;
 pub mod associations;
+pub mod device;
+pub mod device_error;
+pub mod devices;
+pub mod list;
 pub mod overview;
 pub mod policy;
 pub mod refusals;
@@ -20,6 +25,7 @@ const PAGES: [(&str, &str); 5] = [
     ("refusals", "Refusals"),
     ("associations", "Associations"),
     ("requests", "Requests"),
+    ("devices", "Devices"),
     ("policy", "Policy"),
 ];
 

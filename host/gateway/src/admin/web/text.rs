@@ -12,8 +12,7 @@ use saegis_policy::needs_escape;
 /// Maximum number of marks that are drawn over one character. Languages need up to three.
 const MAX_MARKS: usize = 3;
 
-/// Returns whether a character is invisible, looks like a space, or changes the text around it.
-fn is_hidden(c: char, category: GeneralCategory) -> bool {
+fn hides(c: char, category: GeneralCategory) -> bool {
     needs_escape(c)
         || (c != ' ' && category == GeneralCategory::SpaceSeparator)
         || matches!(
@@ -26,6 +25,11 @@ fn is_hidden(c: char, category: GeneralCategory) -> bool {
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
         // A Braille pattern without dots.
         || c == '\u{2800}'
+}
+
+/// Returns whether a character is invisible, looks like a space, or changes the text around it.
+pub fn is_hidden(c: char) -> bool {
+    hides(c, CodePointMapData::<GeneralCategory>::new().get(c))
 }
 
 /// Returns a text whose hidden characters are written as escapes. Marks are escaped if they have no
@@ -41,7 +45,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         let is_mark =
             matches!(category, GeneralCategory::NonspacingMark | GeneralCategory::EnclosingMark);
         marks = if is_mark { marks.saturating_add(1) } else { 0 };
-        if is_hidden(c, category) || marks > MAX_MARKS {
+        if hides(c, category) || marks > MAX_MARKS {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);

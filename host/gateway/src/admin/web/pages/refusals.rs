@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::requests;
+use super::{add_device, requests};
 use crate::admin::remedies;
 use crate::admin::web::text::{data, time};
 use crate::telemetry::recent_refusals::{self, Group};
@@ -52,6 +52,9 @@ fn item(group: &Group) -> Markup {
             }
             @if let Some(remedy) = remedies::of(group.event, &group.cause) {
                 p class="remedy" { strong { "To change: " } (remedy) }
+            }
+            @if group.event == "handshake.refused" && &*group.cause == "unknown-identity" {
+                p { a href=(add_device::address(&group.who)) { "This device is not in the table: add it" } }
             }
         }
     }

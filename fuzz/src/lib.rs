@@ -25,6 +25,7 @@ mod policy_table;
 mod primitive;
 mod proxy_header;
 mod resource_content;
+mod sealed_entry;
 mod token;
 
 use std::process::ExitCode;
@@ -42,13 +43,14 @@ pub use policy_table::policy_table;
 pub use primitive::{primitive, websocket};
 pub use proxy_header::proxy_header;
 pub use resource_content::resource_content;
+pub use sealed_entry::sealed_entry;
 pub use token::token;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// Each target, by the name of its program and its corpus folder.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("certificate", certificate),
     ("certification_request", certification_request),
     ("client_hello", client_hello),
@@ -62,6 +64,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("primitive", primitive),
     ("proxy_header", proxy_header),
     ("resource_content", resource_content),
+    ("sealed_entry", sealed_entry),
     ("token", token),
     ("websocket", websocket),
 ];

@@ -109,6 +109,11 @@ fn resource_content_corpus_passes() {
 }
 
 #[test]
+fn sealed_entry_corpus_passes() {
+    seeds("sealed_entry");
+}
+
+#[test]
 fn token_corpus_passes() {
     seeds("token");
 }

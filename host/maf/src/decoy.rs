@@ -4,9 +4,10 @@
 
 use saegis_onem2m::credential::PresharedKey;
 
-use crate::entry_cipher::{EntryCipher, EntryId, Kind};
+use crate::kind::Kind;
 use crate::record::{KeyRecord, Seconds, StoredKey};
 use crate::store::StoreError;
+use saegis_vault::{EntryId, SealError, Vault};
 
 /// A sealed record that is never stored, and the entry ID that is authenticated with it.
 pub(crate) struct Decoy {
@@ -15,10 +16,10 @@ pub(crate) struct Decoy {
 }
 
 impl Decoy {
-    pub(crate) fn new(cipher: &EntryCipher) -> Result<Self, StoreError> {
+    pub(crate) fn new(vault: &Vault) -> Result<Self, StoreError> {
         // The slash distinguishes it from each RelativeKeyID.
         let relative = "/decoy";
-        let entry_id = cipher.entry_id(Kind::Key, relative);
+        let entry_id = vault.entry_id(Kind::Key, relative);
         // The lengths are those of a usual record, because they determine the time of decryption.
         let record = KeyRecord {
             relative: relative.into(),
@@ -33,6 +34,7 @@ impl Decoy {
         };
         let key = PresharedKey::new(&[0; 32]).ok();
         let plain = StoredKey { record, key }.write()?;
-        Ok(Self { entry_id, sealed: cipher.seal(Kind::Key, &entry_id, &plain)? })
+        let sealed = vault.seal(Kind::Key, &entry_id, &plain);
+        Ok(Self { entry_id, sealed: sealed.map_err(|SealError| StoreError::Seal)? })
     }
 }

@@ -1,10 +1,11 @@
 //! The removal of expired entries.
 
 use crate::context::SweepOutcome;
-use crate::entry_cipher::{EntryId, Kind};
+use crate::kind::Kind;
 use crate::record::Seconds;
 use crate::removal;
 use crate::store::{StoreError, Writer};
+use saegis_vault::EntryId;
 
 /// Maximum number of index entries that one transaction processes, and of keys that it removes with
 /// their clients, except for those of the last client.

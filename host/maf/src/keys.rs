@@ -9,8 +9,8 @@ use serde_json::Map;
 use crate::attributes::{put, put_labels, put_targets, put_time, write};
 use crate::clients::registered;
 use crate::context::{Caller, Outcome, bounded};
-use crate::entry_cipher::{EntryId, Kind};
 use crate::error::Refusal;
+use crate::kind::Kind;
 use crate::names;
 use crate::record::{ClientRecord, KeyRecord, Registration, Seconds, StoredKey, time};
 use crate::removal;
@@ -18,6 +18,7 @@ use crate::request::{Change, KeyOrigin, KeyRegistration, NewKey, has_single_targ
 use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{StoreError, Writer, open_key};
+use saegis_vault::EntryId;
 
 /// A key in force, with its record and its end.
 struct ActiveKey {
@@ -126,7 +127,7 @@ fn insert(
     // A RelativeKeyID is not reused as long as a client may hold the former key.
     while let Some(old) = key_at(writer, &record.relative)? {
         if old.record.expires <= now {
-            let entry_id = writer.cipher().entry_id(Kind::Key, &record.relative);
+            let entry_id = writer.vault().entry_id(Kind::Key, &record.relative);
             writer.remove_key(&entry_id, &old)?;
             break;
         } else if record.of_session {
@@ -147,7 +148,7 @@ fn insert(
 }
 
 fn key_at(writer: &Writer<'_>, relative: &str) -> Result<Option<StoredKey>, StoreError> {
-    writer.key(&writer.cipher().entry_id(Kind::Key, relative))
+    writer.key(&writer.vault().entry_id(Kind::Key, relative))
 }
 
 pub(crate) fn retrieve(
@@ -259,7 +260,7 @@ pub(crate) fn deregister(
     find(state, &who.id, relative, Role::Source, now)?;
     let source = state.entry_id(&who.id);
     state.store.write(|writer| {
-        let entry_id = writer.cipher().entry_id(Kind::Key, relative);
+        let entry_id = writer.vault().entry_id(Kind::Key, relative);
         let stored = writer.key(&entry_id)?.filter(|stored| owns(stored, who));
         stored.ok_or(Refusal::NotFound)?;
         Ok::<_, Refusal>(removal::remove_key(writer, &source, &entry_id, now)?)
@@ -285,17 +286,17 @@ fn find(
     role: Role,
     now: Seconds,
 ) -> Result<ActiveKey, Refusal> {
-    let cipher = state.store.cipher();
+    let vault = state.store.vault();
     let own = state.entry_id(who);
-    let entry_id = cipher.entry_id(Kind::Key, relative);
+    let entry_id = vault.entry_id(Kind::Key, relative);
     state.store.read(|snapshot| {
         registered(snapshot.client(&own)?, now)?;
         let sealed = snapshot.sealed_key(&entry_id)?;
         let stored = match &sealed {
-            Some(sealed) => open_key(cipher, &entry_id, sealed)?,
-            None => open_key(cipher, &state.decoy.entry_id, &state.decoy.sealed)?,
+            Some(sealed) => open_key(vault, &entry_id, sealed)?,
+            None => open_key(vault, &state.decoy.entry_id, &state.decoy.sealed)?,
         };
-        let source = cipher.entry_id(Kind::Client, &stored.record.source);
+        let source = vault.entry_id(Kind::Client, &stored.record.source);
         // The decoy has no source. The caller's registration, which exists, is read instead.
         let source = snapshot.client(if sealed.is_some() { &source } else { &own })?;
         let registration = source.as_ref().and_then(|s| s.for_admin(&stored.record.admin, now));

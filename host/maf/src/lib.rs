@@ -63,10 +63,10 @@ pub mod client;
 mod clients;
 mod context;
 mod decoy;
-mod entry_cipher;
 mod error;
 mod expiry;
 mod keys;
+mod kind;
 mod maf;
 pub mod names;
 mod record;
@@ -76,7 +76,6 @@ mod request;
 mod settings;
 mod state;
 mod store;
-mod store_key;
 
 pub use attributes::{
     AttributeError, MAX_CONTENT, MAX_LABEL, MAX_LABELS, MAX_RELATIVE_ID, MAX_TARGETS, ValueError,
@@ -85,9 +84,9 @@ pub use context::{Caller, SweepOutcome};
 pub use maf::Maf;
 pub use reencrypt::reencrypt;
 pub use request::{KeyOrigin, KeyRegistration};
+pub use saegis_vault::{StoreKey, StoreKeyError};
 pub use settings::Settings;
 pub use store::{OpenError, StoreError};
-pub use store_key::{StoreKey, StoreKeyError};
 
 #[cfg(test)]
 mod key_confidentiality_tests;

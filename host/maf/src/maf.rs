@@ -16,8 +16,8 @@ use crate::request::{KeyRegistration, MafOperation, is_at};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{OpenError, Store, StoreError};
-use crate::store_key::StoreKey;
 use crate::{clients, expiry, keys};
+use saegis_vault::StoreKey;
 
 /// Supported release versions. The refusal of another version names the last one.
 const RELEASES: [&str; 4] = ["2a", "3", "4", "5"];
@@ -39,7 +39,7 @@ impl Maf {
     /// another key. The file is then unchanged.
     pub fn open(path: &Path, key: &StoreKey, settings: Settings) -> Result<Self, OpenError> {
         let store = Store::open(path, key)?;
-        let decoy = Decoy::new(store.cipher())?;
+        let decoy = Decoy::new(store.vault())?;
         Ok(Self { state: State { settings, store, decoy } })
     }
 

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::entry_cipher::{EntryCipher, Kind};
+use crate::kind::{Kind, vault_of};
 use crate::record::ClientRecord;
 use crate::store::{
     CLIENTS, EXPIRY, Id, KEYS, OWNED, OpenError, Sealed, StoreError, Writer, builder, is_ours,
     open_key, write_proof,
 };
-use crate::store_key::StoreKey;
+use saegis_vault::StoreKey;
 
 const OLD_CLIENTS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old clients");
 const OLD_KEYS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old keys");
@@ -24,7 +24,7 @@ const OLD_KEYS: TableDefinition<'_, Id, Sealed> = TableDefinition::new("old keys
 /// Returns an error if the file does not exist or was written under another key, an entry is
 /// damaged, or reading or writing failed. The store is then unchanged.
 pub fn reencrypt(path: &Path, old: &StoreKey, new: &StoreKey) -> Result<(), OpenError> {
-    let (old, new) = (EntryCipher::new(old), EntryCipher::new(new));
+    let (old, new) = (vault_of(old), vault_of(new));
     let mut database = builder().open(path)?;
     if !is_ours(&database.begin_read()?, &old)? {
         return Err(OpenError::Foreign);

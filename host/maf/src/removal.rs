@@ -1,8 +1,8 @@
 //! Removal of clients and keys, by request or after their expiry.
 
-use crate::entry_cipher::EntryId;
 use crate::record::{ClientRecord, Seconds, StoredKey};
 use crate::store::{StoreError, Writer};
+use saegis_vault::EntryId;
 
 /// Removes all registrations of a client that have expired, with their keys. Returns what is left.
 pub(crate) fn remove_expired(

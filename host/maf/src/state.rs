@@ -3,9 +3,10 @@
 use saegis_onem2m::id::AbsoluteId;
 
 use crate::decoy::Decoy;
-use crate::entry_cipher::{EntryId, Kind};
+use crate::kind::Kind;
 use crate::settings::Settings;
 use crate::store::Store;
+use saegis_vault::EntryId;
 
 /// The state of a MAF.
 pub(crate) struct State {
@@ -17,7 +18,7 @@ pub(crate) struct State {
 impl State {
     /// Returns the entry ID of a client's entry.
     pub(crate) fn entry_id(&self, client: &AbsoluteId) -> EntryId {
-        self.store.cipher().entry_id(Kind::Client, client.as_str())
+        self.store.vault().entry_id(Kind::Client, client.as_str())
     }
 
     /// Returns the address of a resource below the base.

@@ -24,9 +24,10 @@ use redb::{
 };
 use saegis_store::Access;
 
-use crate::entry_cipher::{EntryCipher, EntryId, Kind, SealError};
+use crate::kind::{Kind, vault_of};
 use crate::record::{ClientRecord, Damaged, Seconds, StoredKey};
-use crate::store_key::StoreKey;
+use saegis_vault::StoreKey;
+use saegis_vault::{EntryId, SealError, Vault};
 
 pub(crate) type Id = &'static EntryId;
 pub(crate) type Sealed = &'static [u8];
@@ -80,12 +81,6 @@ impl From<Damaged> for StoreError {
     }
 }
 
-impl From<SealError> for StoreError {
-    fn from(_: SealError) -> Self {
-        Self::Seal
-    }
-}
-
 /// The reason why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -112,7 +107,7 @@ impl<E: Into<saegis_store::Error>> From<E> for OpenError {
 
 /// The store of a MAF.
 pub(crate) struct Store {
-    cipher: EntryCipher,
+    vault: Vault,
     file: saegis_store::Store,
 }
 
@@ -123,10 +118,7 @@ pub(crate) fn builder() -> redb::Builder {
 }
 
 /// Returns whether the database is a MAF's store under this key, and `false` if it is empty.
-pub(crate) fn is_ours(
-    transaction: &ReadTransaction,
-    cipher: &EntryCipher,
-) -> Result<bool, OpenError> {
+pub(crate) fn is_ours(transaction: &ReadTransaction, vault: &Vault) -> Result<bool, OpenError> {
     let mut tables = transaction.list_tables()?;
     let Some(first) = tables.next() else { return Ok(false) };
     if first.name() != ABOUT.name() && !tables.any(|table| table.name() == ABOUT.name()) {
@@ -142,7 +134,7 @@ pub(crate) fn is_ours(
     if ![VERSION, FIRST_VERSION].contains(&schema.value()) {
         return Err(OpenError::Schema);
     }
-    match cipher.open(Kind::Proof, &PROOF_ENTRY_ID, proof.value()) {
+    match vault.open(Kind::Proof, &PROOF_ENTRY_ID, proof.value()) {
         Some(plain) if plain.as_slice() == RIGHT_KEY => Ok(true),
         _ => Err(OpenError::WrongKey),
     }
@@ -157,9 +149,11 @@ fn is_of_this_version(transaction: &ReadTransaction) -> Result<bool, OpenError> 
 /// Writes the version and the proof of the key.
 pub(crate) fn write_proof(
     transaction: &redb::WriteTransaction,
-    cipher: &EntryCipher,
+    vault: &Vault,
 ) -> Result<(), StoreError> {
-    let proof = cipher.seal(Kind::Proof, &PROOF_ENTRY_ID, RIGHT_KEY)?;
+    let proof = vault
+        .seal(Kind::Proof, &PROOF_ENTRY_ID, RIGHT_KEY)
+        .map_err(|SealError| StoreError::Seal)?;
     let mut about = transaction.open_table(ABOUT)?;
     about.insert(SCHEMA, VERSION)?;
     about.insert(PROOF, proof.as_slice())?;
@@ -169,23 +163,23 @@ pub(crate) fn write_proof(
 impl Store {
     /// Opens the file, or creates it.
     pub(crate) fn open(path: &Path, key: &StoreKey) -> Result<Self, OpenError> {
-        let cipher = EntryCipher::new(key);
+        let vault = vault_of(key);
         let file = saegis_store::Store::open(path, CACHE)?;
         {
             let access = file.access()?;
             let found = access.begin_read()?;
-            if !is_ours(&found, &cipher)? || !is_of_this_version(&found)? {
+            if !is_ours(&found, &vault)? || !is_of_this_version(&found)? {
                 let transaction = access.begin_write()?;
-                write_proof(&transaction, &cipher)?;
-                drop(Writer::of(&transaction, &cipher)?);
+                write_proof(&transaction, &vault)?;
+                drop(Writer::of(&transaction, &vault)?);
                 access.commit(transaction)?;
             }
         }
-        Ok(Self { cipher, file })
+        Ok(Self { vault, file })
     }
 
-    pub(crate) fn cipher(&self) -> &EntryCipher {
-        &self.cipher
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// Makes the next access reopen the file after an error of the database.
@@ -205,7 +199,7 @@ impl Store {
         let ours = |database: &Database| {
             let transaction = database.begin_read().map_err(OpenError::from);
             transaction
-                .and_then(|transaction| is_ours(&transaction, &self.cipher))
+                .and_then(|transaction| is_ours(&transaction, &self.vault))
                 .is_ok_and(|ours| ours)
         };
         let access = self.file.access_if(ours)?;
@@ -223,7 +217,7 @@ impl Store {
         let access = self.access()?;
         let transaction = access.begin_read().map_err(StoreError::from)?;
         let snapshot = Snapshot {
-            cipher: &self.cipher,
+            vault: &self.vault,
             clients: transaction.open_table(CLIENTS).map_err(StoreError::from)?,
             keys: transaction.open_table(KEYS).map_err(StoreError::from)?,
         };
@@ -245,7 +239,7 @@ impl Store {
     ) -> Result<T, E> {
         let access = self.access()?;
         let transaction = access.begin_write().map_err(StoreError::from)?;
-        let done = work(&mut Writer::of(&transaction, &self.cipher)?)?;
+        let done = work(&mut Writer::of(&transaction, &self.vault)?)?;
         access.commit(transaction).map_err(StoreError::from)?;
         Ok(done)
     }
@@ -253,14 +247,14 @@ impl Store {
 
 /// A snapshot of the store.
 pub(crate) struct Snapshot<'s> {
-    cipher: &'s EntryCipher,
+    vault: &'s Vault,
     clients: redb::ReadOnlyTable<Id, Sealed>,
     keys: redb::ReadOnlyTable<Id, Sealed>,
 }
 
 impl Snapshot<'_> {
     pub(crate) fn client(&self, entry_id: &EntryId) -> Result<Option<ClientRecord>, StoreError> {
-        client(self.cipher, &self.clients, entry_id)
+        client(self.vault, &self.clients, entry_id)
     }
 
     /// Returns the encrypted entry of a key, if it exists.
@@ -270,28 +264,28 @@ impl Snapshot<'_> {
 }
 
 fn client(
-    cipher: &EntryCipher,
+    vault: &Vault,
     table: &impl ReadableTable<Id, Sealed>,
     entry_id: &EntryId,
 ) -> Result<Option<ClientRecord>, StoreError> {
     let Some(entry) = table.get(entry_id)? else { return Ok(None) };
-    let plain = cipher.open(Kind::Client, entry_id, entry.value()).ok_or(StoreError::Damaged)?;
+    let plain = vault.open(Kind::Client, entry_id, entry.value()).ok_or(StoreError::Damaged)?;
     Ok(Some(ClientRecord::read(&plain)?))
 }
 
 /// Decrypts the entry of a key.
 pub(crate) fn open_key(
-    cipher: &EntryCipher,
+    vault: &Vault,
     entry_id: &EntryId,
     sealed: &[u8],
 ) -> Result<StoredKey, StoreError> {
-    let plain = cipher.open(Kind::Key, entry_id, sealed).ok_or(StoreError::Damaged)?;
+    let plain = vault.open(Kind::Key, entry_id, sealed).ok_or(StoreError::Damaged)?;
     Ok(StoredKey::read(&plain)?)
 }
 
 /// A write transaction that maintains the indices.
 pub(crate) struct Writer<'t> {
-    cipher: &'t EntryCipher,
+    vault: &'t Vault,
     clients: Table<'t, Id, Sealed>,
     keys: Table<'t, Id, Sealed>,
     owned: Table<'t, (Id, Id), ()>,
@@ -301,10 +295,10 @@ pub(crate) struct Writer<'t> {
 impl<'t> Writer<'t> {
     pub(crate) fn of(
         transaction: &'t redb::WriteTransaction,
-        cipher: &'t EntryCipher,
+        vault: &'t Vault,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            cipher,
+            vault,
             clients: transaction.open_table(CLIENTS)?,
             keys: transaction.open_table(KEYS)?,
             owned: transaction.open_table(OWNED)?,
@@ -312,17 +306,17 @@ impl<'t> Writer<'t> {
         })
     }
 
-    pub(crate) fn cipher(&self) -> &'t EntryCipher {
-        self.cipher
+    pub(crate) fn vault(&self) -> &'t Vault {
+        self.vault
     }
 
     pub(crate) fn client(&self, entry_id: &EntryId) -> Result<Option<ClientRecord>, StoreError> {
-        client(self.cipher, &self.clients, entry_id)
+        client(self.vault, &self.clients, entry_id)
     }
 
     pub(crate) fn key(&self, entry_id: &EntryId) -> Result<Option<StoredKey>, StoreError> {
         let Some(entry) = self.keys.get(entry_id)? else { return Ok(None) };
-        open_key(self.cipher, entry_id, entry.value()).map(Some)
+        open_key(self.vault, entry_id, entry.value()).map(Some)
     }
 
     /// Returns the number of clients.
@@ -343,25 +337,31 @@ impl<'t> Writer<'t> {
     }
 
     pub(crate) fn put_client(&mut self, record: &ClientRecord) -> Result<(), StoreError> {
-        let entry_id = self.cipher.entry_id(Kind::Client, &record.id);
+        let entry_id = self.vault.entry_id(Kind::Client, &record.id);
         if let Some(old) = self.client(&entry_id)? {
             self.expiry.remove((old.first_end(), Kind::Client as u8, &entry_id))?;
         }
-        let sealed = self.cipher.seal(Kind::Client, &entry_id, &record.write()?)?;
+        let sealed = self
+            .vault
+            .seal(Kind::Client, &entry_id, &record.write()?)
+            .map_err(|SealError| StoreError::Seal)?;
         self.clients.insert(&entry_id, sealed.as_slice())?;
         self.expiry.insert((record.first_end(), Kind::Client as u8, &entry_id), ())?;
         Ok(())
     }
 
     pub(crate) fn put_key(&mut self, stored: &StoredKey) -> Result<(), StoreError> {
-        let entry_id = self.cipher.entry_id(Kind::Key, &stored.record.relative);
+        let entry_id = self.vault.entry_id(Kind::Key, &stored.record.relative);
         if let Some(old) = self.key(&entry_id)? {
             self.expiry.remove((old.record.expires, Kind::Key as u8, &entry_id))?;
         }
-        let sealed = self.cipher.seal(Kind::Key, &entry_id, &stored.write()?)?;
+        let sealed = self
+            .vault
+            .seal(Kind::Key, &entry_id, &stored.write()?)
+            .map_err(|SealError| StoreError::Seal)?;
         self.keys.insert(&entry_id, sealed.as_slice())?;
         self.expiry.insert((stored.record.expires, Kind::Key as u8, &entry_id), ())?;
-        let source = self.cipher.entry_id(Kind::Client, &stored.record.source);
+        let source = self.vault.entry_id(Kind::Client, &stored.record.source);
         self.owned.insert((&source, &entry_id), ())?;
         Ok(())
     }
@@ -372,7 +372,7 @@ impl<'t> Writer<'t> {
         entry_id: &EntryId,
         stored: &StoredKey,
     ) -> Result<(), StoreError> {
-        let source = self.cipher.entry_id(Kind::Client, &stored.record.source);
+        let source = self.vault.entry_id(Kind::Client, &stored.record.source);
         self.keys.remove(entry_id)?;
         self.owned.remove((&source, entry_id))?;
         self.expiry.remove((stored.record.expires, Kind::Key as u8, entry_id))?;

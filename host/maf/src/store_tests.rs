@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::*;
+use crate::kind::vault_of;
 use crate::maf::Maf;
 use crate::record::Registration;
 use crate::testing::{
@@ -56,18 +57,18 @@ impl Store {
         let (mut expiring, mut owned) = (BTreeSet::new(), BTreeSet::new());
         for entry in transaction.open_table(CLIENTS).unwrap().iter().unwrap() {
             let (entry_id, sealed) = entry.unwrap();
-            let plain = self.cipher.open(Kind::Client, entry_id.value(), sealed.value()).unwrap();
+            let plain = self.vault.open(Kind::Client, entry_id.value(), sealed.value()).unwrap();
             let record = ClientRecord::read(&plain).unwrap();
-            assert_eq!(self.cipher.entry_id(Kind::Client, &record.id), *entry_id.value());
+            assert_eq!(self.vault.entry_id(Kind::Client, &record.id), *entry_id.value());
             expiring.insert((record.first_end(), Kind::Client as u8, *entry_id.value()));
         }
         for entry in transaction.open_table(KEYS).unwrap().iter().unwrap() {
             let (entry_id, sealed) = entry.unwrap();
             let record =
-                open_key(&self.cipher, entry_id.value(), sealed.value()).ok().unwrap().record;
-            assert_eq!(self.cipher.entry_id(Kind::Key, &record.relative), *entry_id.value());
+                open_key(&self.vault, entry_id.value(), sealed.value()).ok().unwrap().record;
+            assert_eq!(self.vault.entry_id(Kind::Key, &record.relative), *entry_id.value());
             expiring.insert((record.expires, Kind::Key as u8, *entry_id.value()));
-            owned.insert((self.cipher.entry_id(Kind::Client, &record.source), *entry_id.value()));
+            owned.insert((self.vault.entry_id(Kind::Client, &record.source), *entry_id.value()));
         }
         let table = transaction.open_table(EXPIRY).unwrap();
         let indexed = table.iter().unwrap().map(|e| e.unwrap().0);
@@ -84,10 +85,10 @@ impl Store {
 #[test]
 fn store_of_first_layout_is_read_and_converted() {
     let (folder, path, keys) = closed();
-    let cipher = EntryCipher::new(&store_key(1));
-    let entry_id = cipher.entry_id(Kind::Client, LIGHT);
+    let vault = vault_of(&store_key(1));
+    let entry_id = vault.entry_id(Kind::Client, LIGHT);
     let sealed = entries(&path, CLIENTS).into_iter().find(|(id, _)| *id == entry_id).unwrap().1;
-    let plain = cipher.open(Kind::Client, &entry_id, &sealed).unwrap();
+    let plain = vault.open(Kind::Client, &entry_id, &sealed).unwrap();
     let mut old: serde_json::Value = serde_json::from_slice(&plain).unwrap();
     let registration = old["registrations"][0].take();
     let old = serde_json::json!({
@@ -96,7 +97,7 @@ fn store_of_first_layout_is_read_and_converted() {
         "labels": registration["labels"], "admin": registration["admin"],
     });
     let plain = old.to_string();
-    let sealed = cipher.seal(Kind::Client, &entry_id, plain.as_bytes()).unwrap();
+    let sealed = vault.seal(Kind::Client, &entry_id, plain.as_bytes()).unwrap();
     overwrite(&path, CLIENTS, &entry_id, &sealed);
     let version = |wanted: Option<&[u8]>| {
         let database = builder().open(&path).unwrap();
@@ -164,8 +165,8 @@ fn foreign_database_is_refused_unchanged() {
 #[test]
 fn modified_entry_is_refused() {
     let (folder, path, keys) = closed();
-    let cipher = EntryCipher::new(&store_key(1));
-    let entry_ids = keys.clone().map(|key| cipher.entry_id(Kind::Key, &key));
+    let vault = vault_of(&store_key(1));
+    let entry_ids = keys.clone().map(|key| vault.entry_id(Kind::Key, &key));
     let stored = entries(&path, KEYS);
     let of = |entry_id: &EntryId| stored.iter().find(|(s, _)| s == entry_id).unwrap().1.clone();
     let mut changed = of(&entry_ids[0]);
@@ -189,8 +190,8 @@ fn modified_entry_is_refused() {
 #[test]
 fn entries_that_change_places_are_no_entries() {
     let (folder, path, keys) = closed();
-    let cipher = EntryCipher::new(&store_key(1));
-    let entry_ids = keys.clone().map(|key| cipher.entry_id(Kind::Key, &key));
+    let vault = vault_of(&store_key(1));
+    let entry_ids = keys.clone().map(|key| vault.entry_id(Kind::Key, &key));
     for table in [KEYS, CLIENTS] {
         let stored = entries(&path, table);
         let rotated = stored.iter().cycle().skip(1);
@@ -206,7 +207,7 @@ fn entries_that_change_places_are_no_entries() {
         bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.sealed_key(entry_id)?.unwrap()))
     };
     for entry_id in &entry_ids {
-        let opened = open_key(&cipher, entry_id, &read(entry_id).unwrap());
+        let opened = open_key(&vault, entry_id, &read(entry_id).unwrap());
         assert!(matches!(opened.err(), Some(StoreError::Damaged)));
     }
     // The error does not reveal the content.
@@ -243,7 +244,7 @@ fn store_is_reencrypted_under_new_key() {
     // With one unreadable entry, nothing is changed.
     let Bench { folder, maf } = bench;
     drop(maf);
-    let entry_id = EntryCipher::new(&store_key(2)).entry_id(Kind::Key, &keys[0]);
+    let entry_id = vault_of(&store_key(2)).entry_id(Kind::Key, &keys[0]);
     overwrite(&path, KEYS, &entry_id, b"nonsense");
     let before = entries(&path, KEYS);
     let damaged = crate::reencrypt(&path, &store_key(2), &store_key(3)).unwrap_err();
@@ -305,7 +306,7 @@ fn uncommitted_entry_is_not_stored() {
         Err(StoreError::Damaged)
     });
     assert!(failed.is_err());
-    let entry_id = bench.maf.state.store.cipher.entry_id(Kind::Client, LIGHT);
+    let entry_id = bench.maf.state.store.vault.entry_id(Kind::Client, LIGHT);
     let found = bench.maf.state.store.read(|s| Ok::<_, StoreError>(s.client(&entry_id)?.is_some()));
     assert!(!found.unwrap());
     bench.maf.state.store.assert_consistent();

@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 use saegis_tests::{Credential, Gateway, Light, WebSession, read_until};
 
 use super::web::with_page;
+use super::web_screenshots::{FASTER, with_faster_clock};
 
 const ASSOCIATIONS: usize = 10_000;
 const ROWS: usize = 100_000;
 /// Threads that connect.
 const THREADS: usize = 8;
-/// Speed of the gateway's clock while an open page is measured: the charts have a whole hour after two
-/// minutes, and 30 times the updates are sent.
-const FASTER: u32 = 30;
+/// Time until the charts have a whole hour, with the faster clock.
 const AN_HOUR: Duration = Duration::from_secs(125);
 /// Rounds without and with an open page, and the duration of each measurement.
 const ROUNDS: u32 = 2;
@@ -162,11 +161,7 @@ fn load_of_web_page_with_many_associations() {
 #[ignore = "a measurement of minutes; cargo xtask load web runs it"]
 fn load_of_open_web_page() {
     // Without associations, whose own load varies by more than this. No update visits them.
-    let clock = format!("+0 x{FASTER}");
-    let gateway = with_page()
-        .file("psk-lookup-table.csv", &table())
-        .started_through(&["faketime", "-f", &clock])
-        .start();
+    let gateway = with_faster_clock(with_page().file("psk-lookup-table.csv", &table())).start();
     thread::sleep(AN_HOUR);
     let session = gateway.open_web(&[]);
     let (share, kib) = open_page(&gateway, &session);

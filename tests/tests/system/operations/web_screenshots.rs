@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use saegis_tests::{Browser, Credential, Light, Request, wait_until};
+use saegis_tests::{Browser, Credential, Light, Request, Setup, output_of, wait_until};
 
 use super::web::with_page;
 use super::web_browser::{live, open, pages};
@@ -13,7 +13,7 @@ use super::web_browser::{live, open, pages};
 /// Number of devices.
 const DEVICES: usize = 24;
 /// Speed of the gateway's clock. An hour of charts takes two minutes.
-const FASTER: &str = "+0 x30";
+pub(super) const FASTER: u32 = 30;
 /// Duration of the traffic.
 const TRAFFIC: Duration = Duration::from_secs(125);
 
@@ -27,6 +27,13 @@ fn identity(number: usize) -> String {
 
 fn picture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("book").join(format!("web-page-{name}.png"))
+}
+
+/// Runs the gateway with a faster clock. The program `faketime` would not end with the test.
+pub(super) fn with_faster_clock(setup: Setup) -> Setup {
+    let found = output_of("sh", &["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]).expect(0);
+    let library = format!("LD_PRELOAD={}", found.out.trim());
+    setup.started_through(&["env", &library, &format!("FAKETIME=+0 x{FASTER}")])
 }
 
 /// Sends requests of one device until the end, slower and faster by turns.
@@ -56,10 +63,7 @@ fn traffic(port: u16, number: usize, over: &AtomicBool) {
 fn pictures_of_pages_are_taken() {
     let rows = (0..DEVICES).map(|n| format!("Clamp-{n},{},{}\n", key(n), identity(n)));
     let table = "ae_id,kpsa,kpsa_id\n".to_string() + &rows.collect::<String>();
-    let gateway = with_page()
-        .file("psk-lookup-table.csv", &table)
-        .started_through(&["faketime", "-f", FASTER])
-        .start();
+    let gateway = with_faster_clock(with_page().file("psk-lookup-table.csv", &table)).start();
     let (port, over) = (gateway.port(), AtomicBool::new(false));
     let browser = Browser::start(&[]);
     let session = gateway.open_web(&["--view"]);

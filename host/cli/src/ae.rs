@@ -163,25 +163,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
         return Err(AeError::Binding);
     }
     let tokens = args.tokens.iter().map(|file| read_token(file)).collect::<Result<Vec<_>, _>>()?;
-    let (mut session, kind, proof) = match &config.maf {
-        None => {
-            let (kind, proof) = match &config.credential {
-                Proof::Key(credential) => ("kpsa_id", credential.kpsa_id.to_string()),
-                Proof::Certificate(files) => {
-                    ("certificate", saegis_policy::Shown(&files.certificate).to_string())
-                }
-            };
-            let to = (&config.registrar, Flavour::CseId);
-            (establish(to, &config.credential, from, binding).await?, kind, proof)
-        }
-        Some(maf) => {
-            let credential = maf::credential(maf, &config.credential).await?;
-            let proof = credential.kpsa_id.to_string();
-            let by = saegis_client::Proof::Key(&credential);
-            let peer = config.registrar.peer();
-            (Session::establish(&peer, by, from, binding).await?, "maf_key", proof)
-        }
-    };
+    let (mut session, kind, proof) = associate(&config, from, binding).await?;
     session.claim_roles(args.roles);
     session.use_tokens(&tokens);
     if !as_json {
@@ -217,6 +199,34 @@ pub async fn run(args: Args, as_json: bool) -> Result<(), AeError> {
         crate::output::print(&done.text);
     }
     Ok(())
+}
+
+/// Establishes the association of an AE, also by a key of its MAF. Returns it with the kind and the name of
+/// the credential.
+async fn associate(
+    config: &AeConfig,
+    from: String,
+    binding: Binding,
+) -> Result<(Session, &'static str, String), AeError> {
+    Ok(match &config.maf {
+        None => {
+            let (kind, proof) = match &config.credential {
+                Proof::Key(credential) => ("kpsa_id", credential.kpsa_id.to_string()),
+                Proof::Certificate(files) => {
+                    ("certificate", saegis_policy::Shown(&files.certificate).to_string())
+                }
+            };
+            let to = (&config.registrar, Flavour::CseId);
+            (establish(to, &config.credential, from, binding).await?, kind, proof)
+        }
+        Some(maf) => {
+            let credential = maf::credential(maf, &config.credential).await?;
+            let proof = credential.kpsa_id.to_string();
+            let by = saegis_client::Proof::Key(&credential);
+            let peer = config.registrar.peer();
+            (Session::establish(&peer, by, from, binding).await?, "maf_key", proof)
+        }
+    })
 }
 
 async fn carry_out(

@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::ErrorKind;
 
+use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::Config;
+use saegis_gateway::replaced_file::{lock, replace};
 use saegis_policy::{Fault, Faults, TOKEN_ISSUERS};
 use toml_edit::{Array, DocumentMut, value};
 
 use super::error::TokenCommandError;
-use crate::admin::{self, Reloaded};
-use crate::replaced_file::{lock, replace};
+use crate::admin;
 
 /// Entry of the policy file with the revoked tokens.
 const REVOKED: &str = "revoked";

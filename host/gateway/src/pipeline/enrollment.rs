@@ -31,6 +31,8 @@ impl Pipeline {
             gateway: self.gateway.clone(),
             session: session.clone(),
             authority: session.active.authority(),
+            // The requests of the page are those of oneM2M.
+            path: None,
         };
         let operation = request.as_ref().ok().map(|(operation, _)| operation.name());
         let done = match request {

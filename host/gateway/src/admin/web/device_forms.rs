@@ -100,7 +100,7 @@ pub async fn carry_out(
         admin_audit::page_refused(change.action(), &session.opener, &session.id, "role view");
         return Err(FormError::Role);
     }
-    if context.commands.gateway.config.role.is_maf() {
+    if !context.commands.gateway.config.role.is_cse() {
         return Err(FormError::Unknown);
     }
     let edit = Edit::parse(change, &form).ok_or(FormError::Unknown)?;

@@ -20,7 +20,7 @@ use crate::admin::protocol::WebRole;
 use crate::admin::web_access::Session;
 
 /// The pages of the navigation: path, name.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("./", "Overview"),
     ("refusals", "Refusals"),
     ("associations", "Associations"),

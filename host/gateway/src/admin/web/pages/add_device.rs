@@ -77,7 +77,7 @@ pub fn content(
         @if !wanted.identity.is_empty() {
             p { "A refused device presented the identity " (data(&wanted.identity)) "." }
         }
-        @if config.role.is_maf() {
+        @if !config.role.is_cse() {
             p { (NOT_OF_MAF) }
         } @else if session.role == WebRole::View {
             p {

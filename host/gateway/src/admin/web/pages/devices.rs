@@ -54,7 +54,7 @@ struct Part {
 /// Returns the content of the page.
 pub async fn content(context: &Context, session: &Session, query: Query) -> Markup {
     let config = &context.commands.gateway.config;
-    if config.role.is_maf() {
+    if !config.role.is_cse() {
         return html! { p { (NOT_OF_MAF) } };
     }
     let read = with_files(context, move |commands| {

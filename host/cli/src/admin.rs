@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use saegis_gateway::admin::protocol::{
     BackupReport, Deleted, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadOutcome,
-    ReloadReport, Request, WebRole,
+    ReloadReport, Request, SignedOut, WebRole,
 };
 use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::Config;
@@ -100,7 +100,7 @@ pub enum Command {
     },
     /// List the peer CSEs of the running gateway
     Peers(Args),
-    /// Open the web page of the running gateway
+    /// Open the web page of the running gateway, and end its sessions
     Admin {
         #[command(subcommand)]
         command: WebCommand,
@@ -122,6 +122,19 @@ pub enum WebCommand {
         /// The session of the link can view everything and change nothing
         #[arg(long)]
         view: bool,
+        #[command(flatten)]
+        args: Args,
+    },
+    /// List the sessions of the web page
+    Sessions(Args),
+    /// End a session of the web page, or all sessions and links
+    SignOut {
+        /// Session, as printed by `saegis admin sessions` and in the audit trail
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        session: Option<String>,
+        /// End all sessions, and the links that are not opened yet
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         args: Args,
     },
@@ -149,6 +162,11 @@ impl Command {
             Self::Admin { command: WebCommand::Link { view, args } } => {
                 let role = if view { WebRole::View } else { WebRole::Operate };
                 (args, Request::Link { role })
+            }
+            Self::Admin { command: WebCommand::Sessions(args) } => (args, Request::Sessions),
+            // clap requires a session or --all.
+            Self::Admin { command: WebCommand::SignOut { session, all: _, args } } => {
+                (args, Request::SignOut { id: session })
             }
             Self::DeleteAe { ae_id, args } => (args, Request::DeleteAe { ae_id }),
             Self::EndAssociation { id, args } => (args, Request::EndAssociation { id }),
@@ -235,6 +253,14 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             show(table(answer.get("peers"), &columns));
         }
         Request::Link { .. } => show(report::link(&read(&answer)?)),
+        Request::Sessions => {
+            let columns = ["id", "role", "by", "opened", "expires"];
+            show(table(answer.get("sessions"), &columns));
+        }
+        Request::SignOut { id } => {
+            let ended = read::<SignedOut>(&answer)?.ended;
+            show(report::signed_out(id.as_deref(), ended).map_err(AdminError::Failed)?);
+        }
         // `saegis backup`, `saegis top` and the web page send them.
         Request::Backup | Request::Totals | Request::RollOut { .. } => {}
         Request::ReleaseAeId { credential_id } => {

@@ -193,6 +193,18 @@ pub fn link(report: &LinkReport) -> Vec<String> {
     vec![report.link.url.to_string(), usage]
 }
 
+/// Returns the line about the end of a session of the web page, or of all sessions.
+///
+/// # Errors
+/// Returns the reason if there is no such session.
+pub fn signed_out(id: Option<&str>, ended: usize) -> Result<Vec<String>, String> {
+    match id {
+        Some(id) if ended == 0 => Err(format!("there is no session {id}")),
+        Some(id) => Ok(vec![format!("session {id} has ended")]),
+        None => Ok(vec![format!("{ended} sessions and all links have ended")]),
+    }
+}
+
 /// Returns the line about the release of an AE-ID.
 pub fn released(credential_id: &str) -> String {
     format!("{credential_id} no longer has an AE-ID")

@@ -12,7 +12,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::protocol::{
     AeIdEntry, AeIdList, AssociationEntry, AssociationList, Ended, GenerationList,
     GenerationReport, LinkReport, LogLevelReport, PeerEntry, PeerList, Released, ReloadOutcome,
-    ReloadReport, Request, RequestList, Response, StatusReport, TotalsReport, WebRole,
+    ReloadReport, Request, RequestList, Response, SignedOut, StatusReport, TotalsReport, WebRole,
+    WebSessionList,
 };
 use crate::admin::rollout::{self, Installation, Reloaded};
 use crate::admin::web_access::WebAccess;
@@ -85,6 +86,14 @@ impl Commands {
             Request::Peers => Response::Peers(self.peers()),
             Request::Backup => back_up(gateway).await,
             Request::Link { role } => self.link(role, uid),
+            Request::Sessions => match self.web_access() {
+                Ok(web) => Response::Sessions(WebSessionList { sessions: web.sessions() }),
+                Err(why) => Response::error(why),
+            },
+            Request::SignOut { id } => match self.web_access() {
+                Ok(web) => Response::SignedOut(SignedOut { ended: web.end_named(id.as_deref()) }),
+                Err(why) => Response::error(why),
+            },
             Request::EndAssociation { id } => {
                 Response::Ended(Ended { ended: gateway.associations.end(id).await })
             }
@@ -156,13 +165,14 @@ impl Commands {
     }
 
     /// Creates a link that opens the web page once.
+    fn web_access(&self) -> Result<&WebAccess, String> {
+        self.web.as_deref().ok_or_else(|| {
+            "the gateway has no web page; set admin.web.listen, and restart the gateway".into()
+        })
+    }
+
     fn link(&self, role: WebRole, uid: u32) -> Response {
-        let Some(web) = &self.web else {
-            return Response::error(
-                "the gateway has no web page; set admin.web.listen, and restart the gateway",
-            );
-        };
-        match web.new_link(role, uid) {
+        match self.web_access().and_then(|web| web.new_link(role, uid)) {
             Ok(link) => Response::Link(LinkReport { link, role }),
             Err(why) => Response::error(why),
         }

@@ -19,7 +19,7 @@ pub use policy::{
     ShadowDifference, ShadowEntry, TableChange, TableEntry,
 };
 pub use requests::{RequestEntry, RequestList, RequestStep};
-pub use web::{LinkReport, WebLink, WebRole};
+pub use web::{LinkReport, SignedOut, WebLink, WebRole, WebSessionEntry, WebSessionList};
 
 /// A request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -88,6 +88,14 @@ pub enum Request {
         /// The role of its session.
         role: WebRole,
     },
+    /// Lists the sessions of the web page.
+    Sessions,
+    /// Ends a session of the web page, or all sessions and links.
+    SignOut {
+        /// The session.
+        #[serde(default)]
+        id: Option<String>,
+    },
     /// Copies the stores into a folder of the state folder. The client removes it.
     Backup,
     /// Ends an association.
@@ -108,6 +116,7 @@ impl Request {
             | Self::Generations
             | Self::Requests { .. }
             | Self::AeIds
+            | Self::Sessions
             | Self::Peers => None,
             Self::Backup => Some("backup".into()),
             Self::RollOut { direction, module } => {
@@ -115,6 +124,9 @@ impl Request {
             }
             Self::Link { role: WebRole::Operate } => Some("admin link".into()),
             Self::Link { role: WebRole::View } => Some("admin link --view".into()),
+            Self::SignOut { id } => {
+                Some(format!("admin sign-out {}", id.as_deref().unwrap_or("--all")))
+            }
             Self::Reload { accept_removals, force } => {
                 let removals = if *accept_removals { " --accept-removals" } else { "" };
                 Some(format!("reload{removals}{}", if *force { " --force" } else { "" }))
@@ -162,6 +174,10 @@ pub enum Response {
     Peers(PeerList),
     /// To `link`.
     Link(LinkReport),
+    /// To `sessions`.
+    Sessions(WebSessionList),
+    /// To `sign-out`.
+    SignedOut(SignedOut),
     /// To `backup`.
     Backup(BackupReport),
     /// To `end-association`.

@@ -9,13 +9,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::RngExt as _;
+use saegis_onem2m::timestamp;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use super::protocol::{WebLink, WebRole};
+use super::protocol::{WebLink, WebRole, WebSessionEntry};
 use crate::telemetry::admin_audit::{self, Opener};
 
 /// Maximum number of links that are not opened yet, and of sessions of links. A further one replaces the
@@ -116,6 +117,7 @@ pub struct Session {
     /// The user or the certificate that opened it.
     pub opener: Opener,
     binding: Binding,
+    opened: SystemTime,
     ends: Instant,
     /// Result of the last change, for the next page.
     notice: Mutex<Option<String>>,
@@ -266,6 +268,7 @@ impl WebAccess {
             uid,
             opener,
             binding,
+            opened: SystemTime::now(),
             ends: Instant::now() + self.session_lifetime,
             notice: Mutex::default(),
         })
@@ -288,6 +291,33 @@ impl WebAccess {
     /// Returns whether a session has not ended.
     pub fn is_active(&self, session: &Arc<Session>) -> bool {
         self.state().sessions.iter().any(|other| Arc::ptr_eq(other, session))
+    }
+
+    /// Returns the sessions, the oldest first.
+    pub fn sessions(&self) -> Vec<WebSessionEntry> {
+        let entry = |session: &Arc<Session>| WebSessionEntry {
+            id: session.id.clone(),
+            role: session.role,
+            by: session.opener.to_string(),
+            opened: timestamp::format(session.opened),
+            expires: timestamp::format(session.opened + self.session_lifetime),
+        };
+        self.state().sessions.iter().map(entry).collect()
+    }
+
+    /// Ends the session with that number, or all sessions and links, by a command of the operator. Returns
+    /// the number of sessions.
+    pub fn end_named(&self, id: Option<&str>) -> usize {
+        let mut state = self.state();
+        if id.is_none() {
+            state.links.clear();
+        }
+        let named = |session: &mut Arc<Session>| id.is_none_or(|id| session.id == id);
+        let ended: Vec<_> = state.sessions.extract_if(.., named).collect();
+        for session in &ended {
+            admin_audit::page_closed(&session.id, &session.opener, "ended by command");
+        }
+        ended.len()
     }
 
     /// Ends a session, at the request of its operator.

@@ -235,3 +235,43 @@ fn sign_out_ends_web_session() {
     assert!(rest.ends_with("0\r\n\r\n"), "the stream is complete: {rest}");
     gateway.log().wait_for(Mark::START, "admin.session-closed", |_| true);
 }
+
+#[test]
+fn web_sessions_are_listed_and_ended_by_command() {
+    let gateway = with_page().start();
+    let sessions = || {
+        let all = saegis(&gateway.path(""), &["admin", "sessions", "--json"]).expect(0).json();
+        all["sessions"].as_array().unwrap().clone()
+    };
+    assert!(sessions().is_empty());
+    let (first, second) = (gateway.open_web(&[]), gateway.open_web(&["--view"]));
+    let listed = sessions();
+    let roles: Vec<_> = listed.iter().map(|of| of["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["operate", "view"]);
+    let id = listed[0]["id"].as_str().unwrap();
+    let table = saegis(&gateway.path(""), &["admin", "sessions"]).expect(0);
+    assert!(table.out.contains(id) && table.out.contains("EXPIRES"), "{table:?}");
+    let (_, secret) = first.cookie.split_once('=').unwrap();
+    assert!(!table.out.contains(secret) && !listed[0].to_string().contains(secret));
+    let mut updates = first.updates();
+    read_until(&mut updates, "event: update");
+    let sign_out = |arguments: &[&str]| {
+        saegis(&gateway.path(""), &[&["admin", "sign-out"], arguments].concat())
+    };
+    assert!(sign_out(&["0000"]).expect(4).err.contains("there is no session 0000"));
+    sign_out(&[]).expect(2);
+    sign_out(&["--all", id]).expect(2);
+    assert!(sign_out(&[id]).expect(0).out.contains("has ended"));
+    assert_eq!(gateway.web(&first.request("GET", "")).status(), 403);
+    read_until(&mut updates, "0\r\n\r\n");
+    assert_eq!(gateway.web(&second.request("GET", "")).status(), 200);
+    audited(&gateway, "admin.command", &format!("admin sign-out {id}"));
+    audited(&gateway, "admin.session-closed", "ended by command");
+    // All sessions and all links.
+    let (host, link) = host_and_path(&gateway.web_link(&[]));
+    let ended = sign_out(&["--all", "--json"]).expect(0).json();
+    assert_eq!(ended["ended"], 1);
+    assert_eq!(gateway.web(&second.request("GET", "")).status(), 403);
+    assert_eq!(gateway.web(&Request::new("GET", &link).to_host(&host)).status(), 403);
+    assert!(sessions().is_empty());
+}

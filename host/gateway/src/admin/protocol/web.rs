@@ -35,6 +35,35 @@ pub struct LinkReport {
     pub role: WebRole,
 }
 
+/// Sessions of the web page.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WebSessionList {
+    /// The sessions, the oldest first.
+    pub sessions: Vec<WebSessionEntry>,
+}
+
+/// A session of the web page.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WebSessionEntry {
+    /// Its name, as in the audit trail.
+    pub id: String,
+    /// Its role.
+    pub role: WebRole,
+    /// The user that created its link, or the name in the client certificate.
+    pub by: String,
+    /// The time at which it was opened.
+    pub opened: String,
+    /// The time at which it ends.
+    pub expires: String,
+}
+
+/// The end of sessions of the web page.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SignedOut {
+    /// The number of sessions that were ended.
+    pub ended: usize,
+}
+
 /// Address of a link, which is a secret.
 #[derive(Serialize, Deserialize)]
 pub struct WebLink {

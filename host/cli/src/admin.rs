@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use saegis_gateway::admin::protocol::{
-    BackupReport, Deleted, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadOutcome,
-    ReloadReport, Request, SignedOut, WebRole,
+    BackupReport, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadOutcome, ReloadReport,
+    Request, SignedOut, WebRole,
 };
 use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::Config;
@@ -271,13 +271,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
             show(vec![report::released(&credential_id)]);
         }
         Request::DeleteAe { ae_id } => {
-            let Deleted { deleted, credential_id } = read(&answer)?;
-            if !deleted && credential_id.is_none() {
-                return Err(AdminError::Failed(format!("there is no AE {ae_id}")));
-            }
-            let deleted = deleted.then(|| format!("the AE {ae_id} was deleted"));
-            let released = credential_id.as_deref().map(report::released);
-            show(deleted.into_iter().chain(released).collect());
+            show(report::deleted(&ae_id, &read(&answer)?).map_err(AdminError::Failed)?);
         }
         Request::EndAssociation { id } => {
             if !read::<Ended>(&answer)?.ended {

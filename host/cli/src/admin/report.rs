@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use saegis_gateway::admin::protocol::{
-    FaultEntry, GenerationEntry, GenerationList, LinkReport, ReloadOutcome, ReloadReport,
+    Deleted, FaultEntry, GenerationEntry, GenerationList, LinkReport, ReloadOutcome, ReloadReport,
     RequestEntry, RequestList,
 };
 use saegis_policy::Shown;
@@ -203,6 +203,19 @@ pub fn signed_out(id: Option<&str>, ended: usize) -> Result<Vec<String>, String>
         Some(id) => Ok(vec![format!("session {id} has ended")]),
         None => Ok(vec![format!("{ended} sessions and all links have ended")]),
     }
+}
+
+/// Returns the lines about the deletion of an AE.
+///
+/// # Errors
+/// Returns the reason if there is no such AE.
+pub fn deleted(ae_id: &str, report: &Deleted) -> Result<Vec<String>, String> {
+    let Deleted { deleted, credential_id } = report;
+    if !deleted && credential_id.is_none() {
+        return Err(format!("there is no AE {ae_id}"));
+    }
+    let deleted = deleted.then(|| format!("the AE {ae_id} was deleted"));
+    Ok(deleted.into_iter().chain(credential_id.as_deref().map(released)).collect())
 }
 
 /// Returns the line about the release of an AE-ID.

@@ -73,8 +73,9 @@ fn json_keys_are_frozen() {
         ),
         (
             "modules",
-            "capabilities certificates exposed generation hooks modules name read_by replaced \
-             replaces rows rules sha256 shadows short_keys signed_at signed_by source tables warnings",
+            "calls capabilities certificates exposed failures generation hook hooks median_us modules \
+             name p99_us promoted read_by replaced replaces rows rules sha256 shadows short_keys \
+             signed_at signed_by source tables warnings",
         ),
         ("ae-ids", "ae_ids"),
         ("peers", "peers"),

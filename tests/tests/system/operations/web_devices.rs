@@ -244,7 +244,7 @@ fn refused_forms_change_no_device() {
     assert!(view.page(&gateway, "add-device").contains("saegis device add NAME"));
     assert_eq!(gateway.table(), table);
     let trail = fs::read_to_string(gateway.path("state/audit.jsonl")).unwrap();
-    assert!(!trail.contains("device "), "{trail}");
+    assert!(!trail.contains("\"command\":\"device "), "{trail}");
     gateway.web(&session.request("GET", ""));
 }
 

@@ -153,7 +153,7 @@ fn rollout_needs_role_and_token() {
     }
     assert_eq!(manifest(&gateway), NEXT);
     let trail = fs::read_to_string(gateway.path("state/audit.jsonl")).unwrap();
-    assert!(!trail.contains("module promote"), "{trail}");
+    assert!(!trail.contains("\"command\":\"module promote"), "{trail}");
 }
 
 #[test]

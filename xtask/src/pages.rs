@@ -34,7 +34,11 @@ pub fn check(project: &Project, only: Option<&Path>) -> Result<()> {
     let mut pages = Vec::new();
     for folder in ["docs/src/how-to", "docs/src/tutorials"] {
         for entry in fs::read_dir(project.root.join(folder)).context(folder)? {
-            pages.push(entry?.path());
+            let path = entry?.path();
+            // The folders also have pictures.
+            if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
         }
     }
     pages.sort();

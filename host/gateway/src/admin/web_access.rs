@@ -155,28 +155,30 @@ struct State {
 }
 
 impl State {
-    /// Removes what has expired, and records the sessions among it.
+    /// Ends the sessions that meet a condition, and returns their number. The audit trail has each end.
+    fn end(&mut self, why: &str, ends: impl Fn(&Arc<Session>) -> bool) -> usize {
+        let ended: Vec<_> = self.sessions.extract_if(.., |session| ends(session)).collect();
+        for session in &ended {
+            admin_audit::page_closed(&session.id, &session.opener, why);
+        }
+        ended.len()
+    }
+
+    /// Removes what has expired.
     fn remove_expired(&mut self) {
         let now = Instant::now();
         self.links.retain(|link| link.ends > now);
-        self.sessions.retain(|session| {
-            let is_active = session.ends > now;
-            if !is_active {
-                admin_audit::page_closed(&session.id, &session.opener, "expired");
-            }
-            is_active
-        });
+        self.end("expired", |session| session.ends <= now);
     }
 
     /// Adds a session. The oldest one that `rivals` selects ends if there are `max` of them.
     fn add(&mut self, session: Arc<Session>, max: usize, rivals: impl Fn(&Session) -> bool) {
-        let mut found = self.sessions.iter().enumerate().filter(|(_, other)| rivals(other));
-        let oldest = found.next().map(|(at, _)| at);
+        let mut found = self.sessions.iter().filter(|other| rivals(other));
+        let oldest = found.next().cloned();
         if found.count() + 1 >= max
-            && let Some(at) = oldest
+            && let Some(oldest) = oldest
         {
-            let oldest = self.sessions.remove(at);
-            admin_audit::page_closed(&oldest.id, &oldest.opener, "replaced");
+            self.end("replaced", |other| Arc::ptr_eq(other, &oldest));
         }
         self.sessions.push(session);
     }
@@ -312,22 +314,12 @@ impl WebAccess {
         if id.is_none() {
             state.links.clear();
         }
-        let named = |session: &mut Arc<Session>| id.is_none_or(|id| session.id == id);
-        let ended: Vec<_> = state.sessions.extract_if(.., named).collect();
-        for session in &ended {
-            admin_audit::page_closed(&session.id, &session.opener, "ended by command");
-        }
-        ended.len()
+        state.end("ended by command", |session| id.is_none_or(|id| session.id == id))
     }
 
     /// Ends a session, at the request of its operator.
     pub fn end(&self, session: &Arc<Session>) {
-        let mut state = self.state();
-        let at = state.sessions.iter().position(|other| Arc::ptr_eq(other, session));
-        if let Some(at) = at {
-            state.sessions.remove(at);
-            admin_audit::page_closed(&session.id, &session.opener, "signed out");
-        }
+        self.state().end("signed out", |other| Arc::ptr_eq(other, session));
     }
 }
 

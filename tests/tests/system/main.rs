@@ -85,6 +85,7 @@ mod cse {
 
 /// The grounds on which the embedded CSE allows a request, beyond its access control policies.
 mod authorization {
+    mod lights;
     mod roles;
     mod token_command;
     mod token_refusals;

@@ -4,14 +4,12 @@ use std::fs;
 
 use saegis_tests::{
     CoapLight, CoapMessage, Event, Gateway, LIGHT1, LIGHT2, Light, Mark, Mqtt, Reply, Request,
-    Response, Setup, Upstream, saegis,
+    Setup, Upstream, saegis,
 };
 use serde_json::{Value, json};
 
-const OWNER: &str = "Clight-AE1";
-const GUEST: &str = "Clight-AE2";
-const LAMP: &str = "/cse/light1/lamp";
-const TECHNICIAN: &str = "technician@in.provider.com";
+use super::lights::{GUEST, LAMP, OWNER, TECHNICIAN, ask, create_container, registered};
+
 const TENANT: &str = "tenant@in.provider.com";
 const FILE: &str = "policies/roles.toml";
 
@@ -22,10 +20,6 @@ const ROLES: &str = "[[role]]\nid = \"technician@in.provider.com\"\noriginators 
 /// The same to nobody.
 const NOBODY: &str = "[[role]]\nid = \"technician@in.provider.com\"\n";
 
-fn ask(light: &mut Light, from: &str, request: Request) -> Response {
-    light.ask(&request.from(from)).unwrap()
-}
-
 /// Returns a retrieve of the lamp that claims roles.
 fn claim(roles: &str) -> Request {
     Request::retrieve(&format!("{LAMP}?rids={roles}"))
@@ -34,20 +28,9 @@ fn claim(roles: &str) -> Request {
 /// Registers both lights. Technicians may do everything with the lamp of the first one, and tenants
 /// may retrieve it.
 fn start(setup: Setup) -> (Gateway, Light, Light) {
-    let gateway = setup.start();
-    let mut owner = Light::connect(gateway.port(), LIGHT1).unwrap();
-    let mut guest = Light::connect(gateway.port(), LIGHT2).unwrap();
-    ask(&mut owner, OWNER, Request::create_ae("light1")).expect(201, 2001);
-    ask(&mut guest, GUEST, Request::create_ae("light2")).expect(201, 2001);
-    let own = json!({"acor": [OWNER], "acop": 63});
-    let acp = json!({"m2m:acp": {
-        "rn": "acp",
-        "pv": {"acr": [own, {"acor": [TECHNICIAN], "acop": 63}, {"acor": [TENANT], "acop": 34}]},
-        "pvs": {"acr": [own]},
-    }});
-    ask(&mut owner, OWNER, Request::create("/cse/light1", 1, &acp)).expect(201, 2001);
-    let lamp = json!({"m2m:cnt": {"rn": "lamp", "acpi": ["cse/light1/acp"]}});
-    ask(&mut owner, OWNER, Request::create("/cse/light1", 3, &lamp)).expect(201, 2001);
+    let tenants = json!({"acor": [TENANT], "acop": 34});
+    let (gateway, mut owner, guest) = registered(setup, &[tenants]);
+    create_container(&mut owner, &json!({"rn": "lamp", "acpi": ["cse/light1/acp"]}));
     (gateway, owner, guest)
 }
 

@@ -9,7 +9,8 @@ use saegis_tests::{
 };
 use serde_json::json;
 
-use super::tokens::{FILE, GUEST, LAMP, OWNER, ask, file_of, lamp, start, with};
+use super::lights::{GUEST, LAMP, OWNER, ask};
+use super::tokens::{FILE, file_of, lamp, start, with};
 
 const CSE: &str = "//in.provider.com/mn-cse-123456";
 const TECHNICIAN: &str = "technician@in.provider.com";

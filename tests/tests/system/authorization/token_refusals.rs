@@ -5,7 +5,8 @@ use saegis_tests::{
 };
 use serde_json::{Value, json};
 
-use super::tokens::{GUEST, LAMP, OWNER, ask, file_of, lamp, start, with};
+use super::lights::{GUEST, LAMP, OWNER, ask};
+use super::tokens::{file_of, lamp, start, with};
 
 /// Sends tokens of the guest and asserts that each is refused with a code and a reason. The same
 /// request is refused without a token, and granted with a valid one.

@@ -3,16 +3,14 @@
 use std::fs;
 
 use saegis_tests::{
-    Gateway, LIGHT1, LIGHT2, Light, Mqtt, Reply, Request, Response, Setup, TokenIssuer, Upstream,
-    eventually, run_pyjwt, saegis, token_claims,
+    Gateway, LIGHT2, Light, Mqtt, Reply, Request, Setup, TokenIssuer, Upstream, eventually,
+    run_pyjwt, saegis, token_claims,
 };
 use serde_json::{Value, json};
 
-pub const OWNER: &str = "Clight-AE1";
-pub const GUEST: &str = "Clight-AE2";
-pub const LAMP: &str = "/cse/light1/lamp";
+use super::lights::{GUEST, LAMP, OWNER, TECHNICIAN, ask, create_container, registered};
+
 pub const FILE: &str = "policies/token-issuers.toml";
-const TECHNICIAN: &str = "technician@in.provider.com";
 
 /// Returns the policy file, in which the issuer may give the role of the technician, and privileges
 /// for light 1.
@@ -24,10 +22,6 @@ pub fn file_of(issuer: &TokenIssuer, revoked: &str) -> String {
          resources = [\"cse/light1/*\"]\n\n[[issuer.key]]\nid = \"2026\"\nalgorithm = \"ES256\"\n\
          public = \"\"\"\n{key}\"\"\"\n"
     )
-}
-
-pub fn ask(light: &mut Light, from: &str, request: Request) -> Response {
-    light.ask(&request.from(from)).unwrap()
 }
 
 pub fn with(request: Request, token: &str) -> Request {
@@ -42,25 +36,13 @@ pub fn lamp() -> Value {
 /// Registers both lights, and creates the containers of the first one. Technicians may do everything
 /// with the door.
 pub fn start(setup: Setup) -> (Gateway, Light, Light) {
-    let gateway = setup.start();
-    let mut owner = Light::connect(gateway.port(), LIGHT1).unwrap();
-    let mut guest = Light::connect(gateway.port(), LIGHT2).unwrap();
-    ask(&mut owner, OWNER, Request::create_ae("light1")).expect(201, 2001);
-    ask(&mut guest, GUEST, Request::create_ae("light2")).expect(201, 2001);
-    let own = json!({"acor": [OWNER], "acop": 63});
-    let acp = json!({"m2m:acp": {
-        "rn": "acp",
-        "pv": {"acr": [own, {"acor": [TECHNICIAN], "acop": 63}]},
-        "pvs": {"acr": [own]},
-    }});
-    ask(&mut owner, OWNER, Request::create("/cse/light1", 1, &acp)).expect(201, 2001);
-    for content in [
+    let (gateway, mut owner, guest) = registered(setup, &[]);
+    for container in [
         json!({"rn": "lamp"}),
         json!({"rn": "lamp2"}),
         json!({"rn": "door", "acpi": ["cse/light1/acp"]}),
     ] {
-        let content = json!({ "m2m:cnt": content });
-        ask(&mut owner, OWNER, Request::create("/cse/light1", 3, &content)).expect(201, 2001);
+        create_container(&mut owner, &container);
     }
     (gateway, owner, guest)
 }

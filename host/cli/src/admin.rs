@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use saegis_gateway::admin::protocol::{
-    BackupReport, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadOutcome, ReloadReport,
-    Request, SignedOut, WebRole,
+    BackupReport, Ended, Failed, LogLevelReport, MAX_LINE, Released, ReloadReport, Request,
+    SignedOut, WebRole,
 };
-use saegis_gateway::admin::rollout::Reloaded;
+use saegis_gateway::admin::reloaded::Reloaded;
 use saegis_gateway::config::Config;
 
 use crate::output::print;
@@ -291,11 +291,7 @@ pub fn run(command: Command, as_json: bool) -> Result<(), AdminError> {
 pub fn reload(config: &Config, force: bool) -> io::Result<Reloaded> {
     let request = Request::Reload { accept_removals: false, force };
     let answer = ask(&config.admin.socket, &request, timeout(config))?;
-    let report: ReloadReport = serde_json::from_value(answer)?;
-    Ok(match report.outcome {
-        ReloadOutcome::Refused => Reloaded::Refused(report::faults(&report)),
-        ReloadOutcome::Unchanged | ReloadOutcome::InForce => Reloaded::InForce(report.generation),
-    })
+    Ok(serde_json::from_value::<ReloadReport>(answer)?.into())
 }
 
 /// Has the running gateway copy its stores. Returns `None` if no gateway is running.

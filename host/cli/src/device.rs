@@ -8,7 +8,6 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use saegis_gateway::admin::rollout::Reloaded;
 use saegis_gateway::config::Config;
 use saegis_gateway::devices::{Device, DeviceError, Devices, Ends, FileLimits, LockedDevices, Row};
 use serde_json::{Value, json};
@@ -230,12 +229,7 @@ fn open(config: &Config) -> Result<LockedDevices<'_>, DeviceError> {
 
 /// Writes the files, and has the running gateway load them. Returns when the change takes effect.
 fn write(config: &Config, devices: LockedDevices<'_>, ends: Ends) -> Result<String, DeviceError> {
-    devices.write(ends, |ends| {
-        Ok(match admin::reload(config, ends == Ends::Any)? {
-            Reloaded::InForce(generation) => Ok(generation),
-            Reloaded::Refused(faults) => Err(faults),
-        })
-    })
+    devices.write(ends, |ends| admin::reload(config, ends == Ends::Any))
 }
 
 /// Returns the address of the gateway for devices.

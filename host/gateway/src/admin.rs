@@ -6,6 +6,7 @@ pub mod backup;
 pub mod commands;
 pub mod metrics_endpoint;
 pub mod protocol;
+pub mod reloaded;
 pub mod remedies;
 pub mod rollout;
 pub mod status;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::io::Errno;
 
 /// Replaces a file atomically. A reader sees either the old or the new file, even after a power
 /// failure. A new file is readable by its owner, and by the group of the folder if that is another
@@ -65,12 +66,16 @@ pub fn is_replaceable(file: &Path) -> bool {
 /// Locks a folder against other commands that edit its files, for the lifetime of the value.
 ///
 /// # Errors
-/// Fails if the folder cannot be opened, or another command has locked it.
+/// Fails if the folder cannot be opened, with [`ErrorKind::WouldBlock`] if another command has locked it.
 pub fn lock(folder: &Path) -> io::Result<File> {
     let lock = File::open(folder)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
-        Err(_) => Err(io::Error::other("another command is editing its files; try again")),
+        Err(Errno::WOULDBLOCK) => {
+            let what = "another command is editing its files; try again";
+            Err(io::Error::new(ErrorKind::WouldBlock, what))
+        }
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -99,6 +104,6 @@ mod tests {
         assert!(replace(&folder.path().join("no/folder"), b"new").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let _first = lock(folder.path()).unwrap();
-        assert!(lock(folder.path()).is_err());
+        assert_eq!(lock(folder.path()).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 }

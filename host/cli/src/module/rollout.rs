@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use saegis_gateway::admin::protocol::Direction;
-use saegis_gateway::admin::rollout::{self, Installation, Reloaded};
+use saegis_gateway::admin::reloaded::Reloaded;
+use saegis_gateway::admin::rollout::{self, Installation};
 use saegis_gateway::config::Config;
 use saegis_policy::{Changes, Faults, Generation};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use saegis_gateway::admin::rollout::Reloaded;
+use saegis_gateway::admin::reloaded::Reloaded;
 use saegis_gateway::config::Config;
 use saegis_policy::Shown;
 

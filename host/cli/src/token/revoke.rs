@@ -1,9 +1,8 @@
 //! `saegis token revoke`.
 
 use std::fs;
-use std::io::ErrorKind;
 
-use saegis_gateway::admin::rollout::Reloaded;
+use saegis_gateway::admin::reloaded::activation;
 use saegis_gateway::config::Config;
 use saegis_gateway::replaced_file::{lock, replace};
 use saegis_policy::{Fault, Faults, TOKEN_ISSUERS};
@@ -33,17 +32,10 @@ pub fn revoke(id: &str, config: &Config) -> Result<String, TokenCommandError> {
         revoked.push(id);
     }
     replace(&file, document.to_string().as_bytes()).map_err(TokenCommandError::file(&file))?;
-    match admin::reload(config, false) {
-        Ok(Reloaded::InForce(generation)) => Ok(format!("generation {generation}")),
-        Ok(Reloaded::Refused(faults)) => {
-            // It could be written a moment ago. The error of the command is reported anyway.
-            let _ = replace(&file, before.as_bytes());
-            let _ = admin::reload(config, false);
-            Err(TokenCommandError::Refused(faults))
-        }
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            Ok("no gateway is running; it takes effect at the next start".into())
-        }
-        Err(e) => Ok(format!("the gateway did not answer, and loads it by itself ({e})")),
-    }
+    let restore = || {
+        // It could be written a moment ago. The error of the command is reported anyway.
+        let _ = replace(&file, before.as_bytes());
+        let _ = admin::reload(config, false);
+    };
+    activation(admin::reload(config, false), restore).map_err(TokenCommandError::Refused)
 }

@@ -15,7 +15,8 @@ use super::protocol::{
     ReloadReport, Request, RequestList, Response, SignedOut, StatusReport, TotalsReport, WebRole,
     WebSessionList,
 };
-use crate::admin::rollout::{self, Installation, Reloaded};
+use crate::admin::reloaded::Reloaded;
+use crate::admin::rollout::{self, Installation};
 use crate::admin::web_access::WebAccess;
 use crate::admin::{ae_removal, backup, status};
 use crate::peer_cse::{PeerCse, RegistrationState};
@@ -164,13 +165,14 @@ impl Commands {
         Response::Requests(RequestList { requests })
     }
 
-    /// Creates a link that opens the web page once.
+    /// Returns the access to the web page, or the reason why there is none.
     fn web_access(&self) -> Result<&WebAccess, String> {
         self.web.as_deref().ok_or_else(|| {
             "the gateway has no web page; set admin.web.listen, and restart the gateway".into()
         })
     }
 
+    /// Creates a link that opens the web page once.
     fn link(&self, role: WebRole, uid: u32) -> Response {
         match self.web_access().and_then(|web| web.new_link(role, uid)) {
             Ok(link) => Response::Link(LinkReport { link, role }),
@@ -185,15 +187,7 @@ impl Installation for Commands {
     }
 
     async fn reload(&self) -> std::io::Result<Reloaded> {
-        let report = self.reload_for(ReloadCause::Operator).await;
-        Ok(match report.outcome {
-            ReloadOutcome::Refused => {
-                Reloaded::Refused(report.faults.unwrap_or_default().join("\n"))
-            }
-            ReloadOutcome::Unchanged | ReloadOutcome::InForce => {
-                Reloaded::InForce(report.generation)
-            }
-        })
+        Ok(self.reload_for(ReloadCause::Operator).await.into())
     }
 }
 

@@ -13,23 +13,15 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
 use saegis_policy::{Changes, Fault, Faults, Generation, read_file};
 
 use self::manifest::MAX_MANIFEST;
 use super::protocol::{Direction, RolloutReport};
+use super::reloaded::Reloaded;
 use crate::config::Config;
-use crate::replaced_file::replace;
+use crate::replaced_file::{lock, replace};
 
 pub use error::RolloutError;
-
-/// Result of a reload.
-pub enum Reloaded {
-    /// This generation is in force.
-    InForce(u64),
-    /// The files on disk were rejected, for these reasons.
-    Refused(String),
-}
 
 /// A gateway whose modules are rolled out.
 pub trait Installation: Sync {
@@ -55,7 +47,7 @@ pub async fn roll_out(
     on: &impl Installation,
 ) -> Result<RolloutReport, RolloutError> {
     let folder = &config.modules.folder;
-    let _alone = lock(folder)?;
+    let _alone = locked(folder)?;
     let now = on.generation_with(Changes::default()).await.map_err(RolloutError::Invalid)?;
     check(direction, name, &now, folder)?;
     let file = folder.join(format!("{name}.toml"));
@@ -132,15 +124,14 @@ fn report(
 }
 
 /// Locks the folder against other promotions and rollbacks, for the lifetime of the value.
-fn lock(folder: &Path) -> Result<File, RolloutError> {
-    let lock = File::open(folder).map_err(|e| {
-        let fault = Fault::of(folder, format!("the folder cannot be opened: {e}"));
-        RolloutError::Invalid(fault.into())
-    })?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(_) => Err(RolloutError::UnderWay(folder.into())),
-    }
+fn locked(folder: &Path) -> Result<File, RolloutError> {
+    lock(folder).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock => RolloutError::UnderWay(folder.into()),
+        _ => {
+            let fault = Fault::of(folder, format!("the folder cannot be locked: {e}"));
+            RolloutError::Invalid(fault.into())
+        }
+    })
 }
 
 /// Checks that a module can be promoted or rolled back.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::error::DeviceError;
 use super::rules::Rules;
 use super::table::{Row, TableText, table_file};
+use crate::admin::reloaded::{Reloaded, activation};
 use crate::config::{Config, RuleSource};
 use crate::replaced_file::{lock, replace};
 
@@ -320,7 +321,7 @@ impl<'a> LockedDevices<'a> {
     pub fn write(
         self,
         ends: Ends,
-        mut reload: impl FnMut(Ends) -> io::Result<Result<u64, String>>,
+        mut reload: impl FnMut(Ends) -> io::Result<Reloaded>,
     ) -> Result<String, DeviceError> {
         let Devices { table, rules, table_file, rules_file, .. } = self.devices;
         let table = table.text()?;
@@ -343,19 +344,13 @@ impl<'a> LockedDevices<'a> {
             }
             old.push((file.as_path(), before));
         }
-        match reload(ends) {
-            Ok(Ok(generation)) => Ok(format!("generation {generation}")),
-            Ok(Err(faults)) => {
-                restore(&old);
-                // The gateway watches its folders anyway.
-                let _ = reload(Ends::Limited);
-                Err(DeviceError::Refused(faults))
-            }
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                Ok("no gateway is running; it takes effect at the next start".into())
-            }
-            Err(e) => Ok(format!("the gateway did not answer, and loads it by itself ({e})")),
-        }
+        let reloaded = reload(ends);
+        let restore = || {
+            restore(&old);
+            // The gateway watches its folders anyway.
+            let _ = reload(Ends::Limited);
+        };
+        activation(reloaded, restore).map_err(DeviceError::Refused)
     }
 }
 

@@ -21,7 +21,8 @@ use super::pages::device_error::of_error;
 use super::pages::page;
 use super::text::is_hidden;
 use crate::admin::commands::Commands;
-use crate::admin::protocol::{self, ReloadOutcome, Request, WebRole};
+use crate::admin::protocol::{self, Request, WebRole};
+use crate::admin::reloaded::Reloaded;
 use crate::admin::web_access::Session;
 use crate::devices::{DeviceError, Ends, FileLimits, LockedDevices};
 use crate::telemetry::admin_audit;
@@ -171,7 +172,7 @@ impl Edit {
     fn apply(
         &self,
         commands: &Arc<Commands>,
-        reload: impl FnMut(Ends) -> io::Result<Result<u64, String>>,
+        reload: impl FnMut(Ends) -> io::Result<Reloaded>,
     ) -> Result<Done, DeviceError> {
         let mut devices = LockedDevices::open(&commands.gateway.config, FileLimits::OF_GATEWAY)?;
         let new_key = match self {
@@ -234,15 +235,12 @@ async fn apply(context: &Context, uid: u32, edit: Edit) -> Result<Done, (Edit, D
     }
 }
 
-async fn reload(commands: &Commands, ends: Ends, uid: u32) -> io::Result<Result<u64, String>> {
+async fn reload(commands: &Commands, ends: Ends, uid: u32) -> io::Result<Reloaded> {
     let request = Request::Reload { accept_removals: false, force: ends == Ends::Any };
-    let protocol::Response::Reload(report) = commands.carry_out(request, uid).await else {
-        return Err(io::Error::other("the reload has another result"));
-    };
-    Ok(match report.outcome {
-        ReloadOutcome::Refused => Err(report.faults.unwrap_or_default().join("\n")),
-        ReloadOutcome::Unchanged | ReloadOutcome::InForce => Ok(report.generation),
-    })
+    match commands.carry_out(request, uid).await {
+        protocol::Response::Reload(report) => Ok(report.into()),
+        _ => Err(io::Error::other("the reload has another result")),
+    }
 }
 
 /// Returns the page with a new key. The key is only in memory that is wiped after it was sent.

@@ -5,8 +5,8 @@
 //! ([`EntryId`]), and encrypts the content of the entry for its table and ID. Both follow from a
 //! [`StoreKey`], which is kept apart from the store. The crate has no I/O.
 //!
-//! Who has the store but not its key can delete entries, and put an entry back that was in the same
-//! table under the same ID. It cannot read, change or exchange them.
+//! An attacker with the store but without its key can delete entries, and restore a former entry of the
+//! same table and ID. The attacker cannot read, change or exchange entries.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -33,7 +33,7 @@ const RENEWAL_DIVISOR: u32 = 3;
 /// Enrolls the AE: gets a first certificate with the credential for the MEF.
 ///
 /// # Errors
-/// Fails if the configuration has no MEF or no credential for it, or if the MEF refuses.
+/// Fails if the configuration has no MEF or no credential for it, or if the MEF refuses the request.
 pub async fn enroll(file: &Path, config: &AeConfig, as_json: bool) -> Result<(), AeError> {
     let (mef, files) = parts(file, config)?;
     let missing = || fault(file, "mef.credential is missing: the MEF authenticates the AE with it");
@@ -46,7 +46,7 @@ pub async fn enroll(file: &Path, config: &AeConfig, as_json: bool) -> Result<(),
 /// Renews the certificate, if it is due or `force` is set.
 ///
 /// # Errors
-/// Fails if there is no certificate, or if the MEF refuses.
+/// Fails if there is no certificate to renew, or if the MEF refuses the request.
 pub async fn renew(
     file: &Path,
     config: &AeConfig,

@@ -45,7 +45,7 @@ const LIMITS: ServerLimits = ServerLimits {
     active_until_sent: true,
 };
 
-/// State of a file by which a change is noticed. It is absent if there is no file.
+/// Metadata of a file that changes with its content. `None` if there is no file.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
 fn stamp(file: &Path) -> Stamp {

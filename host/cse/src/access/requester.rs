@@ -51,10 +51,10 @@ pub(crate) enum Kind {
 pub(crate) struct Originator<'a> {
     pub(super) kind: Kind,
     identity: Identity,
-    /// Roles that it claims, and that are assigned to it, followed by those of its tokens.
+    /// Roles that it claims, and that are assigned to it.
     roles: Vec<RoleId>,
-    /// Number of the roles that are assigned.
-    assigned: usize,
+    /// Roles of its tokens that hold for all resources.
+    token_roles: Vec<RoleId>,
     /// Verified tokens of which it is the holder.
     tokens: &'a [VerifiedToken],
     /// Cached resources that the permissions of the tokens list.
@@ -138,7 +138,7 @@ impl<'a> Originator<'a> {
             kind,
             identity,
             roles: Vec::new(),
-            assigned: 0,
+            token_roles: Vec::new(),
             tokens: &[],
             listed: RefCell::default(),
             is_authenticated,
@@ -179,8 +179,7 @@ impl<'a> Originator<'a> {
         }
         if who.kind != Kind::Stranger {
             who.roles = roles::held(&request.roles, ae.as_ref());
-            who.assigned = who.roles.len();
-            who.roles.extend(tokens::general_roles(&request.tokens));
+            who.token_roles = tokens::general_roles(&request.tokens).collect();
             who.tokens = &request.tokens;
         }
         Ok(who.at_address(request.source_address))
@@ -248,15 +247,14 @@ impl<'a> Originator<'a> {
         Ok(grants)
     }
 
-    /// Returns the grants of a policy for itself. The roles of a token do not count, because a changed
-    /// policy would outlast the token.
+    /// Returns the grants of a policy for itself.
     pub(crate) fn own_grants(&self, ri: &str) -> Result<Grants, StoreError> {
         let policy = self.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.into()))?;
-        let assigned = self.roles.get(..self.assigned).unwrap_or_default();
-        self.grants_with(assigned, &policy, SELF_PRIVILEGES)
+        self.grants_with(&self.roles, &policy, SELF_PRIVILEGES)
     }
 
-    /// Returns the grants of a policy for other resources.
+    /// Returns the grants of a policy for other resources. The roles of tokens do not count:
+    /// [`Self::is_permitted_by_token`] limits what they give.
     fn grants_in(&self, policy: &Record) -> Result<Grants, StoreError> {
         self.grants_with(&self.roles, policy, PRIVILEGES)
     }
@@ -309,29 +307,42 @@ impl<'a> Originator<'a> {
         if self.tokens.is_empty() || !tokens::can_give(access, on) {
             return Ok(false);
         }
+        let general = [&*self.roles, &*self.token_roles].concat();
+        if !self.token_roles.is_empty() && self.is_permitted_with(&general, access, on, rule)? {
+            return Ok(true);
+        }
         let listed = self.listed_resources()?;
         let permissions = listed.iter().zip(tokens::permissions(self.tokens));
         for (_, permission) in permissions.filter(|(resources, _)| resources.include(on)) {
             let TokenPermission { rules, roles, .. } = permission;
-            let roles: Vec<_> = self.roles.iter().chain(roles).cloned().collect();
+            let all = [&*general, &**roles].concat();
             let registrant = self.identity.own_registrant();
-            let who = Named { identity: &self.identity, registrant, roles: &roles };
+            let who = Named { identity: &self.identity, registrant, roles: &all };
             let none = |_: &str| Ok(false);
             let (is_authenticated, rules) = (self.is_authenticated, rules.as_ref());
             let given = Grants::to(&who, is_authenticated, &self.context(), rules, &none)?;
-            if given.allow(access, on.ty) {
+            if given.allow(access, on.ty)
+                || !roles.is_empty() && self.is_permitted_with(&all, access, on, rule)?
+            {
                 return Ok(true);
             }
-            let Rule::Policies(policies) = rule else { continue };
-            if roles.len() == self.roles.len() {
-                continue;
-            }
-            for (ri, _) in policies.iter() {
-                let policy = self.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
-                let grants = self.grants_with(&roles, &policy, PRIVILEGES)?;
-                if grants.allow(access, on.ty) {
-                    return Ok(true);
-                }
+        }
+        Ok(false)
+    }
+
+    /// Returns whether the policies of a resource permit an access with these roles.
+    fn is_permitted_with(
+        &self,
+        roles: &[RoleId],
+        access: Access,
+        on: &Record,
+        rule: &Rule,
+    ) -> Result<bool, StoreError> {
+        let Rule::Policies(policies) = rule else { return Ok(false) };
+        for (ri, _) in policies.iter() {
+            let policy = self.read.get(ri)?.ok_or_else(|| StoreError::Corrupt(ri.clone()))?;
+            if self.grants_with(roles, &policy, PRIVILEGES)?.allow(access, on.ty) {
+                return Ok(true);
             }
         }
         Ok(false)

@@ -2,7 +2,9 @@
 //!
 //! They are added to those of policies. A token holds for the resources that it lists, and for the
 //! instances of a listed container. Other children are not included, so that a new child is not open to
-//! a token that was issued before. A token ends, so it does not let its holder change privileges.
+//! a token that was issued before. A token ends, so it gives its holder nothing that lasts: it neither
+//! changes privileges, nor creates anything but instances. Any other resource could name policies of
+//! the holder, or belong to it as its creator.
 
 use std::rc::Rc;
 
@@ -59,11 +61,14 @@ pub(crate) fn listed(
 
 /// Returns whether a token can give an access.
 pub(crate) fn can_give(access: Access, on: &Record) -> bool {
-    let is_policy = |ty: ResourceType| ty == ResourceType::AccessControlPolicy;
+    // They belong to one originator, independently of policies.
+    if matches!(on.ty, ResourceType::Request | ResourceType::PollingChannel) {
+        return false;
+    }
     match access {
         Access::UpdatePrivileges => false,
-        Access::Create(child) => !is_policy(child) && !is_policy(on.ty),
-        Access::Update | Access::Delete => !is_policy(on.ty),
+        Access::Create(child) => child.is_instance(),
+        Access::Update | Access::Delete => on.ty != ResourceType::AccessControlPolicy,
         Access::Retrieve | Access::Notify | Access::Discover => true,
     }
 }

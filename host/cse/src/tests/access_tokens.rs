@@ -115,16 +115,40 @@ fn role_of_token_counts_in_rules_but_not_for_policies() {
     assert_eq!(policy(&bench, "other", rule(&[LIGHT1], 63)).code, 2001);
 }
 
-/// A subscription outlives the request that carries the token.
+/// Everything but an instance could outlast the token: it has policies or a creator of its own.
 #[test]
-fn subscriber_by_token_gets_no_notification() {
+fn token_creates_instances_only() {
     let bench = Bench::with_lights();
-    let content =
-        json!({"m2m:sub": {"rn": "s", "nu": ["http://a.b/"], "nct": 1, "enc": {"net": [3]}}});
-    let mut create = request(Operation::Create, STATE, Some(LIGHT2), Some(content));
-    create.resource_type = Some(23);
-    let create = with(create, grant("cse/light1/state", &["all"], 63));
-    let reply = crate::testing::agree(&bench, bench.handle(&create));
-    assert_eq!(reply.code, 2001, "{}", reply.why());
-    assert_eq!(bench.instance(LIGHT1, STATE, json!({"con": 1})).told().len(), 0);
+    let content = json!({"m2m:acp": {
+        "rn": "open", "pv": rule(&[GUEST, LIGHT1], 63), "pvs": rule(&[LIGHT1], 63),
+    }});
+    assert_eq!(bench.create(Some(LIGHT1), "/cse/light1", 1, content).code, 2001);
+    assert_eq!(govern(&bench, LIGHT1, STATE, &["cse/light1/open"]), 2004);
+    let own = policy(&bench, "own", rule(&[LIGHT2], 63));
+    assert_eq!(own.code, 2001);
+    let acp = json!({"m2m:acp": {"pv": rule(&[LIGHT2], 63), "pvs": rule(&[LIGHT2], 63)}});
+    let sub = json!({"m2m:sub": {"nu": ["http://a.b/"], "nct": 1, "enc": {"net": [3]}}});
+    for given in [
+        grant("cse/light1/state", &["all"], 63),
+        token(Some(&["cse/light1/state"]), None, &[GUEST]),
+        token(None, None, &[GUEST]),
+    ] {
+        let create = |ty: u16, content: &Value| {
+            let content = Some(content.clone());
+            let mut create = request(Operation::Create, STATE, Some(LIGHT2), content);
+            create.resource_type = Some(ty);
+            bench.send(&with(create, given.clone())).code
+        };
+        assert_eq!(create(4, &json!({"m2m:cin": {"con": "on"}})), 2001);
+        for container in [
+            json!({}),
+            json!({"acpi": ["cse/light1/own"]}),
+            json!({"cr": null}),
+            json!({"cstn": LIGHT2}),
+        ] {
+            assert_eq!(create(3, &json!({"m2m:cnt": container})), 4103, "{container}");
+        }
+        assert_eq!(create(1, &acp), 4103);
+        assert_eq!(create(23, &sub), 4103);
+    }
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use saegis_onem2m::parameter::Parameter;
 use saegis_onem2m::primitive::{Operation, RequestPrimitive, ResponsePrimitive};
 use saegis_onem2m::rsc::Rsc;
+use saegis_onem2m::token::{TokenPermission, VerifiedToken};
 use serde_json::{Value, json};
 
 use super::policies::{govern, policy, rule};
@@ -40,6 +41,26 @@ fn shown(bench: &Bench, path: &str) -> Value {
     let reply = bench.retrieve(LIGHT1, path);
     assert_eq!(reply.code, 2000, "{}", reply.why());
     reply.attributes().clone()
+}
+
+/// The result belongs to the originator alone, whatever resources a token lists.
+#[test]
+fn token_does_not_open_result_of_others() {
+    let bench = Bench::with_lights();
+    let (path, ..) = accept(&bench, retrieval(LIGHT1));
+    let address = path.trim_start_matches("/~/mn-cse-123456/").to_owned();
+    let token = || {
+        let rules = Some(rule(&["all"], 63));
+        let resources = Some([address.as_str().into(), "cse/light1/state".into()].into());
+        let permissions = [TokenPermission { resources, rules, roles: [].into() }].into();
+        VerifiedToken { issuer: "das".into(), id: "1@das".into(), permissions }
+    };
+    let ask = |path: &str| {
+        let asked = request(Operation::Retrieve, path, Some(LIGHT2), None);
+        bench.send(&RequestPrimitive { tokens: vec![token()], ..asked }).code
+    };
+    assert_eq!((ask("/cse/light1/state"), ask(&path)), (2000, 4103));
+    assert_eq!(bench.retrieve(LIGHT1, &path).code, 2000);
 }
 
 #[test]

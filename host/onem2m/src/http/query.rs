@@ -5,6 +5,9 @@ use crate::binding::{
     is_option_text, option_elements,
 };
 
+/// Short name of the Tokens of a request.
+const TOKENS: &str = "tkns";
+
 /// Characters that are escaped in a written query string: all but the unreserved ones. A `+` in a
 /// value is escaped too, because a bare one separates the elements of a list.
 pub(super) const QUERY: &percent_encoding::AsciiSet =
@@ -35,7 +38,8 @@ pub fn read_query(text: &str) -> Result<Vec<(String, Vec<String>)>, BindingError
         if !is_option_text(&name, &value) {
             return Err(bad("the query string has a control character"));
         }
-        if is_not_in_query(&name) {
+        // Tokens are verified in Authorization only.
+        if is_not_in_query(&name) || name.eq_ignore_ascii_case(TOKENS) {
             return Err(bad(format!(
                 "the query string has {name}, which belongs in a header field or the path"
             )));

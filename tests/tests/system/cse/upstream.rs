@@ -190,7 +190,17 @@ fn ambiguous_request_is_not_forwarded(tool: Tool) {
     }
     // Parameters in the query string that have a checked place elsewhere, because a CSE may read
     // both.
-    for query in ["fr=Clight-AE2", "FR=Clight-AE1", "to=cse/y", "op=4", "rqi=1", "%66r=x", "pc=x"] {
+    for query in [
+        "fr=Clight-AE2",
+        "FR=Clight-AE1",
+        "to=cse/y",
+        "op=4",
+        "rqi=1",
+        "%66r=x",
+        "pc=x",
+        "tkns=a.b.c",
+        "TKNS=a",
+    ] {
         light.ask(&own(&format!("/cse/x?{query}"))).expect_refusal(400, 4000);
     }
     let container = |path: &str| Request::create_container(path, "lamp").from(OWN);

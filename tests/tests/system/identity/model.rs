@@ -80,8 +80,8 @@ struct Model {
     rows: BTreeSet<usize>,
     /// The AE-IDs assigned to credentials without one in their row.
     bound: BTreeMap<usize, String>,
-    /// Registered AE-IDs.
-    registered: BTreeSet<String>,
+    /// Registered AE-IDs, with the credentials that registered them.
+    registered: BTreeMap<String, usize>,
     /// A counter that makes resource names and tables unique.
     count: usize,
 }
@@ -98,7 +98,7 @@ impl Model {
             slots: BTreeMap::new(),
             rows,
             bound: BTreeMap::new(),
-            registered: BTreeSet::new(),
+            registered: BTreeMap::new(),
             count: 0,
         }
     }
@@ -146,6 +146,13 @@ impl Model {
         self.bound.iter().find(|(_, own)| *own == stem).map(|(holder, _)| *holder)
     }
 
+    /// Returns whether the AE with this AE-ID is that of the credential. One that got its AE-ID by
+    /// registering is another AE than that of a credential whose row names the AE-ID.
+    fn is_registered_for(&self, credential: usize, stem: &str) -> bool {
+        let registrant = self.registered.get(stem);
+        registrant.is_some_and(|&by| credential >= NAMED || by < NAMED)
+    }
+
     fn close(&mut self, slot: usize) {
         let Some(connected) = self.slots.remove(&slot) else { return };
         let mark = self.gateway().log().mark();
@@ -184,7 +191,7 @@ impl Model {
             {
                 4117
             }
-            (_, Some(_)) if self.registered.contains(&from) => 4117,
+            (_, Some(_)) if self.is_registered_for(credential, &from) => 4117,
             (_, Some(_)) => 2001,
         };
         assert_eq!(got, expected, "{credential} as {entity:?} registers {from}: {response:?}");
@@ -193,7 +200,7 @@ impl Model {
         }
         let given = response.json()["m2m:ae"]["aei"].as_str().unwrap().to_string();
         assert!(wanted.is_none() || given == from);
-        self.registered.insert(given.clone());
+        self.registered.insert(given.clone(), credential);
         if !is_named {
             self.bound.insert(credential, given.clone());
             for connected in self.slots.values_mut().filter(|c| c.credential == credential) {
@@ -208,8 +215,15 @@ impl Model {
         let credential = connected.credential;
         let delete = Request::delete(&format!("/{own}")).from(&own);
         let response = connected.light.ask(&delete).unwrap();
-        let expected = if self.registered.remove(&own) { 2002 } else { 4004 };
+        let expected = match self.registered.contains_key(&own) {
+            true if self.is_registered_for(credential, &own) => 2002,
+            true => 4103,
+            false => 4004,
+        };
         assert_eq!(response.rsc(), Some(expected), "{response:?}");
+        if expected == 2002 {
+            self.registered.remove(&own);
+        }
         if expected == 2002 && self.bound.get(&credential) == Some(&own) {
             self.bound.remove(&credential);
             // The association has no AE-ID any more, and ends.

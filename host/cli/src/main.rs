@@ -160,7 +160,8 @@ fn main() -> ExitCode {
 /// Runs a command, and returns the exit code of the process.
 fn carry_out(command: Command, as_json: bool, runtime: &Runtime) -> ExitCode {
     match command {
-        Command::Run(gateway) => match saegis_gateway::config::Config::load(&gateway.config) {
+        Command::Run(gateway) => match saegis_gateway::config::Config::load_to_run(&gateway.config)
+        {
             Err(faults) => print_error(&faults.to_string(), BAD_INPUT),
             Ok(config) if config.role.maf().is_some() => {
                 print_error("this is the configuration of a MAF; run it with saegis maf", BAD_INPUT)
@@ -229,7 +230,7 @@ fn exit_code(result: Result<u8, impl std::fmt::Display>) -> ExitCode {
 
 /// Runs a MAF, or re-encrypts the store of one that does not run.
 fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
-    let config = match saegis_gateway::config::Config::load(&args.config) {
+    let config = match saegis_gateway::config::Config::load_to_run(&args.config) {
         Ok(config) => config,
         Err(faults) => return print_error(&faults.to_string(), BAD_INPUT),
     };
@@ -252,7 +253,7 @@ fn run_maf(args: &maf::Args, runtime: &Runtime) -> ExitCode {
 
 /// Runs a MEF.
 fn run_mef(args: &mef::Args, runtime: &Runtime) -> ExitCode {
-    match saegis_gateway::config::Config::load(&args.config) {
+    match saegis_gateway::config::Config::load_to_run(&args.config) {
         Ok(config) if config.role.mef().is_some() => serve(runtime, &args.config, config),
         Ok(_) => print_error("this is not the configuration of a MEF: [mef] is missing", BAD_INPUT),
         Err(faults) => print_error(&faults.to_string(), BAD_INPUT),

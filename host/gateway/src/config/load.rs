@@ -29,6 +29,12 @@ pub struct Loaded {
     pub policy_is_known: bool,
 }
 
+impl Loaded {
+    fn without_faults(self) -> Result<Config, Faults> {
+        self.config.filter(|_| self.faults.is_empty()).ok_or(Faults(self.faults))
+    }
+}
+
 /// Parses a TOML file, and finds all its faults with their positions.
 ///
 /// # Errors
@@ -97,18 +103,30 @@ impl ThisCse {
 }
 
 impl Config {
-    /// Loads and checks a configuration.
+    /// Loads and checks a configuration for a command. Files that only a running gateway needs are not
+    /// checked, so that a gateway can be administered while one of them is missing.
     ///
     /// # Errors
     /// Returns all faults.
     pub fn load(file: &Path) -> Result<Self, Faults> {
-        let Loaded { config, faults, .. } = Self::look_at(file);
-        config.filter(|_| faults.is_empty()).ok_or(Faults(faults))
+        Self::read(file, false).without_faults()
+    }
+
+    /// Loads and checks a configuration with its files, for a gateway that starts.
+    ///
+    /// # Errors
+    /// Returns all faults.
+    pub fn load_to_run(file: &Path) -> Result<Self, Faults> {
+        Self::look_at(file).without_faults()
     }
 
     /// Loads and checks the configuration of a gateway, of a MAF if it has `[maf]`, or of a MEF if it
     /// has `[mef]`. Continues after a fault.
     pub fn look_at(file: &Path) -> Loaded {
+        Self::read(file, true)
+    }
+
+    fn read(file: &Path, with_files: bool) -> Loaded {
         let text = match text(file) {
             Ok(text) => text,
             Err(Faults(faults)) => {
@@ -132,7 +150,7 @@ impl Config {
             config.check(&mut document);
             let state = std::env::var_os("STATE_DIRECTORY");
             config.place(&Folders::new(file, config.state_folder.as_deref(), state));
-            if let Some(remote) = &config.admin.web.remote
+            if let Some(remote) = config.admin.web.remote.as_ref().filter(|_| with_files)
                 && !document.is_faulty("admin.web.remote")
             {
                 remote.check_files(&mut document);

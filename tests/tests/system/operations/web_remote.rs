@@ -8,13 +8,17 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use saegis_test_ca::{Authority, ExtendedKeyUsagePurpose, Issued, Name, Request, Validity};
-use saegis_tests::{BOUND, CommandOutput, Mark, Setup, output_of, saegis, wait_until};
+use saegis_tests::{
+    BOUND, CommandOutput, Mark, Setup, connect_from, output_of, saegis, wait_until,
+};
 
 use super::web::{audited, with_page};
 
 /// Name of the page, and a name in the certificate that is not configured.
 const HOST: &str = "gw.example";
 const OTHER: &str = "other.example";
+/// Address of a host that is not the operator's.
+const OTHER_HOST: &str = "127.0.0.2";
 /// The options besides the address.
 const OPTIONS: &str = "host-names = [\"gw.example\"]
 certificate = \"web.pem\"\nprivate-key = \"web.key\"\nclient-trust-anchors = \"operators.pem\"
@@ -420,8 +424,7 @@ fn stalled_and_large_connections_to_remote_page_end() {
     let office = Office::new();
     let (gateway, ann) = (office.setup().start(), office.ann());
     let port = gateway.remote_web_port();
-    let stalled: Vec<_> =
-        (0..40).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let stalled: Vec<_> = (0..40).map(|_| connect_from(OTHER_HOST, port)).collect();
     // They neither keep an operator out, nor stay open.
     let (path, cookie) = ann.open(port);
     for mut socket in stalled {
@@ -439,6 +442,43 @@ fn stalled_and_large_connections_to_remote_page_end() {
     let got = ann.curl(port, &path, &["--cookie", &cookie, "--header", &large]);
     assert!(!got.out.starts_with("HTTP/1.1 2"), "{got:?}");
     assert_eq!(ann.ask(port, &path, &["--cookie", &cookie]).status, 200);
+}
+
+/// One host cannot end the handshakes of others, which take long over a slow network.
+#[test]
+fn connections_of_one_host_end_no_handshake_of_others() {
+    let office = Office::new();
+    let (gateway, ann) = (office.setup().start(), office.ann());
+    let port = gateway.remote_web_port();
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut last = None;
+    for _ in 0..100 {
+        last = Some(connect_from(OTHER_HOST, port));
+    }
+    // The connections are accepted in order, and the last one is over the limit.
+    let mut last = last.unwrap();
+    last.set_read_timeout(Some(BOUND)).unwrap();
+    let end = last.read(&mut [0; 64]);
+    assert!(matches!(end, Ok(0)) || end.is_err_and(|e| !would_block(&e)));
+    slow.set_nonblocking(true).unwrap();
+    assert!(would_block(&slow.read(&mut [0; 64]).unwrap_err()));
+    let (path, cookie) = ann.open(port);
+    assert_eq!(ann.ask(port, &path, &["--cookie", &cookie]).status, 200);
+}
+
+/// A gateway that runs with the former files can still be administered.
+#[test]
+fn missing_file_of_remote_page_stops_no_command() {
+    let office = Office::new();
+    let gateway = office.setup().start();
+    fs::remove_file(gateway.path("web.pem")).unwrap();
+    for command in [&["status"][..], &["reload"], &["admin", "link"], &["device", "list"]] {
+        saegis(&gateway.path(""), command).expect(0);
+    }
+    let checked = saegis(&gateway.path(""), &["check"]);
+    assert!(
+        checked.code != 0 && (checked.out + &checked.err).contains("web.pem: cannot be opened")
+    );
 }
 
 fn would_block(error: &std::io::Error) -> bool {

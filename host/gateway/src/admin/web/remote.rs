@@ -1,12 +1,10 @@
 //! The listener of the web page for other machines: TLS with client certificates.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,18 +14,19 @@ use saegis_certificate::OperatorName;
 use saegis_handshake::operator::{Operator, OperatorServer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 use super::guard::Body;
 use super::visitor::{RemoteOperator, Visitor};
 use crate::admin::protocol::WebRole;
 use crate::config::Remote;
 use crate::listener::loopback_http::{self, ServerLimits};
+use crate::listener::peer_limits::{HandshakeLimits, PeerLimits};
 
 /// Maximum number of connections of operators.
 const MAX_CONNECTIONS: usize = 64;
-/// Maximum number of handshakes. A further one ends the oldest, so that stalled ones keep nobody out.
-const MAX_HANDSHAKES: usize = 32;
+/// Limits on handshakes. Browsers open up to six connections at a time.
+const HANDSHAKES: HandshakeLimits = HandshakeLimits { all: 32, active: 8, failures: 60 };
 /// Timeout for a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum interval between two checks whether the files have changed, and between log lines about
@@ -147,7 +146,7 @@ impl Certificates {
     }
 }
 
-/// The listener. It stops when this is dropped.
+/// The listener. It stops, with its connections, when this is dropped.
 pub struct RemoteServer {
     /// Bound address.
     pub address: SocketAddr,
@@ -182,50 +181,50 @@ impl RemoteServer {
     }
 }
 
-/// A connection whose handshake may not have finished.
-struct Connection {
-    task: AbortHandle,
-    is_open: Arc<AtomicBool>,
-}
-
 async fn accept<A, F>(listener: TcpListener, certificates: Arc<Certificates>, answer: A)
 where
     A: Fn(Visitor, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut handshakes: VecDeque<Connection> = VecDeque::new();
+    let (peers, mut connections) = (PeerLimits::new(HANDSHAKES), JoinSet::new());
     loop {
         let Ok((socket, peer)) = listener.accept().await else {
             tokio::time::sleep(RETRY_DELAY).await;
             continue;
         };
-        handshakes.retain(|of| !of.task.is_finished() && !of.is_open.load(Ordering::Acquire));
-        if handshakes.len() >= MAX_HANDSHAKES
-            && let Some(oldest) = handshakes.pop_front()
-        {
-            oldest.task.abort();
-        }
-        let is_open = Arc::<AtomicBool>::default();
-        let (opened, permits) = (is_open.clone(), permits.clone());
-        let (certificates, answer) = (certificates.clone(), answer.clone());
-        let serving = async move {
-            let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, open(&certificates, socket)).await;
-            let (stream, operator) = match done {
-                Ok(Ok(done)) => done,
-                Ok(Err(why)) => return certificates.log_refusal(peer, &why),
-                Err(_) => return certificates.log_refusal(peer, "it took too long"),
+        while connections.try_join_next().is_some() {}
+        let handshake = match peers.admit(peer.ip()) {
+            Ok(handshake) => handshake,
+            Err(limit) => {
+                certificates.log_refusal(peer, limit.why());
+                continue;
+            }
+        };
+        let (certificates, permits) = (certificates.clone(), permits.clone());
+        let answer = answer.clone();
+        connections.spawn(async move {
+            let opened = tokio::select! {
+                () = handshake.displaced() => return,
+                opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, open(&certificates, socket)) => {
+                    opened.unwrap_or_else(|_| Err("it took too long".into()))
+                }
             };
+            let (stream, operator) = match opened {
+                Ok(opened) => opened,
+                Err(why) => {
+                    handshake.failed();
+                    return certificates.log_refusal(peer, &why);
+                }
+            };
+            drop(handshake);
             let Ok(_permit) = permits.try_acquire_owned() else {
                 return certificates.log_refusal(peer, "operators have too many connections");
             };
-            opened.store(true, Ordering::Release);
             let visitor = Visitor::Remote(Arc::new(operator));
             let answer = move |request| answer(visitor.clone(), request);
             loopback_http::serve(stream, LIMITS, Arc::default(), answer).await;
-        };
-        let task = tokio::spawn(serving).abort_handle();
-        handshakes.push_back(Connection { task, is_open });
+        });
     }
 }
 

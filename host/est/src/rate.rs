@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
-use saegis_onem2m::id::CredentialId;
+use saegis_onem2m::id::AbsoluteId;
 
 /// Interval in which the requests of a client are counted.
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -36,7 +36,7 @@ impl RateLimit {
     ///
     /// # Errors
     /// Returns the time until the client may send another one, if it has sent too many.
-    pub(crate) fn count(&self, client: &CredentialId, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn count(&self, client: &AbsoluteId, now: Instant) -> Result<(), Duration> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count =
             counts.get_or_insert_mut(client.to_string(), || Count { since: now, requests: 0 });
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn requests_are_limited_by_client_and_hour() {
-        let [one, other] = ["11-a@b", "11-c@b"].map(|id| CredentialId::parse(id).unwrap());
+        let [one, other] = ["//a/b/Cx", "//a/b/Cy"].map(|id| AbsoluteId::parse(id).unwrap());
         let limit = RateLimit::new(2);
         let begin = Instant::now();
         let at = |minutes: u64| begin + Duration::from_secs(60 * minutes);

@@ -117,7 +117,7 @@ impl EnrollmentService {
                 issued: None,
             }),
             Operation::Enroll | Operation::Reenroll => {
-                self.rate.count(client.credential, Instant::now()).map_err(too_many)?;
+                self.rate.count(client.id, Instant::now()).map_err(too_many)?;
                 let (name, issued) = self.issue(client, operation, content, now)?;
                 Ok(Response {
                     content_type: "application/pkcs7-mime; smime-type=certs-only",

@@ -68,7 +68,12 @@ pub(crate) fn can_give(access: Access, on: &Record) -> bool {
     match access {
         Access::UpdatePrivileges => false,
         Access::Create(child) => child.is_instance(),
-        Access::Update | Access::Delete => on.ty != ResourceType::AccessControlPolicy,
+        // Other resources have attributes that redirect notifications, such as the `poa` of an AE.
+        Access::Update => matches!(
+            on.ty,
+            ResourceType::Container | ResourceType::FlexContainer | ResourceType::TimeSeries
+        ),
+        Access::Delete => on.ty != ResourceType::AccessControlPolicy,
         Access::Retrieve | Access::Notify | Access::Discover => true,
     }
 }

@@ -115,6 +115,22 @@ fn role_of_token_counts_in_rules_but_not_for_policies() {
     assert_eq!(policy(&bench, "other", rule(&[LIGHT1], 63)).code, 2001);
 }
 
+/// The points of access of an AE decide where its notifications go.
+#[test]
+fn token_does_not_redirect_notifications() {
+    let bench = Bench::with_lights();
+    let update = |path: &str, content: Value, given| {
+        let update = request(Operation::Update, path, Some(LIGHT2), Some(content));
+        bench.send(&with(update, given)).code
+    };
+    let everything = grant("cse/light1", &["all"], 63);
+    assert_eq!(retrieve(&bench, LIGHT2, "/cse/light1", grant("cse/light1", &["all"], 63)), 2000);
+    assert_eq!(
+        update("/cse/light1", json!({"m2m:ae": {"poa": ["http://a.b/"]}}), everything),
+        4103
+    );
+}
+
 /// Everything but an instance could outlast the token: it has policies or a creator of its own.
 #[test]
 fn token_creates_instances_only() {
@@ -150,5 +166,10 @@ fn token_creates_instances_only() {
         }
         assert_eq!(create(1, &acp), 4103);
         assert_eq!(create(23, &sub), 4103);
+        let update = |path: &str, content: Value| {
+            let update = request(Operation::Update, path, Some(LIGHT2), Some(content));
+            bench.send(&with(update, given.clone())).code
+        };
+        assert_eq!(update(STATE, json!({"m2m:cnt": {"lbl": ["x"]}})), 2004);
     }
 }

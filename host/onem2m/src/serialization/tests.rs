@@ -249,6 +249,26 @@ fn unsupported_parameters_are_not_implemented() {
     }
 }
 
+/// Only Token Request Information alone is a parameter, and only in a response.
+#[test]
+fn content_adds_no_members_to_primitive() {
+    let respond = |content: &str| {
+        let to = request(r#"{"op":2,"to":"x","rqi":"r"}"#);
+        let mut response = ResponsePrimitive::to(&to, Rsc::OriginatorHasNoPrivilege);
+        response.content = Some(content.to_owned().into());
+        let written = writer::write_response(&response);
+        serde_json::from_slice::<Value>(&written).unwrap()
+    };
+    assert_eq!(respond(r#"{"m2m:tqf":{"dasi":[]}}"#)["tqf"], json!({"dasi": []}));
+    let injected = r#"{"m2m:tqf":{},"rsc":2001,"rqi":"other"}"#;
+    let written = respond(injected);
+    assert_eq!((&written["rsc"], &written["rqi"]), (&json!(4103), &json!("r")));
+    assert_eq!(written["pc"]["rqi"], "other");
+    let asked = request(r#"{"op":3,"to":"x","rqi":"r","pc":{"m2m:tqf":{}}}"#);
+    let written: Value = serde_json::from_slice(&writer::write_request(&asked)).unwrap();
+    assert_eq!((&written["pc"], written.get("tqf")), (&json!({"m2m:tqf": {}}), None));
+}
+
 #[test]
 fn tokens_are_joined() {
     let with = |tokens: &str| format!(r#"{{"op":2,"to":"x","rqi":"r","tkns":{tokens}}}"#);

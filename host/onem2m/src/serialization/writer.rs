@@ -25,7 +25,10 @@ pub fn response(response: &ResponsePrimitive, from: &str, to: Option<&str>) -> V
 pub(super) fn write_response(response: &ResponsePrimitive) -> Bytes {
     let content = response.content.as_deref();
     if !response.parameters.is_empty() {
-        return with_content(response_members(response), content);
+        let mut out = without_end(response_members(response));
+        put_response_content(&mut out, content);
+        out.push(b'}');
+        return out.into();
     }
     // Most responses have no others than these members.
     let mut out =
@@ -38,7 +41,7 @@ pub(super) fn write_response(response: &ResponsePrimitive) -> Bytes {
         out.extend_from_slice(b",\"rvi\":");
         put_text(&mut out, release);
     }
-    put_content(&mut out, content);
+    put_response_content(&mut out, content);
     out.push(b'}');
     out.into()
 }
@@ -49,15 +52,34 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
+/// Appends the content of a response as the last member. Token Request Information is content in HTTP and
+/// CoAP, and a parameter here.
+fn put_response_content(out: &mut Vec<u8>, content: Option<&[u8]>) {
+    match content.and_then(token_request_information) {
+        Some(information) => {
+            out.extend_from_slice(b",\"tqf\":");
+            // A vector takes all that is written.
+            let _ = serde_json::to_writer(out, &information);
+        }
+        None => put_content(out, content),
+    }
+}
+
+/// Returns the value of Token Request Information. A content with other members is not one: they would
+/// become members of the primitive.
+fn token_request_information(content: &[u8]) -> Option<Value> {
+    if !content.starts_with(TOKEN_REQUEST_INFORMATION) {
+        return None;
+    }
+    let members: Map<String, Value> = serde_json::from_slice(content).ok()?;
+    let mut members = members.into_iter();
+    let (_, information) = members.next()?;
+    members.next().is_none().then_some(information)
+}
+
 /// Appends the unchanged content as the last member.
 fn put_content(out: &mut Vec<u8>, content: Option<&[u8]>) {
-    let Some(content) = content else { return };
-    // Token Request Information is content in HTTP and CoAP, and a parameter here.
-    let information = content.strip_prefix(TOKEN_REQUEST_INFORMATION);
-    if let Some(information) = information.and_then(|rest| rest.strip_suffix(b"}")) {
-        out.extend_from_slice(b",\"tqf\":");
-        out.extend_from_slice(information);
-    } else {
+    if let Some(content) = content {
         out.extend_from_slice(b",\"pc\":");
         out.extend_from_slice(content);
     }
@@ -87,7 +109,10 @@ pub(super) fn write_request(request: &RequestPrimitive) -> Bytes {
     }
     put_parameters(&mut members, &request.parameters);
     put_options(&mut members, request);
-    with_content(members, request.content.as_ref().map(|content| &**content.bytes()))
+    let mut out = without_end(members);
+    put_content(&mut out, request.content.as_ref().map(|content| &**content.bytes()));
+    out.push(b'}');
+    out.into()
 }
 
 fn response_members(response: &ResponsePrimitive) -> Map<String, Value> {
@@ -101,13 +126,11 @@ fn response_members(response: &ResponsePrimitive) -> Map<String, Value> {
     members
 }
 
-/// Serializes members, followed by the unchanged content.
-fn with_content(members: Map<String, Value>, content: Option<&[u8]>) -> Bytes {
+/// Serializes members without the closing brace, so that more can follow.
+fn without_end(members: Map<String, Value>) -> Vec<u8> {
     let mut out = Value::Object(members).to_string().into_bytes();
     out.pop();
-    put_content(&mut out, content);
-    out.push(b'}');
-    out.into()
+    out
 }
 
 fn put_parameters(members: &mut Map<String, Value>, parameters: &Parameters) {
